@@ -1,0 +1,82 @@
+# clickstream: a PostgreSQL extension, built by PGXS.
+#
+#   make              build the extension
+#   make install      install it (PG_CONFIG=… picks the server)
+#   make demo         one minute of live traffic in the terminal
+#   make check        everything that tests, from a fresh machine
+#   make bench        how fast it is (bench-tools: its programs only)
+#   make lint format  the house style: checked, applied
+#   make regress isolation tap     one part of check
+
+MODULE_big = clickstream
+EXTENSION = clickstream
+DATA = clickstream--1.0.sql
+
+C_FILES = $(sort $(wildcard src/*.c src/*/*.c))
+CXX_FILES = $(sort $(wildcard src/decode/*.cpp))
+H_FILES = $(wildcard src/*.h src/*/*.h)
+OBJS = $(C_FILES:.c=.o) $(CXX_FILES:.cpp=.o)
+
+# Warnings are errors.  What is off is PostgreSQL's idiom: its macros mix
+# signs, and its structs are begun by their first field.  Its headers count
+# as the system's, so that what they leave unused is not ours to mend.
+WARNINGS = -Wall -Wextra -Werror
+PG_CPPFLAGS = -Isrc -D_GNU_SOURCE -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CFLAGS = $(WARNINGS) -Wno-sign-compare -Wno-missing-field-initializers
+PG_CXXFLAGS = -std=c++17 -fno-exceptions -fno-rtti $(WARNINGS)
+SHLIB_LINK = -lrdkafka -lsimdjson -lxxhash -lstdc++
+
+EXTRA_CLEAN = demo/bin bench/bin results regression.diffs regression.out output_iso tmp_check tmp_check_iso log
+
+# No JIT bitcode: inlining across our functions is not worth needing clang.
+override with_llvm := no
+
+PG_CONFIG ?= pg_config
+
+# These are scripts, which begin by installing what is missing: they must
+# start on a machine that has no server yet, so PGXS is read for others only.
+SCRIPTS_OF_OURS = check demo bench lint format regress isolation tap
+ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+ifeq ($(PGXS),)
+$(error no $(PG_CONFIG) here; "test/setup.sh packages" installs what building needs)
+endif
+include $(PGXS)
+endif
+
+# Headers are few and most are shared: one changed, all rebuilt.
+$(OBJS): $(H_FILES) Makefile
+
+# The demo's programs know nothing of PostgreSQL.
+TOOL_FLAGS = -std=gnu11 -O2 -g $(WARNINGS) -D_GNU_SOURCE
+
+demo-tools: demo/bin/clickstream-broker demo/bin/clickstream-traffic
+
+demo/bin/clickstream-%: demo/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(TOOL_FLAGS) -o $@ $< -lrdkafka -lm -lpthread
+
+include bench/bench.mk
+
+# PGXS has a check of its own, which only says that it cannot.
+ifneq ($(filter check,$(MAKECMDGOALS)),)
+check:
+	test/check.sh
+endif
+
+demo:
+	demo/run.sh
+
+bench:
+	bench/run.sh
+
+lint:
+	test/lint.sh
+
+format:
+	clang-format-14 -i $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cpp demo/*.[ch] bench/*.[ch] bench/*.cpp test/*/*.[ch])
+
+regress isolation tap:
+	test/check.sh $@
+
+.PHONY: demo-tools $(SCRIPTS_OF_OURS)
