@@ -1,0 +1,64 @@
+/*
+ * core/ddl.h
+ *	  Relations that definitions bring with them: result tables, the event
+ *	  relation, the halves of a state log.
+ *
+ * Result tables are made in the user's schema as the stream's owner, with
+ * the rights of that role; the rest lies in our schema.  All of it goes with
+ * the transaction.  Uses SPI.
+ */
+#ifndef CS_CORE_DDL_H
+#define CS_CORE_DDL_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+/* One column of a result table. */
+typedef struct CsResultColumn
+{
+	char *name;
+	Oid	  type;
+	int32 typmod;
+	Oid	  collation;
+	bool  is_key;
+	char *comment; /* may be NULL */
+} CsResultColumn;
+
+/* The relation of that name ('table' or 'schema.table'), or InvalidOid.  Locks nothing. */
+extern Oid cs_relation_find(const char *name);
+
+/*
+ * Make the result table, or take one that exists if it is the owner's, empty
+ * and has just these columns in this order with this primary key; raises
+ * ERRCODE_DUPLICATE_TABLE naming the first difference otherwise.
+ */
+extern Oid cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n);
+
+/* Where a relation of that name would be made: schema.table, quoted.  Not in a temporary schema. */
+extern char *cs_relation_new_name(const char *name);
+
+/* Name for statements: schema.table, quoted. */
+extern char *cs_relation_name(Oid relid);
+
+/* Type for statements: name.type(typmod) COLLATE …, quoted and qualified. */
+extern char *cs_type_name(Oid type, int32 typmod, Oid collation);
+
+/* See to it that some index of the table begins with that column. */
+extern void cs_index_column(Oid table, const char *column, Oid owner);
+
+/* Drop a relation if it is still there; other objects that depend on it are an error. */
+extern void cs_relation_drop(Oid relid);
+
+/* clickstream.event_<id>: the seed's columns, extra ones (List of ColumnDef), the system's. */
+extern Oid cs_event_relation_create(int32 stream_id, List *extra, Oid owner);
+/* Names of its columns apart from the extra ones, ending with NULL. */
+extern const char *const *cs_event_columns(void);
+
+/* Both halves of the state log. */
+extern void cs_state_log_create(int32 stream_id, Oid relids[2]);
+
+/* Remove all rows of tables: of result tables as their owner. */
+extern void cs_relation_truncate(Oid relid, Oid role);
+
+#endif

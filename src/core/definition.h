@@ -1,0 +1,150 @@
+/*
+ * core/definition.h
+ *	  What the catalog says of a stream and its definitions, as C structs.
+ *
+ * cs_stream_load() and cs_definitions_load() read the tables
+ * clickstream.stream and clickstream.definition and compile nothing: the
+ * expressions stay Query trees, taken from the definitions' views by
+ * cs_definition_query().  Everything is allocated in the given context and
+ * lives as long as it.
+ *
+ * May use SPI.  Callers hold no locks of ours.
+ */
+#ifndef CS_CORE_DEFINITION_H
+#define CS_CORE_DEFINITION_H
+
+#include "core/types.h"
+
+#include "nodes/parsenodes.h"
+#include "utils/jsonb.h"
+
+typedef enum CsKind
+{
+	CS_KIND_SESSION = 's',
+	CS_KIND_WINDOW = 'w',
+	CS_KIND_FUNNEL = 'f',
+	CS_KIND_ROLLUP = 'r',
+	CS_KIND_EVENT_LOG = 'l'
+} CsKind;
+
+typedef enum CsStart
+{
+	CS_START_EARLIEST,
+	CS_START_LATEST,
+	CS_START_TIMESTAMP,
+	CS_START_OFFSETS
+} CsStart;
+
+typedef struct CsOption
+{
+	char *name;
+	char *value;
+} CsOption;
+
+typedef struct CsStream
+{
+	int32		stream_id;
+	char	   *name;
+	Oid			owner;
+	char	   *brokers; /* NULL: the local topic */
+	int			ntopics;
+	char	  **topics; /* sorted by name */
+	CsStart		start_from;
+	TimestampTz start_time;		 /* for CS_START_TIMESTAMP */
+	Jsonb	   *start_offsets;	 /* for CS_START_OFFSETS: {"0": 12} */
+	int64		watermark_delay; /* µs */
+	int64		idle_timeout;	 /* µs */
+	int64		max_future;		 /* µs, -1 off */
+	int64		dedupe_horizon;	 /* µs */
+	Jsonb	   *mapping;		 /* NULL: the preset as it is */
+	char	   *preset;
+	int			noptions;
+	CsOption   *options;	   /* librdkafka properties, checked against the list */
+	bool		stop_on_error; /* on_error => 'stop' */
+	bool		enabled;
+	char	   *time_zone;		/* pinned at creation */
+	Oid			event_relation; /* view over the event columns */
+	Oid			stream_view;	/* visitor, filter, dedupe_by over event_relation */
+	TupleDesc	event_desc;		/* of event_relation */
+	int			nextra;
+	Oid			log_relation[2]; /* the two halves of the state log */
+} CsStream;
+
+typedef enum CsEmit
+{
+	CS_EMIT_CHANGES = 'c',
+	CS_EMIT_CLOSED = 'x'
+} CsEmit;
+
+#define CS_MAX_STEPS 32
+
+typedef struct CsDefinition
+{
+	int32		definition_id;
+	int32		stream_id;
+	CsKind		kind;
+	char	   *name;			 /* qualified name of the table, for messages */
+	Oid			table;			 /* the result table */
+	Oid			view;			 /* its view over the event relation or source table */
+	int64		size;			 /* window, rollup: µs */
+	int64		slide;			 /* window: µs; = size for tumbling */
+	TimestampTz origin;			 /* window, rollup */
+	int64		gap;			 /* session: µs */
+	int64		max_length;		 /* session, funnel attempt: µs, -1 none */
+	int64		within;			 /* funnel: µs */
+	bool		strict_increase; /* funnel */
+	int			nsteps;
+	char	  **steps; /* names of the steps */
+	CsEmit		emit;
+	int64		emit_interval; /* µs */
+	int64		group_limit;   /* window: groups per window */
+	int32		source_id;	   /* rollup: definition it reads */
+	char	   *start_column;  /* rollup: column of the source that assigns the bucket */
+	int64		retention;	   /* event log: µs, -1 keep */
+} CsDefinition;
+
+/* Range of one setting: everything from outside is capped. */
+#define CS_WITHIN_MAX (INT64CONST(366) * USECS_PER_DAY)
+#define CS_SIZE_MAX (INT64CONST(366) * USECS_PER_DAY)
+#define CS_SIZE_MIN CS_USECS_PER_MSEC
+#define CS_GROUP_LIMIT_DEFAULT 1000000
+
+/* The stream by name or id; raises ERRCODE_UNDEFINED_OBJECT if missing. */
+extern CsStream *cs_stream_load_by_id(int32 stream_id, MemoryContext cxt);
+extern CsStream *cs_stream_load_by_name(const char *name, MemoryContext cxt);
+/* The same, but NULL if missing. */
+extern CsStream *cs_stream_find(const char *name, MemoryContext cxt);
+
+/* All definitions of a stream in the order they were made.  List of CsDefinition*. */
+extern List *cs_definitions_load(int32 stream_id, MemoryContext cxt);
+
+/* One definition by its result table; raises if the table is not ours. */
+extern CsDefinition *cs_definition_load_by_table(Oid table, MemoryContext cxt);
+/* The same, but NULL if it is not. */
+extern CsDefinition *cs_definition_find(Oid table, MemoryContext cxt);
+
+/*
+ * Delete the definitions of a stream whose table or view was dropped by its
+ * owner, with what is left of them in our schema.
+ */
+extern void cs_definitions_prune(int32 stream_id);
+
+/*
+ * The analysed, unplanned Query of a view of ours (a copy in the current
+ * context).  Range table entry 1 is the event relation or source table.
+ */
+extern Query *cs_definition_query(Oid view);
+
+/* OIDs of our own tables, looked up in schema clickstream. */
+extern Oid cs_own_relation(const char *name);
+
+/* Role that owns the extension: who our own tables belong to. */
+extern Oid cs_extension_owner(void);
+
+/* Index of topic in the stream, or -1. */
+extern int cs_stream_topic_index(const CsStream *stream, const char *topic);
+
+/* Text of "topic/partition/offset": session_id and attempt_id. */
+extern char *cs_place_id(const CsStream *stream, const CsPlace *place);
+
+#endif

@@ -1,0 +1,291 @@
+/*
+ * core/ledger.c
+ *	  Offsets, watermarks and the ledger of a stream in its tables.
+ *
+ * See ledger.h.  Plans are saved for the life of the backend; a change of the
+ * tables' definition replans them by PostgreSQL's own means.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "core/ledger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+/* Become the extension's owner and connect; undone by leave(). */
+typedef struct Frame
+{
+	Oid user;
+	int sec;
+} Frame;
+
+static void
+enter(Frame *frame)
+{
+	GetUserIdAndSecContext(&frame->user, &frame->sec);
+	SetUserIdAndSecContext(cs_extension_owner(), frame->sec | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+}
+
+static void
+leave(Frame *frame)
+{
+	SPI_finish();
+	SetUserIdAndSecContext(frame->user, frame->sec);
+}
+
+static SPIPlanPtr
+saved_plan(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *types)
+{
+	if (*plan == NULL)
+	{
+		SPIPlanPtr p = SPI_prepare(sql, nargs, (Oid *) types);
+
+		if (p == NULL || SPI_keepplan(p) != 0)
+			elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+		*plan = p;
+	}
+	return *plan;
+}
+
+static Datum
+column(int row, int col, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
+
+/* A watermark in a table: NULL is none, infinity is the end. */
+static TimestampTz
+get_time(int row, int col)
+{
+	bool  isnull;
+	Datum value = column(row, col, &isnull);
+
+	return isnull ? CS_WM_NONE : DatumGetTimestampTz(value);
+}
+
+static int64
+get_int(int row, int col)
+{
+	bool isnull;
+
+	return DatumGetInt64(column(row, col, &isnull));
+}
+
+static bool
+get_bool(int row, int col)
+{
+	bool isnull;
+
+	return DatumGetBool(column(row, col, &isnull));
+}
+
+static void
+put_time(Datum *value, char *null, TimestampTz t)
+{
+	*null = t == CS_WM_NONE ? 'n' : ' ';
+	*value = TimestampTzGetDatum(t);
+}
+
+/* ---- progress ---- */
+
+void
+cs_progress_load(int32 stream_id, CsProgressRow *row)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid  types[] = {INT4OID};
+	Datum			  value = Int32GetDatum(stream_id);
+	Frame			  frame;
+	bool			  isnull;
+	Datum			  xid;
+
+	enter(&frame);
+	SPI_execute_plan(saved_plan(&plan,
+								"SELECT commit_number, watermark, closed, advanced, finished, log_half::bigint,"
+								" log_copied, log_copied_xid, next_set_id FROM clickstream.progress"
+								" WHERE stream_id = $1",
+								1, types),
+					 &value, NULL, true, 1);
+	if (SPI_processed != 1)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream %d does not exist", stream_id)));
+	row->commit_number = get_int(0, 1);
+	row->watermark = get_time(0, 2);
+	row->closed = get_time(0, 3);
+	row->advanced = get_time(0, 4);
+	row->finished = get_bool(0, 5);
+	row->log_half = (int) get_int(0, 6);
+	row->log_copied = get_bool(0, 7);
+	xid = column(0, 8, &isnull);
+	row->log_copied_xid = isnull ? InvalidFullTransactionId : DatumGetFullTransactionId(xid);
+	row->next_set_id = get_int(0, 9);
+	leave(&frame);
+}
+
+static void
+someone_else(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("another process has moved this stream on"),
+					errdetail("What is stored is not what this process stored last."),
+					errhint("This process starts again from what is stored.")));
+}
+
+void
+cs_progress_store(int32 stream_id, const CsProgressRow *row)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid  types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID, BOOLOID, XID8OID, INT8OID};
+	Datum			  values[8];
+	char			  nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	Frame			  frame;
+
+	values[0] = Int32GetDatum(stream_id);
+	values[1] = Int64GetDatum(row->commit_number);
+	put_time(&values[2], &nulls[2], row->watermark);
+	put_time(&values[3], &nulls[3], row->closed);
+	values[4] = Int16GetDatum((int16) row->log_half);
+	values[5] = BoolGetDatum(row->log_copied);
+	values[6] = FullTransactionIdGetDatum(row->log_copied_xid);
+	nulls[6] = FullTransactionIdIsValid(row->log_copied_xid) ? ' ' : 'n';
+	values[7] = Int64GetDatum(row->next_set_id);
+	enter(&frame);
+	SPI_execute_plan(saved_plan(&plan,
+								"UPDATE clickstream.progress SET commit_number = $2, watermark = $3, closed = $4,"
+								" log_half = $5, log_copied = $6, log_copied_xid = $7, next_set_id = $8,"
+								" committed_at = clock_timestamp() WHERE stream_id = $1 AND commit_number = $2 - 1",
+								8, types),
+					 values, nulls, false, 0);
+	if (SPI_processed != 1)
+		someone_else();
+	leave(&frame);
+}
+
+void
+cs_control_load(int32 stream_id, CsControl *control)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid  types[] = {INT4OID};
+	Datum			  value = Int32GetDatum(stream_id);
+	Frame			  frame;
+
+	memset(control, 0, sizeof(*control));
+	enter(&frame);
+	SPI_execute_plan(saved_plan(&plan,
+								"SELECT s.enabled, s.version::bigint, p.advanced, p.finished FROM clickstream.stream s"
+								" JOIN clickstream.progress p USING (stream_id) WHERE stream_id = $1",
+								1, types),
+					 &value, NULL, true, 1);
+	if (SPI_processed == 1)
+	{
+		control->exists = true;
+		control->enabled = get_bool(0, 1);
+		control->version = (int32) get_int(0, 2);
+		control->advanced = get_time(0, 3);
+		control->finished = get_bool(0, 4);
+	}
+	leave(&frame);
+}
+
+/* ---- partitions ---- */
+
+static CsPartition *
+read_partition(const CsStream *stream, int row, MemoryContext cxt)
+{
+	CsPartition *p;
+	char		*topic = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1);
+	int			 index = cs_stream_topic_index(stream, topic);
+
+	if (index < 0)
+		return NULL; /* a topic that the stream no longer names */
+	p = MemoryContextAllocZero(cxt, sizeof(CsPartition));
+	p->topic = index;
+	p->id = (int32) get_int(row, 2);
+	p->next_offset = p->stored_offset = get_int(row, 3);
+	p->end_offset = -1;
+	p->max_time = get_time(row, 4);
+	p->last_event_time = get_time(row, 5);
+	p->idle = get_bool(row, 6);
+	p->ledger[CS_CLASS_USED] = get_int(row, 7);
+	p->ledger[CS_CLASS_FILTERED] = get_int(row, 8);
+	p->ledger[CS_CLASS_LATE] = get_int(row, 9);
+	p->ledger[CS_CLASS_DUPLICATE] = get_int(row, 10);
+	p->ledger[CS_CLASS_DEAD] = get_int(row, 11);
+	p->ledger[CS_CLASS_EMPTY] = get_int(row, 12);
+	p->ledger[CS_CLASS_SKIPPED] = get_int(row, 13);
+	return p;
+}
+
+List *
+cs_partitions_load(const CsStream *stream, MemoryContext cxt)
+{
+	static SPIPlanPtr plan = NULL;
+	static const Oid  types[] = {INT4OID};
+	Datum			  value = Int32GetDatum(stream->stream_id);
+	List			 *result = NIL;
+	Frame			  frame;
+
+	enter(&frame);
+	SPI_execute_plan(saved_plan(&plan,
+								"SELECT topic, partition::bigint, next_offset, max_time, last_event_time, idle, used,"
+								" filtered, late, duplicate, dead, empty, skipped FROM clickstream.partition"
+								" WHERE stream_id = $1 ORDER BY topic, partition",
+								1, types),
+					 &value, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		CsPartition	 *p = read_partition(stream, (int) i, cxt);
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		if (p)
+			result = lappend(result, p);
+		MemoryContextSwitchTo(old);
+	}
+	leave(&frame);
+	return result;
+}
+
+#define INSERT_PARTITION                                                                                 \
+	"INSERT INTO clickstream.partition (stream_id, topic, partition, next_offset, end_offset, max_time," \
+	" last_event_time, idle, used, filtered, late, duplicate, dead, empty, skipped, start_offset)"       \
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+#define UPDATE_PARTITION                                                                                         \
+	"UPDATE clickstream.partition SET next_offset = $4, end_offset = $5, max_time = $6, last_event_time = $7,"   \
+	" idle = $8, used = $9, filtered = $10, late = $11, duplicate = $12, dead = $13, empty = $14, skipped = $15" \
+	" WHERE stream_id = $1 AND topic = $2 AND partition = $3 AND next_offset = $16"
+
+void
+cs_partition_store(const CsStream *stream, CsPartition *p)
+{
+	static SPIPlanPtr insert_plan = NULL;
+	static SPIPlanPtr update_plan = NULL;
+	static const Oid  types[] = {INT4OID, TEXTOID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID,
+								 INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,		  INT8OID,		  INT8OID};
+	static const CsClass order[] = {CS_CLASS_USED, CS_CLASS_FILTERED, CS_CLASS_LATE,   CS_CLASS_DUPLICATE,
+									CS_CLASS_DEAD, CS_CLASS_EMPTY,	  CS_CLASS_SKIPPED};
+	Datum				 values[16];
+	char				 nulls[16];
+	Frame				 frame;
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = Int32GetDatum(stream->stream_id);
+	values[1] = CStringGetTextDatum(stream->topics[p->topic]);
+	values[2] = Int32GetDatum(p->id);
+	values[3] = Int64GetDatum(p->next_offset);
+	values[4] = Int64GetDatum(p->end_offset);
+	nulls[4] = p->end_offset < 0 ? 'n' : ' ';
+	put_time(&values[5], &nulls[5], p->max_time);
+	put_time(&values[6], &nulls[6], p->last_event_time);
+	values[7] = BoolGetDatum(p->idle);
+	for (int i = 0; i < (int) lengthof(order); i++)
+		values[8 + i] = Int64GetDatum(p->ledger[order[i]]);
+	values[15] = Int64GetDatum(p->stored_offset);
+	enter(&frame);
+	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 16, types)
+							   : saved_plan(&update_plan, UPDATE_PARTITION, 16, types),
+					 values, nulls, false, 0);
+	if (SPI_processed != 1)
+		someone_else();
+	leave(&frame);
+}

@@ -1,0 +1,84 @@
+/*
+ * core/settings.c
+ *	  Definition of the extension's settings, clickstream.*.
+ *
+ * Limits come as MIN, DEFAULT, MAX where they are not plain; everything from
+ * outside is capped here, so that nobody behind need check again.  A setting
+ * that only the server's start can change is defined only then.
+ */
+#include "core/settings.h"
+
+#include <limits.h>
+
+#include "core/clock.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+int	  cs_commit_interval = 1000;
+int	  cs_batch_messages = 200000;
+int	  cs_batch_memory = 128 * 1024;
+int	  cs_queue_memory = 64 * 1024;
+int	  cs_metadata_refresh_interval = 60 * 1000;
+int	  cs_max_message_size = 1024 * 1024;
+int	  cs_max_workers = 8;
+int	  cs_restart_delay = 1000;
+char *cs_mock_clock = NULL;
+char *cs_secrets_directory = NULL;
+
+static void
+define_batch_settings(void)
+{
+	DefineCustomIntVariable("clickstream.commit_interval", "Sets the time between commits of a running stream.",
+							"A longer one writes each result row less often; a shorter one shows it earlier.",
+							&cs_commit_interval, 1000, 10, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("clickstream.batch_messages", "Sets the most messages that one transaction takes.", NULL,
+							&cs_batch_messages, 200000, 1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("clickstream.batch_memory",
+							"Sets the memory that one transaction's changes may take before it commits.", NULL,
+							&cs_batch_memory, 128 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL,
+							NULL);
+}
+
+static void
+define_source_settings(void)
+{
+	DefineCustomIntVariable("clickstream.queue_memory",
+							"Sets the memory for messages fetched from a broker and not yet used.", NULL,
+							&cs_queue_memory, 64 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL,
+							NULL);
+	DefineCustomIntVariable("clickstream.metadata_refresh_interval",
+							"Sets how often a running stream looks for new partitions of its topics.", NULL,
+							&cs_metadata_refresh_interval, 60 * 1000, 100, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL,
+							NULL, NULL);
+	DefineCustomIntVariable("clickstream.max_message_size",
+							"Sets the length above which a message is not decoded but becomes a dead letter.", NULL,
+							&cs_max_message_size, 1024 * 1024, 1024, 256 * 1024 * 1024, PGC_SIGHUP, GUC_UNIT_BYTE, NULL,
+							NULL, NULL);
+	DefineCustomStringVariable("clickstream.secrets_directory",
+							   "Sets the directory in which secrets that options name lie, one file each.",
+							   "Empty: no option may name a secret.", &cs_secrets_directory, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+}
+
+static void
+define_worker_settings(void)
+{
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("clickstream.max_workers", "Sets how many streams can run at the same time.",
+								"Each takes one of max_worker_processes.", &cs_max_workers, 8, 1, 1000, PGC_POSTMASTER,
+								0, NULL, NULL, NULL);
+	DefineCustomIntVariable("clickstream.restart_delay",
+							"Sets the pause before a failed stream is tried again; it doubles up to a minute.", NULL,
+							&cs_restart_delay, 1000, 10, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("clickstream.mock_clock", "Sets the time that stands in for the clock, for tests.", NULL,
+							   &cs_mock_clock, "", PGC_SUSET, GUC_NOT_IN_SAMPLE, cs_clock_check, cs_clock_assign, NULL);
+}
+
+void
+cs_settings_init(void)
+{
+	define_batch_settings();
+	define_source_settings();
+	define_worker_settings();
+	MarkGUCPrefixReserved("clickstream");
+}

@@ -1,0 +1,26 @@
+/*
+ * core/settings.h
+ *	  The extension's settings (clickstream.*), as variables.
+ *
+ * Each is defined in settings.c with unit, bounds and a description that
+ * begins "Sets".  At most fifteen.
+ */
+#ifndef CS_CORE_SETTINGS_H
+#define CS_CORE_SETTINGS_H
+
+#include "postgres.h"
+
+extern int	 cs_commit_interval;		   /* ms between commits of a running stream, SIGHUP */
+extern int	 cs_batch_messages;			   /* most messages in one transaction, SUSET */
+extern int	 cs_batch_memory;			   /* kB: memory of one transaction before it commits, SIGHUP */
+extern int	 cs_queue_memory;			   /* kB: librdkafka's queue, SIGHUP */
+extern int	 cs_metadata_refresh_interval; /* ms: looking for new partitions, SIGHUP */
+extern int	 cs_max_message_size;		   /* bytes, SIGHUP */
+extern int	 cs_max_workers;			   /* stream workers at once, POSTMASTER */
+extern int	 cs_restart_delay;			   /* ms: first back-off after an error; doubles up to 60 s, SIGHUP */
+extern char *cs_mock_clock;				   /* developers: timestamptz text that stands in for the clock, SUSET */
+extern char *cs_secrets_directory;		   /* where secrets lie, SIGHUP */
+
+extern void cs_settings_init(void);
+
+#endif

@@ -1,0 +1,168 @@
+/*
+ * core/types.h
+ *	  Types that every room of the house shares: places, keys, partitions,
+ *	  events.
+ *
+ * Times are TimestampTz: microseconds since 2000-01-01 UTC.  Rules that
+ * involve the end of a window use its last millisecond (semantics, first
+ * paragraph), hence CS_USECS_PER_MSEC.
+ *
+ * Nothing here is in shared memory; all of it belongs to one backend.
+ */
+#ifndef CS_CORE_TYPES_H
+#define CS_CORE_TYPES_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+
+#define CS_USECS_PER_MSEC INT64CONST(1000)
+
+/* Watermark before anything was read, and after finish(). */
+#define CS_WM_NONE PG_INT64_MIN
+#define CS_WM_DONE PG_INT64_MAX
+
+/*
+ * The columns of an event, in the order of the event relation.  The
+ * seed's fourteen come first, then the stream's extra columns, then the
+ * system columns counted from the end of the extra ones.
+ */
+#define CS_SEED_COLUMNS 14
+#define CS_ATT_EVENT_TIME 13 /* attribute number, 1-based */
+#define CS_ATT_PROPERTIES 14
+
+typedef enum CsSystemColumn
+{
+	CS_SYS_TOPIC = 1, /* text */
+	CS_SYS_PARTITION, /* integer */
+	CS_SYS_OFFSET,	  /* bigint, named message_offset */
+	CS_SYS_KEY,		  /* text, named message_key */
+	CS_SYS_TIMESTAMP, /* timestamptz, named message_timestamp */
+	CS_SYS_PLACE,	  /* bytea, see cs_place_encode() */
+	CS_SYS_VISITOR,	  /* text, named effective_user_id */
+	CS_SYS_COLUMNS = CS_SYS_VISITOR
+} CsSystemColumn;
+
+/*
+ * Place of an event: the promise's total order.  topic is the index of the
+ * topic in the stream's list of topics sorted by name, so that comparing
+ * indexes compares names.
+ */
+typedef struct CsPlace
+{
+	TimestampTz time;
+	int32		topic;
+	int32		partition;
+	int64		offset;
+} CsPlace;
+
+static inline int
+cs_place_cmp(const CsPlace *a, const CsPlace *b)
+{
+	if (a->time != b->time)
+		return a->time < b->time ? -1 : 1;
+	if (a->topic != b->topic)
+		return a->topic < b->topic ? -1 : 1;
+	if (a->partition != b->partition)
+		return a->partition < b->partition ? -1 : 1;
+	if (a->offset != b->offset)
+		return a->offset < b->offset ? -1 : 1;
+	return 0;
+}
+
+/* 128-bit hash.  Two values with the same hash are taken as the same. */
+typedef struct CsHash128
+{
+	uint64 lo;
+	uint64 hi;
+} CsHash128;
+
+/*
+ * Key of one state entry: which definition, which time bucket (a window
+ * cell's slide start; 0 for sessions and funnels), whose.
+ */
+typedef struct CsKey
+{
+	uint32	  def;
+	uint32	  pad; /* always 0: keys are compared as bytes */
+	int64	  bucket;
+	CsHash128 who;
+} CsKey;
+
+/* Class of a consumed offset in the ledger; see semantics, section 6. */
+typedef enum CsClass
+{
+	CS_CLASS_FILTERED = 0,
+	CS_CLASS_LATE,
+	CS_CLASS_USED,
+	CS_CLASS_DUPLICATE,
+	CS_CLASS_DEAD,
+	CS_CLASS_EMPTY,
+	CS_CLASS_SKIPPED,
+	CS_CLASS_COUNT
+} CsClass;
+
+/*
+ * One partition of a stream's topic: position, watermark, ledger.  The
+ * engine owns it; the source writes only the fields marked "source".
+ */
+typedef struct CsPartition
+{
+	int			topic;					/* index into CsStream.topics */
+	int32		id;						/* Kafka's partition number */
+	int64		next_offset;			/* next offset to read; engine */
+	int64		stored_offset;			/* what the table says: the fence; engine */
+	int64		end_offset;				/* high watermark last seen, -1 unknown; source */
+	bool		at_end;					/* everything up to end_offset was delivered; source */
+	bool		is_new;					/* not yet in the table; engine */
+	bool		idle;					/* no longer holds the watermark; engine */
+	TimestampTz max_time;				/* max of min(event_time, message timestamp), or CS_WM_NONE */
+	TimestampTz last_event_time;		/* newest event_time seen, or CS_WM_NONE */
+	TimestampTz last_spoke;				/* clock when it last delivered or was opened */
+	int64		ledger[CS_CLASS_COUNT]; /* totals, this transaction included */
+} CsPartition;
+
+/*
+ * A message as the source delivers it.  Memory belongs to the source and
+ * lives until its release().
+ */
+typedef struct CsMessage
+{
+	CsPartition *partition;
+	int64		 offset;
+	TimestampTz	 timestamp; /* the message's own, or CS_WM_NONE */
+	const char	*payload;	/* NULL: tombstone */
+	size_t		 payload_len;
+	const char	*key; /* NULL: none */
+	size_t		 key_len;
+	void		*foreign; /* source's own handle (headers) */
+} CsMessage;
+
+/*
+ * A decoded event.  values/isnull hold the seed's columns and the extra
+ * ones that some expression needs; the rest stays NULL.  Datums live in
+ * the chunk's memory.
+ */
+typedef struct CsEvent
+{
+	const CsMessage *message;
+	CsPlace			 place;		/* place.time is the event time */
+	TimestampTz		 watermark; /* the stream's, as it stood before this event */
+	bool			 skip;		/* dead, filtered or duplicate: no definition sees it */
+	uint8 class;				/* CsClass; operators raise it by cs_event_mark() */
+	bool	  has_visitor;
+	CsHash128 visitor_hash;
+	Datum	 *values;
+	bool	 *isnull;
+} CsEvent;
+
+/* used beats late beats filtered */
+static inline void
+cs_event_mark(CsEvent *event, CsClass class)
+{
+	if (event->class < (uint8) class)
+		event->class = (uint8) class;
+}
+
+#endif
