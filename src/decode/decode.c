@@ -1,0 +1,765 @@
+/*
+ * decode/decode.c
+ *	  The decoder: one message's JSON to the columns of an event.
+ *
+ * One pass over the parsed document finds the place of every mapped column
+ * (see mapping.h); the columns are then built from the places.  All texts of
+ * a message share one allocation.
+ *
+ * Whether a message can be decoded depends on the message and the stream
+ * alone, never on which columns some definition reads: what can go wrong with
+ * a column is checked even where the column is not built.  The parser's "odd"
+ * flag keeps that free of charge: documents without unusual escapes and
+ * numbers need no check, unless strings must be converted to another server
+ * encoding.
+ *
+ * Nothing that a message holds raises here, save in input functions of extra
+ * columns.  The parser and its buffers are malloc'ed and freed by the
+ * context's reset callback.  No locks.
+ */
+#include "decode/decode.h"
+
+#include "core/settings.h"
+#include "decode/json.h"
+#include "decode/mapping.h"
+
+#include "catalog/namespace.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+
+#define NOT_FOUND PG_UINT32_MAX
+
+/* Numbers that become numeric: longest text, and the exponent's bounds. */
+#define NUMBER_LENGTH_MAX 1000
+#define NUMBER_EXPONENT_MAX 1000
+
+/* So much of a value is quoted in a detail. */
+#define QUOTED_BYTES_MAX 64
+
+/* So many members of an object are sorted before they become jsonb. */
+#define SORTED_MEMBERS_MAX 16
+
+/* Bytes in the server encoding. */
+typedef struct Span
+{
+	const char *data; /* NULL: the column is null */
+	uint32		len;
+} Span;
+
+struct CsDecoder
+{
+	CsMapping	 *mapping;
+	CsJsonParser *parser;
+	MemoryContext scratch;	/* reset before each jsonb */
+	bool		  converts; /* the server encoding is neither UTF8 nor SQL_ASCII */
+	Oid			  conversion;
+	Span		 *spans; /* one per column */
+
+	/* The message at hand. */
+	const char	  *payload;
+	CsJsonDocument document;
+	uint32		  *found; /* per pointer: the node, or NOT_FOUND */
+};
+
+static void
+free_parser(void *parser)
+{
+	cs_json_parser_free(parser);
+}
+
+CsDecoder *
+cs_decoder_create(const CsStream *stream, const bool *needed, MemoryContext cxt)
+{
+	MemoryContext		   old = MemoryContextSwitchTo(cxt);
+	CsDecoder			  *decoder = palloc0(sizeof(CsDecoder));
+	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
+	int					   encoding = GetDatabaseEncoding();
+
+	decoder->mapping = cs_mapping_compile(stream->preset, stream->mapping, stream->event_desc, stream->nextra, needed);
+	decoder->found = palloc(decoder->mapping->nnodes * sizeof(uint32));
+	decoder->spans = palloc0(decoder->mapping->ncolumns * sizeof(Span));
+	decoder->scratch = AllocSetContextCreate(cxt, "clickstream jsonb", ALLOCSET_DEFAULT_SIZES);
+	decoder->converts = encoding != PG_UTF8 && encoding != PG_SQL_ASCII;
+	if (decoder->converts)
+		decoder->conversion = FindDefaultConversionProc(PG_UTF8, encoding);
+	decoder->parser = cs_json_parser_create(CS_DECODE_MAX_DEPTH);
+	if (decoder->parser == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	callback->func = free_parser;
+	callback->arg = decoder->parser;
+	MemoryContextRegisterResetCallback(cxt, callback);
+	MemoryContextSwitchTo(old);
+	return decoder;
+}
+
+void
+cs_decoder_validate(const char *preset, Jsonb *mapping, TupleDesc event_desc, int nextra)
+{
+	(void) cs_mapping_compile(preset, mapping, event_desc, nextra, NULL);
+}
+
+/* ---- Text in the server encoding ---- */
+
+static bool
+is_ascii(const char *s, uint32 len)
+{
+	uint32 i = 0;
+	uint64 word;
+
+	for (; i + sizeof(word) <= len; i += sizeof(word))
+	{
+		memcpy(&word, s + i, sizeof(word));
+		if (word & UINT64CONST(0x8080808080808080))
+			return false;
+	}
+	for (; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(s[i]))
+			return false;
+	}
+	return true;
+}
+
+/* UTF-8 to the server encoding.  False if it has no such characters. */
+static bool
+convert(const CsDecoder *decoder, const char *s, uint32 len, Span *span)
+{
+	Size  size;
+	char *buffer;
+
+	span->data = s;
+	span->len = len;
+	if (!decoder->converts || is_ascii(s, len))
+		return true;
+	if (!OidIsValid(decoder->conversion))
+		return false;
+	size = (Size) len * MAX_CONVERSION_GROWTH + 1;
+	buffer = MemoryContextAllocHuge(CurrentMemoryContext, size);
+	if (pg_do_encoding_conversion_buf(decoder->conversion, PG_UTF8, GetDatabaseEncoding(), (unsigned char *) s, len,
+									  (unsigned char *) buffer, Min(size, INT_MAX), true) != (int) len)
+	{
+		pfree(buffer);
+		return false;
+	}
+	span->data = buffer;
+	span->len = strlen(buffer);
+	return true;
+}
+
+/* A column's value for a detail, or an empty string where it cannot be shown. */
+static const char *
+quote(const CsDecoder *decoder, const char *s, uint32 len)
+{
+	int	 clipped = pg_encoding_mbcliplen(PG_UTF8, s, len, QUOTED_BYTES_MAX);
+	Span span;
+
+	if (pg_encoding_verifymbstr(PG_UTF8, s, clipped) != clipped || !convert(decoder, s, clipped, &span))
+		return "";
+	return psprintf("\"%.*s%s\"", (int) span.len, span.data, clipped < (int) len ? "..." : "");
+}
+
+/* Say why node_text() refused a node. */
+static CsDecodeStatus
+bad_encoding(const CsColumn *column, const CsJsonNode *node, char **detail)
+{
+	bool is_string = node->type == CS_JSON_STRING;
+
+	if (is_string && memchr(node->value.string, '\0', node->len) != NULL)
+		*detail = psprintf("Column \"%s\" has \\u0000 in a string.", column->name);
+	else if (is_string && pg_encoding_verifymbstr(PG_UTF8, node->value.string, node->len) != (int) node->len)
+		*detail = psprintf("Column \"%s\" has half of a surrogate pair.", column->name);
+	else
+		*detail = psprintf("Column \"%s\" has a character that encoding \"%s\" does not have.", column->name,
+						   GetDatabaseEncodingName());
+	return CS_DECODE_BAD_ENCODING;
+}
+
+/* Strings as PostgreSQL can hold them: the parser lets NULs and some surrogates pass. */
+static inline bool
+is_clean(const CsDecoder *decoder, const CsJsonNode *node)
+{
+	return !decoder->document.odd || pg_encoding_verifymbstr(PG_UTF8, node->value.string, node->len) == (int) node->len;
+}
+
+/* The text that a node gives in a text column.  Not for JSON null. */
+static inline bool
+node_text(const CsDecoder *decoder, const CsJsonNode *node, Span *span)
+{
+	const char *text = node->type == CS_JSON_STRING ? node->value.string : decoder->payload + node->raw;
+
+	if (node->type == CS_JSON_STRING && !is_clean(decoder, node))
+		return false;
+	return convert(decoder, text, node->len, span);
+}
+
+/* ---- Where the columns are ---- */
+
+static void find_below(CsDecoder *decoder, uint32 at, const CsPointer *pointer);
+
+static void
+find_in_object(CsDecoder *decoder, uint32 at, const CsPointer *pointer)
+{
+	const CsJsonNode *nodes = decoder->document.nodes;
+	uint32			  end = nodes[at].next;
+
+	/* Of several members with one name the last wins, as in jsonb. */
+	for (uint32 key = at + 1; key < end; key = nodes[key + 1].next)
+	{
+		int child = cs_pointer_child(decoder->mapping, pointer, nodes[key].value.string, nodes[key].len);
+
+		if (child >= 0)
+			decoder->found[child] = key + 1;
+	}
+}
+
+static void
+find_in_array(CsDecoder *decoder, uint32 at, const CsPointer *pointer)
+{
+	const CsJsonNode *nodes = decoder->document.nodes;
+	int				  index = 0;
+	int				  last = -1;
+
+	for (int i = 0; i < pointer->nchildren; i++)
+		last = Max(last, decoder->mapping->nodes[pointer->children[i]].index);
+	for (uint32 member = at + 1; member < nodes[at].next && index <= last; member = nodes[member].next, index++)
+	{
+		for (int i = 0; i < pointer->nchildren; i++)
+		{
+			if (decoder->mapping->nodes[pointer->children[i]].index == index)
+				decoder->found[pointer->children[i]] = member;
+		}
+	}
+}
+
+/* Recursion is bounded by the document's depth. */
+static void
+find_below(CsDecoder *decoder, uint32 at, const CsPointer *pointer)
+{
+	if (decoder->document.nodes[at].type == CS_JSON_OBJECT)
+		find_in_object(decoder, at, pointer);
+	else if (decoder->document.nodes[at].type == CS_JSON_ARRAY)
+		find_in_array(decoder, at, pointer);
+	if (!pointer->has_grandchildren)
+		return;
+	for (int i = 0; i < pointer->nchildren; i++)
+	{
+		int child = pointer->children[i];
+
+		if (decoder->found[child] != NOT_FOUND && decoder->mapping->nodes[child].nchildren > 0)
+			find_below(decoder, decoder->found[child], &decoder->mapping->nodes[child]);
+	}
+}
+
+static void
+find_all(CsDecoder *decoder)
+{
+	memset(decoder->found, 0xFF, decoder->mapping->nnodes * sizeof(uint32)); /* all NOT_FOUND */
+	decoder->found[0] = 0;
+	find_below(decoder, 0, &decoder->mapping->nodes[0]);
+}
+
+/* The node that fills a column, or NULL. */
+static inline const CsJsonNode *
+column_node(const CsDecoder *decoder, const CsColumn *column)
+{
+	for (int i = 0; i < column->npointers; i++)
+	{
+		uint32 at = decoder->found[column->pointers[i]];
+
+		if (at != NOT_FOUND && decoder->document.nodes[at].type != CS_JSON_NULL)
+			return &decoder->document.nodes[at];
+	}
+	return NULL;
+}
+
+/* ---- Text columns ---- */
+
+/* Fill the spans of the text columns.  *size is what the needed ones take. */
+static CsDecodeStatus
+measure_texts(CsDecoder *decoder, Size *size, char **detail)
+{
+	bool careful = decoder->document.odd || decoder->converts;
+
+	*size = 0;
+	for (int i = 0; i < decoder->mapping->ncolumns; i++)
+	{
+		const CsColumn	 *column = &decoder->mapping->columns[i];
+		const CsJsonNode *node;
+		Span			 *span = &decoder->spans[i];
+
+		span->data = NULL;
+		if (column->kind != CS_COLUMN_TEXT || !(column->needed || careful))
+			continue;
+		node = column_node(decoder, column);
+		if (node == NULL)
+			continue;
+		if (!node_text(decoder, node, span))
+			return bad_encoding(column, node, detail);
+		if (column->needed)
+			*size += INTALIGN(VARHDRSZ + span->len);
+		else
+			span->data = NULL;
+	}
+	return CS_DECODE_OK;
+}
+
+static CsDecodeStatus
+build_texts(CsDecoder *decoder, Datum *values, bool *isnull, char **detail)
+{
+	Size		   size;
+	char		  *out;
+	CsDecodeStatus status = measure_texts(decoder, &size, detail);
+
+	if (status != CS_DECODE_OK || size == 0)
+		return status;
+	out = palloc(size);
+	for (int i = 0; i < decoder->mapping->ncolumns; i++)
+	{
+		const Span *span = &decoder->spans[i];
+
+		if (span->data == NULL)
+			continue;
+		SET_VARSIZE(out, VARHDRSZ + span->len);
+		memcpy(VARDATA(out), span->data, span->len);
+		values[i] = PointerGetDatum(out);
+		isnull[i] = false;
+		out += INTALIGN(VARHDRSZ + span->len);
+	}
+	return CS_DECODE_OK;
+}
+
+/* ---- event_time ---- */
+
+static bool
+node_time(const CsDecoder *decoder, const CsJsonNode *node, TimestampTz *time)
+{
+	switch (node->type)
+	{
+		case CS_JSON_STRING:
+			return cs_parse_time(node->value.string, node->len, time);
+		case CS_JSON_INTEGER:
+			return cs_epoch_time_int(node->value.integer, time);
+		case CS_JSON_NUMBER:
+			return cs_parse_time(decoder->payload + node->raw, node->len, time);
+		default:
+			return false;
+	}
+}
+
+static CsDecodeStatus
+build_event_time(const CsDecoder *decoder, const CsColumn *column, Datum *value, bool *isnull, char **detail)
+{
+	const CsJsonNode *node = column_node(decoder, column);
+	TimestampTz		  time;
+
+	if (node == NULL)
+		return CS_DECODE_NO_TIME;
+	if (!node_time(decoder, node, &time))
+	{
+		const char *quoted = quote(decoder, decoder->payload + node->raw, node->len);
+
+		if (node->type == CS_JSON_STRING)
+			quoted = quote(decoder, node->value.string, node->len);
+		*detail = psprintf("%s is neither an ISO 8601 time nor an epoch time in seconds, milliseconds or "
+						   "microseconds.",
+						   quoted[0] != '\0' ? quoted : "The value");
+		return CS_DECODE_BAD_TIME;
+	}
+	*value = TimestampTzGetDatum(time);
+	*isnull = false;
+	return CS_DECODE_OK;
+}
+
+/* ---- Numbers and jsonb ---- */
+
+/* Short and near enough to 1 for numeric_in() to take at once? */
+static bool
+number_is_usual(const char *s, uint32 len)
+{
+	const char *end = s + len;
+	int			exponent = 0;
+
+	if (len > NUMBER_LENGTH_MAX)
+		return false;
+	while (s < end && *s != 'e' && *s != 'E')
+		s++;
+	for (; s < end; s++)
+	{
+		if (*s >= '0' && *s <= '9')
+			exponent = exponent * 10 + (*s - '0');
+		if (exponent > NUMBER_EXPONENT_MAX)
+			return false;
+	}
+	return true;
+}
+
+/* Can the node and all below it be made into a jsonb? */
+static CsDecodeStatus
+check_tree(const CsDecoder *decoder, const CsColumn *column, const CsJsonNode *root, char **detail)
+{
+	const CsJsonNode *end = decoder->document.nodes + root->next;
+	Span			  span;
+
+	if (!decoder->document.odd && !decoder->converts)
+		return CS_DECODE_OK;
+	for (const CsJsonNode *node = root; node < end; node++)
+	{
+		if (node->type == CS_JSON_NUMBER && !number_is_usual(decoder->payload + node->raw, node->len))
+		{
+			*detail = psprintf("A number of column \"%s\" has more than %d digits or an exponent beyond %d.",
+							   column->name, NUMBER_LENGTH_MAX, NUMBER_EXPONENT_MAX);
+			return CS_DECODE_BAD_VALUE;
+		}
+		if (node->type != CS_JSON_STRING)
+			continue;
+		if (!node_text(decoder, node, &span))
+			return bad_encoding(column, node, detail);
+		if (span.data != node->value.string)
+			pfree(unconstify(char *, span.data));
+	}
+	return CS_DECODE_OK;
+}
+
+static Numeric
+number_to_numeric(const CsDecoder *decoder, const CsJsonNode *node)
+{
+	char text[NUMBER_LENGTH_MAX + 1];
+
+	Assert(node->len <= NUMBER_LENGTH_MAX);
+	memcpy(text, decoder->payload + node->raw, node->len);
+	text[node->len] = '\0';
+	return DatumGetNumeric(
+		DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
+
+static void
+string_to_jsonb(const CsDecoder *decoder, const CsJsonNode *node, JsonbValue *value)
+{
+	Span span;
+
+	/* check_tree() has seen it: this cannot fail. */
+	if (!convert(decoder, node->value.string, node->len, &span))
+		elog(ERROR, "could not convert a string to the server encoding");
+	value->type = jbvString;
+	value->val.string.val = unconstify(char *, span.data);
+	value->val.string.len = span.len;
+}
+
+static void
+scalar_to_jsonb(const CsDecoder *decoder, const CsJsonNode *node, JsonbValue *value)
+{
+	switch (node->type)
+	{
+		case CS_JSON_FALSE:
+		case CS_JSON_TRUE:
+			value->type = jbvBool;
+			value->val.boolean = node->type == CS_JSON_TRUE;
+			break;
+		case CS_JSON_INTEGER:
+			value->type = jbvNumeric;
+			value->val.numeric = int64_to_numeric(node->value.integer);
+			break;
+		case CS_JSON_NUMBER:
+			value->type = jbvNumeric;
+			value->val.numeric = number_to_numeric(decoder, node);
+			break;
+		case CS_JSON_STRING:
+			string_to_jsonb(decoder, node, value);
+			break;
+		default:
+			value->type = jbvNull;
+			break;
+	}
+}
+
+static JsonbValue *container_to_jsonb(const CsDecoder *decoder, const CsJsonNode *self, JsonbParseState **state);
+
+static void
+push_value(const CsDecoder *decoder, const CsJsonNode *node, JsonbIteratorToken token, JsonbParseState **state)
+{
+	JsonbValue value;
+
+	if (node->type == CS_JSON_OBJECT || node->type == CS_JSON_ARRAY)
+	{
+		(void) container_to_jsonb(decoder, node, state);
+		return;
+	}
+	scalar_to_jsonb(decoder, node, &value);
+	(void) pushJsonbValue(state, token, &value);
+}
+
+static void
+push_member(const CsDecoder *decoder, const CsJsonNode *key, JsonbParseState **state)
+{
+	JsonbValue value;
+
+	string_to_jsonb(decoder, key, &value);
+	(void) pushJsonbValue(state, WJB_KEY, &value);
+	push_value(decoder, key + 1, WJB_VALUE, state);
+}
+
+/* jsonb's order of keys: shorter ones first. */
+static inline bool
+key_is_before(const CsJsonNode *a, const CsJsonNode *b)
+{
+	if (a->len != b->len)
+		return a->len < b->len;
+	return memcmp(a->value.string, b->value.string, a->len) < 0;
+}
+
+/*
+ * The first members go in sorted: jsonb sorts them itself, but its sort of
+ * large elements costs a third of the whole unless they come in order.  Equal
+ * keys stay in order, so that the last still wins.
+ */
+static void
+push_members(const CsDecoder *decoder, const CsJsonNode *self, JsonbParseState **state)
+{
+	const CsJsonNode *nodes = decoder->document.nodes;
+	const CsJsonNode *end = nodes + self->next;
+	const CsJsonNode *key = self + 1;
+	const CsJsonNode *sorted[SORTED_MEMBERS_MAX];
+	int				  count = 0;
+
+	for (; key < end && count < SORTED_MEMBERS_MAX; key = nodes + key[1].next)
+	{
+		int i = count++;
+
+		for (; i > 0 && key_is_before(key, sorted[i - 1]); i--)
+			sorted[i] = sorted[i - 1];
+		sorted[i] = key;
+	}
+	for (int i = 0; i < count; i++)
+		push_member(decoder, sorted[i], state);
+	for (; key < end; key = nodes + key[1].next)
+		push_member(decoder, key, state);
+}
+
+/* Recursion is bounded by the document's depth. */
+static JsonbValue *
+container_to_jsonb(const CsDecoder *decoder, const CsJsonNode *self, JsonbParseState **state)
+{
+	const CsJsonNode *nodes = decoder->document.nodes;
+
+	if (self->type == CS_JSON_OBJECT)
+	{
+		(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+		push_members(decoder, self, state);
+		return pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	}
+	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	for (const CsJsonNode *member = self + 1; member < nodes + self->next; member = nodes + member->next)
+		push_value(decoder, member, WJB_ELEM, state);
+	return pushJsonbValue(state, WJB_END_ARRAY, NULL);
+}
+
+/* What is made on the way stays in the scratch context: it is many times the result. */
+static Datum
+node_to_jsonb(CsDecoder *decoder, const CsJsonNode *node)
+{
+	MemoryContext	 result_context = CurrentMemoryContext;
+	JsonbParseState *state = NULL;
+	JsonbValue		 scalar;
+	JsonbValue		*value = &scalar;
+	Jsonb			*jsonb;
+	Jsonb			*result;
+
+	MemoryContextReset(decoder->scratch);
+	MemoryContextSwitchTo(decoder->scratch);
+	if (node->type == CS_JSON_OBJECT || node->type == CS_JSON_ARRAY)
+		value = container_to_jsonb(decoder, node, &state);
+	else
+		scalar_to_jsonb(decoder, node, value);
+	jsonb = JsonbValueToJsonb(value);
+	MemoryContextSwitchTo(result_context);
+	result = palloc(VARSIZE(jsonb));
+	memcpy(result, jsonb, VARSIZE(jsonb));
+	return JsonbPGetDatum(result);
+}
+
+/* ---- Columns of other types ---- */
+
+static Datum
+node_to_json(const CsJsonNode *node, Span span)
+{
+	StringInfoData json;
+
+	if (node->type != CS_JSON_STRING)
+		return PointerGetDatum(cstring_to_text_with_len(span.data, span.len));
+	initStringInfo(&json);
+	escape_json(&json, pnstrdup(span.data, span.len));
+	return PointerGetDatum(cstring_to_text_with_len(json.data, json.len));
+}
+
+/* May raise, by the type's input function. */
+static CsDecodeStatus
+build_typed(CsDecoder *decoder, CsColumn *column, const CsJsonNode *node, Datum *value, char **detail)
+{
+	TimestampTz time;
+	Span		span;
+
+	if (column->kind == CS_COLUMN_TIMESTAMPTZ && node_time(decoder, node, &time))
+	{
+		*value = TimestampTzGetDatum(time);
+		return CS_DECODE_OK;
+	}
+	if (!node_text(decoder, node, &span))
+		return bad_encoding(column, node, detail);
+	if (column->kind == CS_COLUMN_JSON)
+		*value = node_to_json(node, span);
+	else
+		*value = InputFunctionCall(&column->input, pnstrdup(span.data, span.len), column->ioparam, column->typmod);
+	return CS_DECODE_OK;
+}
+
+/* All but event_time and the text columns. */
+static CsDecodeStatus
+build_other(CsDecoder *decoder, CsColumn *column, Datum *value, bool *isnull, char **detail)
+{
+	const CsJsonNode *node = column_node(decoder, column);
+	CsDecodeStatus	  status;
+
+	if (node == NULL)
+		return CS_DECODE_OK;
+	status = check_tree(decoder, column, node, detail);
+	if (status != CS_DECODE_OK || !column->needed)
+		return status;
+	if (column->kind == CS_COLUMN_JSONB)
+		*value = node_to_jsonb(decoder, node);
+	else
+		status = build_typed(decoder, column, node, value, detail);
+	*isnull = status != CS_DECODE_OK;
+	return status;
+}
+
+/* ---- One message ---- */
+
+static CsDecodeStatus
+parse(CsDecoder *decoder, const char *payload, size_t len, char **detail)
+{
+	static const char bom[] = "\xEF\xBB\xBF";
+	const char		 *message = "";
+
+	if (payload == NULL)
+		return CS_DECODE_EMPTY;
+	if (len > (size_t) cs_max_message_size)
+	{
+		*detail = psprintf("The message has %zu bytes, more than clickstream.max_message_size (%d bytes).", len,
+						   cs_max_message_size);
+		return CS_DECODE_TOO_LONG;
+	}
+	if (len >= 3 && memcmp(payload, bom, 3) == 0)
+	{
+		payload += 3;
+		len -= 3;
+	}
+	decoder->payload = payload;
+	switch (cs_json_parse(decoder->parser, payload, len, &decoder->document, &message))
+	{
+		case CS_JSON_OK:
+			return decoder->document.nodes[0].type == CS_JSON_OBJECT ? CS_DECODE_OK : CS_DECODE_NOT_OBJECT;
+		case CS_JSON_NO_MEMORY:
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+							errdetail("Failed while parsing a message of %zu bytes.", len)));
+			break;
+		case CS_JSON_SYNTAX:
+			*detail = pstrdup(message);
+			return CS_DECODE_NOT_JSON;
+		case CS_JSON_ENCODING:
+			*detail = pstrdup(message);
+			return CS_DECODE_BAD_ENCODING;
+		case CS_JSON_DEPTH:
+			*detail = psprintf("Objects and arrays are nested more than %d levels deep.", CS_DECODE_MAX_DEPTH);
+			return CS_DECODE_TOO_DEEP;
+		case CS_JSON_LENGTH:
+			*detail = pstrdup(message);
+			return CS_DECODE_TOO_LONG;
+	}
+	pg_unreachable();
+}
+
+CsDecodeStatus
+cs_decode(CsDecoder *decoder, const char *payload, size_t len, Datum *values, bool *isnull, char **detail)
+{
+	CsMapping	  *mapping = decoder->mapping;
+	CsDecodeStatus status;
+
+	*detail = NULL;
+	memset(values, 0, mapping->ncolumns * sizeof(Datum));
+	memset(isnull, true, mapping->ncolumns * sizeof(bool));
+	status = parse(decoder, payload, len, detail);
+	if (status != CS_DECODE_OK)
+		return status;
+	find_all(decoder);
+	status = build_texts(decoder, values, isnull, detail);
+	for (int i = CS_ATT_EVENT_TIME - 1; i < mapping->ncolumns && status == CS_DECODE_OK; i++)
+	{
+		CsColumn *column = &mapping->columns[i];
+
+		if (column->kind == CS_COLUMN_EVENT_TIME)
+			status = build_event_time(decoder, column, &values[i], &isnull[i], detail);
+		else if (column->kind != CS_COLUMN_TEXT)
+			status = build_other(decoder, column, &values[i], &isnull[i], detail);
+	}
+	return status;
+}
+
+const char *
+cs_decode_status_text(CsDecodeStatus status)
+{
+	switch (status)
+	{
+		case CS_DECODE_OK:
+			return "decoded";
+		case CS_DECODE_EMPTY:
+			return "no payload";
+		case CS_DECODE_TOO_LONG:
+			return "too long";
+		case CS_DECODE_NOT_JSON:
+			return "not JSON";
+		case CS_DECODE_NOT_OBJECT:
+			return "not a JSON object";
+		case CS_DECODE_TOO_DEEP:
+			return "nested too deeply";
+		case CS_DECODE_BAD_ENCODING:
+			return "bad character";
+		case CS_DECODE_NO_TIME:
+			return "event_time missing";
+		case CS_DECODE_BAD_TIME:
+			return "event_time unreadable";
+		case CS_DECODE_BAD_VALUE:
+			return "bad value";
+	}
+	return "unknown";
+}
+
+int
+cs_decode_status_sqlstate(CsDecodeStatus status)
+{
+	switch (status)
+	{
+		case CS_DECODE_OK:
+			return ERRCODE_SUCCESSFUL_COMPLETION;
+		case CS_DECODE_EMPTY:
+			return ERRCODE_NO_DATA;
+		case CS_DECODE_TOO_LONG:
+		case CS_DECODE_TOO_DEEP:
+			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		case CS_DECODE_NOT_JSON:
+			return ERRCODE_INVALID_JSON_TEXT;
+		case CS_DECODE_NOT_OBJECT:
+			return ERRCODE_SQL_JSON_OBJECT_NOT_FOUND;
+		case CS_DECODE_BAD_ENCODING:
+			return ERRCODE_CHARACTER_NOT_IN_REPERTOIRE;
+		case CS_DECODE_NO_TIME:
+			return ERRCODE_NULL_VALUE_NOT_ALLOWED;
+		case CS_DECODE_BAD_TIME:
+			return ERRCODE_INVALID_DATETIME_FORMAT;
+		case CS_DECODE_BAD_VALUE:
+			return ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+	}
+	return ERRCODE_INTERNAL_ERROR;
+}
