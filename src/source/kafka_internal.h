@@ -1,0 +1,114 @@
+/*
+ * source/kafka_internal.h
+ *	  What the files of the Kafka source share.  Nobody else includes it.
+ *
+ * kafka.c			the interface: open, assign, poll, close
+ * kafka_lookup.c	questions that wait for a broker: partitions, first offsets
+ * kafka_event.c	what the library tells us: logs, errors, statistics
+ * kafka_headers.c	headers of a message as jsonb
+ * kafka_options.c	properties that a stream may set
+ *
+ * Everything runs on the backend's main thread.  The library's threads see
+ * none of our memory; they write to the pipe, and that is all.
+ */
+#ifndef CS_SOURCE_KAFKA_INTERNAL_H
+#define CS_SOURCE_KAFKA_INTERNAL_H
+
+#include "postgres.h"
+
+#include <librdkafka/rdkafka.h>
+
+#include "lib/ilist.h"
+
+#include "source/source.h"
+
+/* Size of a text that the library gave us, after cleaning. */
+#define KAFKA_TEXT 512
+
+/* Topic that vanished from the metadata: a broker that just started may not know it yet, so wait this long (ms). */
+#define KAFKA_MISSING_PATIENCE 30000
+
+/* An assigned partition. */
+typedef struct KafkaPartition
+{
+	CsPartition *partition;
+	int64		 position;	   /* everything before it was delivered or does not exist */
+	int64		 end;		   /* high watermark, -1 not known yet */
+	bool		 is_reachable; /* its broker spoke a moment ago */
+	bool		 is_refused;   /* we may not read it */
+} KafkaPartition;
+
+/* Something that cannot mend itself: found in one poll, raised by the next. */
+typedef struct KafkaFault
+{
+	rd_kafka_resp_err_t code;	   /* RD_KAFKA_RESP_ERR_NO_ERROR: none */
+	int					topic;	   /* index, or -1 */
+	int32				partition; /* or -1 */
+	char				text[KAFKA_TEXT];
+} KafkaFault;
+
+typedef struct KafkaSource
+{
+	CsSource			  base;
+	dlist_node			  node; /* in the list of open sources, for the process's exit */
+	MemoryContextCallback callback;
+	bool				  is_open; /* in the list */
+	const CsStream		 *stream;
+	MemoryContext		  cxt;
+	MemoryContext		  scratch; /* reset after each use */
+
+	/* Held by the library; given back by close_source() only. */
+	rd_kafka_conf_t					*conf;
+	rd_kafka_t						*rk;
+	rd_kafka_queue_t				*consumer_queue; /* messages, partition errors */
+	rd_kafka_queue_t				*main_queue;	 /* errors, statistics */
+	rd_kafka_queue_t				*log_queue;
+	rd_kafka_topic_t			   **topics;  /* by index into stream->topics */
+	int								 pipe[2]; /* [0] is what poll_fd() gives */
+	bool							 has_pipe;
+	const struct rd_kafka_metadata	*metadata; /* in flight, else NULL */
+	rd_kafka_topic_partition_list_t *list;	   /* in flight, else NULL */
+	rd_kafka_event_t				*event;	   /* in flight, else NULL */
+	rd_kafka_message_t			   **held;	   /* messages not yet released */
+	int								 nheld;
+	int								 held_size;
+
+	KafkaPartition *partitions; /* sorted by topic, id */
+	int				npartitions;
+	int				silence_limit; /* ms without a word that make a broker unreachable */
+	TimestampTz		assigned_at;   /* when assign() was last called */
+	TimestampTz		ends_read_at;  /* when the high watermarks were last looked at */
+	TimestampTz	   *missing_since; /* by topic: vanished from the metadata, or 0 */
+	bool		   *was_seen;	   /* by topic: was in the metadata once */
+
+	KafkaFault fault;
+	bool	   has_problem;
+	char	   problem[KAFKA_TEXT];
+	char	   last_error[KAFKA_TEXT]; /* newest words of the library on its brokers; "" none */
+} KafkaSource;
+
+/* kafka.c */
+extern KafkaPartition *cs_kafka_find_partition(KafkaSource *source, int topic, int32 id);
+
+/* kafka_lookup.c */
+extern CsPartition *cs_kafka_list(CsSource *base, int *n, int timeout_ms);
+extern bool			cs_kafka_start_offset(CsSource *base, CsPartition *partition, bool is_first_time, int timeout_ms);
+extern bool			cs_kafka_watermarks(KafkaSource *source, const CsPartition *partition, int64 *low, int64 *high,
+										int timeout_ms);
+
+/* kafka_event.c */
+extern void cs_kafka_copy_text(char *target, const char *text, size_t size);
+extern void cs_kafka_serve_events(KafkaSource *source);
+extern void cs_kafka_message_error(KafkaSource *source, const rd_kafka_message_t *message, int topic);
+extern void cs_kafka_error_callback(rd_kafka_t *rk, int code, const char *text, void *opaque);
+extern void cs_kafka_raise_fault(KafkaSource *source);
+extern void cs_kafka_set_problem(KafkaSource *source, const char *text);
+extern void cs_kafka_no_answer(KafkaSource *source, const char *what, rd_kafka_resp_err_t code);
+
+/* kafka_headers.c */
+extern Jsonb *cs_kafka_headers(CsSource *base, const CsMessage *message);
+
+/* kafka_options.c */
+extern void cs_kafka_options_apply(rd_kafka_conf_t *conf, const CsOption *options, int n);
+
+#endif

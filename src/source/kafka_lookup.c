@@ -1,0 +1,336 @@
+/*
+ * source/kafka_lookup.c
+ *	  Questions that wait for a broker: which partitions, from which offset.
+ *
+ * The library's calls cannot be interrupted, so each wait is cut into slices
+ * with a look at interrupts between them; the slices grow, so that a slow
+ * broker's answer fits into one of them.  What the library hands us is kept
+ * in the source while it is read, so that an error does not lose it.
+ *
+ * Main thread only, no locks.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "source/kafka_internal.h"
+
+#define SLICE_FIRST_MS 250
+#define SLICE_MAX_MS 4000
+
+/* A wait that ends at a point in time, in growing slices. */
+typedef struct Patience
+{
+	TimestampTz deadline;
+	int			slice;
+} Patience;
+
+static Patience
+patience(int timeout_ms)
+{
+	Patience result = {TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms), SLICE_FIRST_MS};
+
+	return result;
+}
+
+/* Length of the next slice in ms, 0 when the time is over. */
+static int
+next_slice(Patience *wait)
+{
+	int64 left = (wait->deadline - GetCurrentTimestamp()) / CS_USECS_PER_MSEC;
+	int	  slice = wait->slice;
+
+	CHECK_FOR_INTERRUPTS();
+	wait->slice = Min(wait->slice * 2, SLICE_MAX_MS);
+	return (int) Max(Min(left, slice), 0);
+}
+
+static bool
+is_worth_retry(rd_kafka_resp_err_t code)
+{
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__WAIT_CACHE:
+		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static void
+drop_metadata(KafkaSource *source)
+{
+	if (source->metadata)
+		rd_kafka_metadata_destroy(source->metadata);
+	source->metadata = NULL;
+}
+
+static void
+drop_list(KafkaSource *source)
+{
+	if (source->list)
+		rd_kafka_topic_partition_list_destroy(source->list);
+	source->list = NULL;
+}
+
+/* Metadata of one topic into source->metadata. */
+static rd_kafka_resp_err_t
+ask_metadata(KafkaSource *source, int topic, Patience *wait)
+{
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int					slice;
+
+	drop_metadata(source);
+	while ((slice = next_slice(wait)) > 0)
+	{
+		code = rd_kafka_metadata(source->rk, 0, source->topics[topic], &source->metadata, slice);
+		cs_kafka_serve_events(source);
+		if (!is_worth_retry(code))
+			break;
+	}
+	return code;
+}
+
+/*
+ * The broker does not know the topic.  If it did once, it may only have been
+ * started again a moment ago: then this is a problem first, an error later.
+ */
+static void
+topic_is_missing(KafkaSource *source, int topic)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	const char *name = source->stream->topics[topic];
+	char		text[KAFKA_TEXT];
+
+	if (source->missing_since[topic] == 0)
+		source->missing_since[topic] = now;
+	drop_metadata(source);
+	if (!source->was_seen[topic])
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("topic \"%s\" does not exist", name),
+						errdetail("Brokers asked: %s.", source->stream->brokers),
+						errhint("Make the topic first, or correct the stream's topic.")));
+	if (now - source->missing_since[topic] >= KAFKA_MISSING_PATIENCE * CS_USECS_PER_MSEC)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("topic \"%s\" is no longer on the broker", name),
+						errhint("Make the topic again and use clickstream.reset(), or drop the stream.")));
+	snprintf(text, sizeof(text), "the broker does not know topic %s at the moment", name);
+	cs_kafka_set_problem(source, text);
+}
+
+/*
+ * Is the topic itself all right in the metadata?  Sets a problem or raises if not.
+ */
+static bool
+topic_is_well(KafkaSource *source, int topic, const struct rd_kafka_metadata_topic *answer)
+{
+	char text[KAFKA_TEXT];
+
+	switch (answer->err)
+	{
+		case RD_KAFKA_RESP_ERR_NO_ERROR:
+			source->missing_since[topic] = 0;
+			source->was_seen[topic] = true;
+			return true;
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+			topic_is_missing(source, topic);
+			return false;
+		default:
+			snprintf(text, sizeof(text), "the broker does not show topic %s: %s", source->stream->topics[topic],
+					 rd_kafka_err2str(answer->err));
+			cs_kafka_set_problem(source, text);
+			return false;
+	}
+}
+
+/* Append a topic's partitions from source->metadata to an array. */
+static CsPartition *
+append_partitions(KafkaSource *source, int topic, CsPartition *result, int *n)
+{
+	const struct rd_kafka_metadata_topic *answer = &source->metadata->topics[0];
+	int									  count = answer->partition_cnt;
+
+	result =
+		result ? repalloc(result, sizeof(CsPartition) * (*n + count + 1)) : palloc(sizeof(CsPartition) * (count + 1));
+	for (int i = 0; i < count; i++)
+	{
+		CsPartition *p = &result[(*n)++];
+		int64		 low;
+		int64		 high;
+
+		memset(p, 0, sizeof(*p));
+		p->topic = topic;
+		p->id = answer->partitions[i].id;
+		p->end_offset = -1;
+		if (rd_kafka_get_watermark_offsets(source->rk, source->stream->topics[topic], p->id, &low, &high) ==
+				RD_KAFKA_RESP_ERR_NO_ERROR &&
+			high >= 0)
+			p->end_offset = high;
+	}
+	return result;
+}
+
+CsPartition *
+cs_kafka_list(CsSource *base, int *n, int timeout_ms)
+{
+	KafkaSource *source = (KafkaSource *) base;
+	Patience	 wait = patience(timeout_ms);
+	CsPartition *result = NULL;
+
+	*n = 0;
+	for (int topic = 0; topic < source->stream->ntopics; topic++)
+	{
+		rd_kafka_resp_err_t code = ask_metadata(source, topic, &wait);
+
+		if (code != RD_KAFKA_RESP_ERR_NO_ERROR || source->metadata == NULL || source->metadata->topic_cnt != 1)
+		{
+			cs_kafka_no_answer(source, "the topic's partitions", code);
+			*n = 0;
+			return NULL;
+		}
+		if (!topic_is_well(source, topic, &source->metadata->topics[0]))
+		{
+			drop_metadata(source);
+			*n = 0;
+			return NULL;
+		}
+		result = append_partitions(source, topic, result, n);
+		drop_metadata(source);
+	}
+	return result;
+}
+
+/* Lowest offset of a partition, and the one after its last.  False: no answer. */
+bool
+cs_kafka_watermarks(KafkaSource *source, const CsPartition *partition, int64 *low, int64 *high, int timeout_ms)
+{
+	Patience			wait = patience(timeout_ms);
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int					slice;
+
+	while ((slice = next_slice(&wait)) > 0)
+	{
+		code = rd_kafka_query_watermark_offsets(source->rk, source->stream->topics[partition->topic], partition->id,
+												low, high, slice);
+		cs_kafka_serve_events(source);
+		if (!is_worth_retry(code))
+			break;
+	}
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return true;
+	cs_kafka_no_answer(source, "a partition's first and last offset", code);
+	return false;
+}
+
+/* First millisecond of the epoch that is not before t. */
+static int64
+epoch_ms(TimestampTz t)
+{
+	int64 usecs = t + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+	if (usecs < 0)
+		return 0;
+	return (usecs + CS_USECS_PER_MSEC - 1) / CS_USECS_PER_MSEC;
+}
+
+/* Offset of the first message at or after start_time; *offset is -1 if there is none. */
+static bool
+offset_for_time(KafkaSource *source, const CsPartition *partition, int64 *offset, int timeout_ms)
+{
+	Patience			wait = patience(timeout_ms);
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int					slice;
+
+	while ((slice = next_slice(&wait)) > 0)
+	{
+		drop_list(source);
+		source->list = rd_kafka_topic_partition_list_new(1);
+		rd_kafka_topic_partition_list_add(source->list, source->stream->topics[partition->topic], partition->id)
+			->offset = epoch_ms(source->stream->start_time);
+		code = rd_kafka_offsets_for_times(source->rk, source->list, slice);
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			code = source->list->elems[0].err;
+		*offset = source->list->elems[0].offset;
+		cs_kafka_serve_events(source);
+		if (!is_worth_retry(code))
+			break;
+	}
+	drop_list(source);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		cs_kafka_no_answer(source, "the offset of a time", code);
+	else if (*offset < 0)
+		*offset = -1;
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/*
+ * What start_offsets says of a partition, -1 if nothing: "topic/0" is looked
+ * for before "0", for streams of several topics.
+ */
+static int64
+given_offset(const KafkaSource *source, const CsPartition *partition)
+{
+	char *names[2] = {psprintf("%s/%d", source->stream->topics[partition->topic], partition->id),
+					  psprintf("%d", partition->id)};
+
+	for (int i = 0; i < 2 && source->stream->start_offsets != NULL; i++)
+	{
+		JsonbValue	buffer;
+		JsonbValue *value =
+			getKeyJsonValueFromContainer(&source->stream->start_offsets->root, names[i], strlen(names[i]), &buffer);
+		int64 offset;
+
+		if (value == NULL)
+			continue;
+		offset = value->type == jbvNumeric
+					 ? DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)))
+					 : -1;
+		if (offset < 0)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("start_offsets of partition %d is not an offset", partition->id),
+							errhint("Give whole numbers from 0 on: {\"0\": 1201, \"1\": 0}.")));
+		return offset;
+	}
+	return -1;
+}
+
+bool
+cs_kafka_start_offset(CsSource *base, CsPartition *partition, bool is_first_time, int timeout_ms)
+{
+	KafkaSource *source = (KafkaSource *) base;
+	CsStart		 start = is_first_time ? source->stream->start_from : CS_START_EARLIEST;
+	TimestampTz	 deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	int64		 low;
+	int64		 high;
+	int64		 offset = -1;
+
+	if (start == CS_START_OFFSETS)
+		offset = given_offset(source, partition);
+	else if (start == CS_START_TIMESTAMP)
+	{
+		if (!offset_for_time(source, partition, &offset, timeout_ms))
+			return false;
+		/* No message is that new: all that come are. */
+		if (offset < 0)
+			start = CS_START_LATEST;
+		timeout_ms = (int) Max((deadline - GetCurrentTimestamp()) / CS_USECS_PER_MSEC, 1);
+	}
+	if (offset < 0)
+	{
+		if (!cs_kafka_watermarks(source, partition, &low, &high, timeout_ms))
+			return false;
+		offset = start == CS_START_LATEST ? high : low;
+		partition->end_offset = high;
+	}
+	partition->next_offset = offset;
+	return true;
+}

@@ -1,0 +1,453 @@
+/*
+ * source/kafka_options.c
+ *	  The allow-list of librdkafka properties, and secrets.
+ *
+ * A list of what is allowed, not of what is not: a new version of the library
+ * may add a property that loads code, runs a command or fetches a URL, and it
+ * must stay closed until somebody has looked at it.  Left out on purpose:
+ * plugin.library.paths, ssl.engine.*, ssl.providers (load code);
+ * sasl.kerberos.* and the GSSAPI mechanism (run kinit through a shell);
+ * sasl.oauthbearer.* (token endpoint URLs); everything that turns off the
+ * check of certificates; and what the source itself depends on (offsets,
+ * queues, logging).
+ *
+ * Values that must not be read in a catalog are given as {"secret": "name"}:
+ * the content of the file <clickstream.secrets_directory>/name, read when the
+ * source is opened.  It never appears in an error or a log line, which is why
+ * the library's own words are left out where a secret is refused.
+ *
+ * No locks.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include "core/settings.h"
+#include "source/kafka_internal.h"
+#include "source/kafka_options.h"
+
+/* Longest value of an option and longest secret, in bytes. */
+#define VALUE_MAX 65536
+#define SECRET_NAME_MAX 200
+
+typedef enum OptionKind
+{
+	OPTION_PLAIN,  /* in the open only */
+	OPTION_EITHER, /* in the open or a secret */
+	OPTION_SECRET, /* a secret only */
+	OPTION_FILE	   /* path of a file of the server: for administrators */
+} OptionKind;
+
+typedef struct OptionRule
+{
+	const char *name;
+	OptionKind	kind;
+	int64		max; /* largest number, 0: as the library says */
+} OptionRule;
+
+static const OptionRule option_rules[] = {
+	{"broker.address.family", OPTION_PLAIN, 0},
+	{"broker.address.ttl", OPTION_PLAIN, 0},
+	{"broker.version.fallback", OPTION_PLAIN, 0},
+	{"check.crcs", OPTION_PLAIN, 0},
+	{"client.id", OPTION_PLAIN, 0},
+	{"client.rack", OPTION_PLAIN, 0},
+	{"connections.max.idle.ms", OPTION_PLAIN, 0},
+	{"fetch.error.backoff.ms", OPTION_PLAIN, 60000},
+	{"fetch.max.bytes", OPTION_PLAIN, 512 * 1024 * 1024},
+	{"fetch.message.max.bytes", OPTION_PLAIN, 256 * 1024 * 1024},
+	{"fetch.min.bytes", OPTION_PLAIN, 16 * 1024 * 1024},
+	{"fetch.wait.max.ms", OPTION_PLAIN, 10000},
+	{"group.id", OPTION_PLAIN, 0},
+	{"isolation.level", OPTION_PLAIN, 0},
+	{"max.partition.fetch.bytes", OPTION_PLAIN, 256 * 1024 * 1024},
+	{"metadata.max.age.ms", OPTION_PLAIN, 0},
+	{"receive.message.max.bytes", OPTION_PLAIN, 1024 * 1024 * 1024},
+	{"reconnect.backoff.max.ms", OPTION_PLAIN, 60000},
+	{"reconnect.backoff.ms", OPTION_PLAIN, 60000},
+	{"sasl.mechanism", OPTION_PLAIN, 0},
+	{"sasl.mechanisms", OPTION_PLAIN, 0},
+	{"sasl.password", OPTION_SECRET, 0},
+	{"sasl.username", OPTION_EITHER, 0},
+	{"security.protocol", OPTION_PLAIN, 0},
+	{"socket.connection.setup.timeout.ms", OPTION_PLAIN, 300000},
+	{"socket.keepalive.enable", OPTION_PLAIN, 0},
+	{"socket.nagle.disable", OPTION_PLAIN, 0},
+	{"socket.receive.buffer.bytes", OPTION_PLAIN, 64 * 1024 * 1024},
+	{"socket.timeout.ms", OPTION_PLAIN, 0},
+	{"ssl.ca.location", OPTION_FILE, 0},
+	{"ssl.ca.pem", OPTION_EITHER, 0},
+	{"ssl.certificate.location", OPTION_FILE, 0},
+	{"ssl.certificate.pem", OPTION_EITHER, 0},
+	{"ssl.cipher.suites", OPTION_PLAIN, 0},
+	{"ssl.crl.location", OPTION_FILE, 0},
+	{"ssl.curves.list", OPTION_PLAIN, 0},
+	{"ssl.key.location", OPTION_FILE, 0},
+	{"ssl.key.password", OPTION_SECRET, 0},
+	{"ssl.key.pem", OPTION_SECRET, 0},
+	{"ssl.keystore.location", OPTION_FILE, 0},
+	{"ssl.keystore.password", OPTION_SECRET, 0},
+	{"ssl.sigalgs.list", OPTION_PLAIN, 0},
+	{"topic.metadata.refresh.interval.ms", OPTION_PLAIN, 0},
+};
+
+static const char *const sasl_mechanisms[] = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"};
+
+static const OptionRule *
+option_rule(const char *name)
+{
+	for (int i = 0; i < (int) lengthof(option_rules); i++)
+		if (strcmp(option_rules[i].name, name) == 0)
+			return &option_rules[i];
+	return NULL;
+}
+
+static char *
+string_of(const JsonbValue *value)
+{
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/* Names only what is true of every property that is not on the list. */
+static const OptionRule *
+option_rule_or_raise(const char *name)
+{
+	const OptionRule *rule = option_rule(name);
+	StringInfoData	  list;
+
+	if (rule)
+		return rule;
+	initStringInfo(&list);
+	for (int i = 0; i < (int) lengthof(option_rules); i++)
+		appendStringInfo(&list, "%s%s", i ? ", " : "", option_rules[i].name);
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" cannot be set for a stream", name),
+					errdetail("It is not on the list of librdkafka properties that a stream may set."),
+					errhint("Options that may be set: %s.", list.data)));
+}
+
+static void
+check_characters(const char *name, const char *value)
+{
+	if (strlen(value) > VALUE_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("value of option \"%s\" is too long", name),
+						errdetail("At most %d bytes are accepted.", VALUE_MAX)));
+	for (const char *p = value; *p; p++)
+		if ((unsigned char) *p < ' ' && strchr("\n\r\t", *p) == NULL)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("value of option \"%s\" holds a control character", name)));
+}
+
+/*
+ * The name of a secret becomes part of a path, hence the narrow alphabet.
+ */
+static void
+check_secret_name(const char *option, const char *secret)
+{
+	size_t length = strlen(secret);
+
+	if (length == 0 || length > SECRET_NAME_MAX || secret[0] == '.' ||
+		strspn(secret, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") != length)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" has an invalid name of a secret", option),
+				 errdetail("The name is that of a file in the directory that clickstream.secrets_directory names: "
+						   "letters, digits, \"_\", \".\" and \"-\", not beginning with \".\", at most %d bytes.",
+						   SECRET_NAME_MAX)));
+}
+
+/*
+ * The secret's name out of {"secret": "name"}, marked as one.
+ */
+static char *
+secret_value(const char *option, JsonbContainer *object)
+{
+	JsonbValue	buffer;
+	JsonbValue *secret = NULL;
+	char	   *name;
+
+	if (JsonContainerIsObject(object) && JsonContainerSize(object) == 1)
+		secret = getKeyJsonValueFromContainer(object, "secret", 6, &buffer);
+	if (secret == NULL || secret->type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a single value", option),
+				 errhint("Give a string, a number, true or false, or {\"secret\": \"name\"}.")));
+	name = string_of(secret);
+	check_secret_name(option, name);
+	return psprintf("%c%s", CS_SECRET_MARK, name);
+}
+
+static char *
+option_value(const char *name, const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvString:
+			return string_of(value);
+		case jbvNumeric:
+			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+		case jbvBool:
+			return pstrdup(value->val.boolean ? "true" : "false");
+		case jbvBinary:
+			return secret_value(name, value->val.binary.data);
+		default:
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" has no value", name),
+							errhint("Leave the option out to get its default.")));
+	}
+}
+
+static void
+check_kind(const OptionRule *rule, const char *value)
+{
+	bool is_secret = value[0] == CS_SECRET_MARK;
+
+	if (rule->kind == OPTION_SECRET && !is_secret)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be given as a secret", rule->name),
+			 errdetail("The options of a stream can be read in its catalog and in dumps."),
+			 errhint("Put the value into a file in the directory that clickstream.secrets_directory names, and give "
+					 "{\"secret\": \"file name\"}.")));
+	if ((rule->kind == OPTION_PLAIN || rule->kind == OPTION_FILE) && is_secret)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" cannot be a secret", rule->name), errhint("Give the value itself.")));
+}
+
+static void
+check_number(const OptionRule *rule, const char *value)
+{
+	if (rule->max > 0 && strtod(value, NULL) > (double) rule->max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("value of option \"%s\" is too large", rule->name),
+				 errdetail("At most %lld is accepted.", (long long) rule->max)));
+}
+
+/* client.id is printed into the library's statistics, which we read as JSON. */
+static void
+check_words(const OptionRule *rule, const char *value)
+{
+	bool known = false;
+
+	if (strcmp(rule->name, "client.id") == 0 || strcmp(rule->name, "client.rack") == 0)
+	{
+		if (strpbrk(value, "\"\\\n\r\t"))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("value of option \"%s\" holds a quote, backslash or line break", rule->name)));
+		return;
+	}
+	if (strcmp(rule->name, "sasl.mechanism") != 0 && strcmp(rule->name, "sasl.mechanisms") != 0)
+		return;
+	for (int i = 0; i < (int) lengthof(sasl_mechanisms); i++)
+		known |= strcmp(value, sasl_mechanisms[i]) == 0;
+	if (!known)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("SASL mechanism \"%s\" is not supported", value),
+						errhint("Use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.")));
+}
+
+/* Let the library itself say whether it likes a value in the open. */
+static void
+check_by_library(const CsOption *option)
+{
+	rd_kafka_conf_t	   *conf;
+	char				text[KAFKA_TEXT];
+	char				clean[KAFKA_TEXT];
+	rd_kafka_conf_res_t result;
+
+	if (option->value[0] == CS_SECRET_MARK)
+		return;
+	conf = rd_kafka_conf_new();
+	result = rd_kafka_conf_set(conf, option->name, option->value, text, sizeof(text));
+	rd_kafka_conf_destroy(conf);
+	if (result == RD_KAFKA_CONF_OK)
+		return;
+	cs_kafka_copy_text(clean, text, sizeof(clean));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid value for option \"%s\"", option->name),
+					errdetail("librdkafka %s: %s", rd_kafka_version_str(), clean)));
+}
+
+/* Without a mechanism the library takes GSSAPI, and runs kinit. */
+static void
+check_sasl(const CsOption *options, int n)
+{
+	bool is_sasl = false;
+	bool has_mechanism = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(options[i].name, "security.protocol") == 0)
+			is_sasl = pg_strncasecmp(options[i].value, "sasl", 4) == 0;
+		else if (strncmp(options[i].name, "sasl.mechanism", 14) == 0)
+			has_mechanism = true;
+	}
+	if (is_sasl && !has_mechanism)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"sasl.mechanism\" is missing"),
+						errdetail("The option \"security.protocol\" asks for SASL."),
+						errhint("Add \"sasl.mechanism\": PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.")));
+}
+
+static void
+check_option(const CsOption *option)
+{
+	const OptionRule *rule = option_rule_or_raise(option->name);
+
+	check_kind(rule, option->value);
+	if (option->value[0] != CS_SECRET_MARK)
+	{
+		check_characters(rule->name, option->value);
+		check_number(rule, option->value);
+		check_words(rule, option->value);
+	}
+	check_by_library(option);
+}
+
+CsOption *
+cs_kafka_options_parse(Jsonb *options, int *n)
+{
+	JsonbIterator	  *iterator;
+	JsonbIteratorToken token;
+	JsonbValue		   value;
+	CsOption		  *result;
+
+	*n = 0;
+	if (options == NULL)
+		return NULL;
+	if (!JB_ROOT_IS_OBJECT(options))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the options of a stream must be a JSON object"),
+				 errhint("For example: {\"security.protocol\": \"SSL\"}.")));
+	result = palloc0(sizeof(CsOption) * Max(JB_ROOT_COUNT(options), 1));
+	iterator = JsonbIteratorInit(&options->root);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			result[*n].name = string_of(&value);
+		else if (token == WJB_VALUE)
+		{
+			(void) option_rule_or_raise(result[*n].name);
+			result[*n].value = option_value(result[*n].name, &value);
+			check_option(&result[*n]);
+			(*n)++;
+		}
+	}
+	check_sasl(result, *n);
+	return result;
+}
+
+void
+cs_kafka_options_validate(Jsonb *options)
+{
+	int		  n;
+	CsOption *list = cs_kafka_options_parse(options, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (option_rule(list[i].name)->kind != OPTION_FILE || has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+			continue;
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied to set option \"%s\"", list[i].name),
+						errdetail("It names a file of the server, which needs the privileges of pg_read_server_files."),
+						errhint("Use ssl.ca.pem, ssl.certificate.pem and ssl.key.pem with secrets instead.")));
+	}
+}
+
+/* Both names are printed into the library's statistics: see check_words(). */
+void
+cs_kafka_brokers_validate(const char *brokers)
+{
+	size_t length = strlen(brokers);
+
+	if (length == 0 ||
+		strspn(brokers, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-:/,[]% ") != length)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid list of brokers: \"%s\"", brokers),
+						errhint("Give host:port, several separated by commas.")));
+}
+
+void
+cs_kafka_topic_validate(const char *topic)
+{
+	size_t length = strlen(topic);
+
+	if (length == 0 || length > 249 || strcmp(topic, ".") == 0 || strcmp(topic, "..") == 0 ||
+		strspn(topic, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") != length)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid name of a topic: \"%s\"", topic),
+						errdetail("Kafka accepts 1 to 249 letters, digits, \"_\", \".\" and \"-\".")));
+}
+
+/*
+ * Content of a secret's file, without the line break at its end.  A file that
+ * is too long or holds a zero byte cannot be meant.
+ */
+static char *
+read_secret(const char *option, const char *name)
+{
+	char   path[MAXPGPATH];
+	char  *content;
+	size_t length;
+	FILE  *file;
+
+	check_secret_name(option, name);
+	if (cs_secrets_directory == NULL || cs_secrets_directory[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("secret \"%s\" of option \"%s\" cannot be read", name, option),
+						errdetail("The setting clickstream.secrets_directory is empty.")));
+	snprintf(path, sizeof(path), "%s/%s", cs_secrets_directory, name);
+	content = palloc(VALUE_MAX + 1);
+	file = AllocateFile(path, PG_BINARY_R);
+	if (file == NULL)
+		ereport(ERROR,
+				(errcode_for_file_access(), errmsg("could not open secret \"%s\" of option \"%s\": %m", name, option),
+				 errhint("Secrets are files in the directory that clickstream.secrets_directory names.")));
+	length = fread(content, 1, VALUE_MAX + 1, file);
+	if (ferror(file))
+		ereport(ERROR,
+				(errcode_for_file_access(), errmsg("could not read secret \"%s\" of option \"%s\": %m", name, option)));
+	FreeFile(file);
+	if (length > VALUE_MAX || memchr(content, '\0', length) != NULL)
+	{
+		explicit_bzero(content, VALUE_MAX + 1);
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("secret \"%s\" of option \"%s\" is too long or holds a zero byte", name, option)));
+	}
+	if (length > 0 && content[length - 1] == '\n')
+		length--;
+	if (length > 0 && content[length - 1] == '\r')
+		length--;
+	content[length] = '\0';
+	return content;
+}
+
+static void
+apply_secret(rd_kafka_conf_t *conf, const CsOption *option)
+{
+	char			   *content = read_secret(option->name, option->value + 1);
+	char				ignored[KAFKA_TEXT];
+	rd_kafka_conf_res_t result = rd_kafka_conf_set(conf, option->name, content, ignored, sizeof(ignored));
+
+	explicit_bzero(content, VALUE_MAX + 1);
+	explicit_bzero(ignored, sizeof(ignored));
+	pfree(content);
+	if (result != RD_KAFKA_CONF_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("secret \"%s\" is not a valid value of option \"%s\"", option->value + 1, option->name)));
+}
+
+/* Checks again: the catalog may have been written by other means. */
+void
+cs_kafka_options_apply(rd_kafka_conf_t *conf, const CsOption *options, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		check_option(&options[i]);
+		if (options[i].value[0] == CS_SECRET_MARK)
+			apply_secret(conf, &options[i]);
+		else
+			(void) rd_kafka_conf_set(conf, options[i].name, options[i].value, NULL, 0);
+	}
+	check_sasl(options, n);
+}
