@@ -1,0 +1,192 @@
+/*
+ * state/codec.c
+ *	  Writers and the checking reader of state bytes.
+ *
+ * See codec.h.  No locking: works on the caller's memory.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "state/codec.h"
+
+/* Longest varlena kept with a one-byte header: 126 bytes and the header. */
+#define SHORT_MAX (VARATT_SHORT_MAX - VARHDRSZ_SHORT)
+
+enum
+{
+	DATUM_NULL,
+	DATUM_VALUE,
+	DATUM_SHORT
+};
+
+void
+cs_codec_corrupt(const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("stored state is damaged: %s", what)));
+}
+
+void
+cs_put_uint(StringInfo buf, uint64 value)
+{
+	enlargeStringInfo(buf, 10);
+	while (value >= 0x80)
+	{
+		buf->data[buf->len++] = (char) (value | 0x80);
+		value >>= 7;
+	}
+	buf->data[buf->len++] = (char) value;
+}
+
+void
+cs_put_bytes(StringInfo buf, const void *data, size_t len)
+{
+	cs_put_uint(buf, len);
+	appendBinaryStringInfo(buf, data, (int) len);
+}
+
+void
+cs_put_place(StringInfo buf, const CsPlace *place)
+{
+	cs_put_int(buf, place->time);
+	cs_put_uint(buf, (uint32) place->topic);
+	cs_put_uint(buf, (uint32) place->partition);
+	cs_put_int(buf, place->offset);
+}
+
+uint8
+cs_get_u8(CsReader *r)
+{
+	if (r->pos >= r->end)
+		cs_codec_corrupt("it ends early");
+	return (uint8) *r->pos++;
+}
+
+uint64
+cs_get_uint(CsReader *r)
+{
+	uint64 value = 0;
+
+	for (int shift = 0; shift < 64; shift += 7)
+	{
+		uint8 byte = cs_get_u8(r);
+
+		value |= (uint64) (byte & 0x7f) << shift;
+		if (byte < 0x80)
+			return value;
+	}
+	cs_codec_corrupt("a number is too long");
+}
+
+const char *
+cs_get_raw(CsReader *r, size_t len)
+{
+	const char *data = r->pos;
+
+	if ((size_t) (r->end - r->pos) < len)
+		cs_codec_corrupt("it ends early");
+	r->pos += len;
+	return data;
+}
+
+const char *
+cs_get_bytes(CsReader *r, size_t *len)
+{
+	*len = cs_get_uint(r);
+	return cs_get_raw(r, *len);
+}
+
+void
+cs_get_place(CsReader *r, CsPlace *place)
+{
+	place->time = cs_get_int(r);
+	place->topic = (int32) cs_get_uint(r);
+	place->partition = (int32) cs_get_uint(r);
+	place->offset = cs_get_int(r);
+}
+
+void
+cs_put_datum(StringInfo buf, Datum value, bool isnull, int16 typlen, bool typbyval)
+{
+	if (isnull)
+	{
+		cs_put_u8(buf, DATUM_NULL);
+		return;
+	}
+	if (typlen == -1)
+	{
+		struct varlena *v = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value));
+		size_t			len = VARSIZE_ANY_EXHDR(v);
+
+		if (len <= SHORT_MAX)
+		{
+			char header;
+
+			SET_VARSIZE_SHORT(&header, len + VARHDRSZ_SHORT);
+			cs_put_u8(buf, DATUM_SHORT);
+			appendStringInfoCharMacro(buf, header);
+			appendBinaryStringInfo(buf, VARDATA_ANY(v), (int) len);
+		}
+		else
+		{
+			cs_put_u8(buf, DATUM_VALUE);
+			cs_put_bytes(buf, VARDATA_ANY(v), len);
+		}
+		return;
+	}
+	cs_put_u8(buf, DATUM_VALUE);
+	if (typbyval)
+		cs_put_int(buf, (int64) value);
+	else if (typlen == -2)
+		cs_put_bytes(buf, DatumGetCString(value), strlen(DatumGetCString(value)) + 1);
+	else
+		appendBinaryStringInfo(buf, DatumGetPointer(value), typlen);
+}
+
+static Datum
+get_varlena(CsReader *r, uint8 how)
+{
+	size_t			len;
+	const char	   *data;
+	struct varlena *v;
+
+	if (how == DATUM_SHORT)
+	{
+		if (r->pos >= r->end || !VARATT_IS_SHORT(r->pos))
+			cs_codec_corrupt("a value has no header");
+		return PointerGetDatum(cs_get_raw(r, VARSIZE_SHORT(r->pos)));
+	}
+	data = cs_get_bytes(r, &len);
+	v = palloc(len + VARHDRSZ);
+	SET_VARSIZE(v, len + VARHDRSZ);
+	memcpy(VARDATA(v), data, len);
+	return PointerGetDatum(v);
+}
+
+Datum
+cs_get_datum(CsReader *r, bool *isnull, int16 typlen, bool typbyval)
+{
+	uint8		how = cs_get_u8(r);
+	const char *data;
+	size_t		len;
+
+	*isnull = how == DATUM_NULL;
+	if (how == DATUM_NULL)
+		return (Datum) 0;
+	if (how != DATUM_VALUE && !(how == DATUM_SHORT && typlen == -1))
+		cs_codec_corrupt("a value is of no known form");
+	if (typlen == -1)
+		return get_varlena(r, how);
+	if (typbyval)
+		return (Datum) cs_get_int(r);
+	if (typlen == -2)
+	{
+		data = cs_get_bytes(r, &len);
+		if (len == 0 || data[len - 1] != '\0')
+			cs_codec_corrupt("a string has no end");
+		return CStringGetDatum(data);
+	}
+
+	/* A copy, because fixed-length types may ask for alignment. */
+	data = memcpy(palloc(typlen), cs_get_raw(r, typlen), typlen);
+	return PointerGetDatum(data);
+}

@@ -1,0 +1,64 @@
+/*
+ * state/codec.h
+ *	  Bytes of state entries and log records: little writers and a reader
+ *	  that checks what it reads.
+ *
+ * Numbers are LEB128 varints (signed ones zigzag), so that small counts and
+ * lengths cost a byte.  A reader that runs past its end, or meets what it
+ * does not know, raises ERRCODE_DATA_CORRUPTED; it never reads outside.
+ */
+#ifndef CS_STATE_CODEC_H
+#define CS_STATE_CODEC_H
+
+#include "postgres.h"
+
+#include "core/types.h"
+#include "lib/stringinfo.h"
+
+typedef struct CsReader
+{
+	const char *pos;
+	const char *end;
+} CsReader;
+
+extern void cs_codec_corrupt(const char *what) pg_attribute_noreturn();
+
+extern void cs_put_uint(StringInfo buf, uint64 value);
+extern void cs_put_bytes(StringInfo buf, const void *data, size_t len); /* length, then bytes */
+extern void cs_put_place(StringInfo buf, const CsPlace *place);
+
+static inline void
+cs_put_u8(StringInfo buf, uint8 value)
+{
+	appendStringInfoCharMacro(buf, (char) value);
+}
+
+static inline void
+cs_put_int(StringInfo buf, int64 value)
+{
+	cs_put_uint(buf, ((uint64) value << 1) ^ (uint64) (value >> 63));
+}
+
+extern uint8	   cs_get_u8(CsReader *r);
+extern uint64	   cs_get_uint(CsReader *r);
+extern const char *cs_get_bytes(CsReader *r, size_t *len);
+extern const char *cs_get_raw(CsReader *r, size_t len);
+extern void		   cs_get_place(CsReader *r, CsPlace *place);
+
+static inline int64
+cs_get_int(CsReader *r)
+{
+	uint64 v = cs_get_uint(r);
+
+	return (int64) (v >> 1) ^ -(int64) (v & 1);
+}
+
+/*
+ * A Datum as flat bytes.  Varlenas are stored detoasted; one of up to 126
+ * bytes is stored with its one-byte header and read back in place, without a
+ * copy, so it lives as long as the bytes do.  Longer ones are palloc'd.
+ */
+extern void	 cs_put_datum(StringInfo buf, Datum value, bool isnull, int16 typlen, bool typbyval);
+extern Datum cs_get_datum(CsReader *r, bool *isnull, int16 typlen, bool typbyval);
+
+#endif

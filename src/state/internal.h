@@ -1,0 +1,147 @@
+/*
+ * state/internal.h
+ *	  What the files of this folder share: the insides of CsState.
+ */
+#ifndef CS_STATE_INTERNAL_H
+#define CS_STATE_INTERNAL_H
+
+#include "lib/pairingheap.h"
+#include "state/state.h"
+#include "utils/hsearch.h"
+
+/* Entries of one (definition, bucket), and this batch's new works of it. */
+typedef struct CsBucket
+{
+	int64	   bucket; /* hash key */
+	dlist_head entries;
+	CsWork	  *new_works;
+	int64	   nentries;
+	int64	   nnew;
+} CsBucket;
+
+/* Entries that fall due within one second. */
+typedef struct CsTimer
+{
+	int64			 second; /* hash key: due time in whole seconds */
+	dlist_head		 entries;
+	pairingheap_node heap_node;
+} CsTimer;
+
+/* What is kept for each definition. */
+typedef struct CsDefState
+{
+	int32		 definition_id;
+	CsSerialize	 serialize;
+	CsDueOf		 due_of;
+	void		*op;
+	int64		 count;		/* committed entries */
+	int64		 new_count; /* works of this batch without base, less deleted ones with */
+	CsWork		*dirty;
+	HTAB		*buckets; /* CsBucket */
+	HTAB		*timers;  /* CsTimer */
+	pairingheap *timer_heap;
+} CsDefState;
+
+/* A committed distinct set.  members is dense, so that copying can go on where it stopped. */
+struct CsBigSet
+{
+	uint64	   id; /* hash key */
+	int32	   definition_id;
+	uint8	   half;
+	int64	   n;
+	int64	   capacity;
+	CsHash128 *members;
+	uint32	  *index; /* open addressing into members: position + 1 */
+	uint32	   index_mask;
+	int64	   copied; /* members copied forward so far, while half is the other one */
+	dlist_node half_node;
+};
+
+/* What a batch does to sets, for the log and for publication. */
+typedef struct CsSetChange
+{
+	uint64				id;
+	int32				definition_id;
+	bool				drop;
+	const CsHash128	   *members;
+	int					n;
+	const char		   *raw; /* inline members first, unaligned */
+	int					nraw;
+	struct CsSetChange *next;
+} CsSetChange;
+
+/* Element of the hash tables over entries and works: both begin with their key. */
+typedef struct CsKeyRef
+{
+	const CsKey *key;
+	uint32		 hash;
+	char		 status;
+} CsKeyRef;
+
+static inline uint32
+cs_key_hash(const CsKey *key)
+{
+	uint64 h = key->who.lo ^ ((uint64) key->bucket * UINT64CONST(0x9E3779B97F4A7C15)) ^ ((uint64) key->def << 40);
+
+	h ^= h >> 32;
+	h *= UINT64CONST(0xD6E8FEB86659FD93);
+	return (uint32) (h >> 32);
+}
+
+#define SH_PREFIX keyset
+#define SH_ELEMENT_TYPE CsKeyRef
+#define SH_KEY_TYPE const CsKey *
+#define SH_KEY key
+#define SH_HASH_KEY(tb, k) cs_key_hash(k)
+#define SH_EQUAL(tb, a, b) (memcmp(a, b, sizeof(CsKey)) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE extern
+#define SH_DECLARE
+#include "lib/simplehash.h"
+
+struct CsState
+{
+	MemoryContext context;
+	MemoryContext batch;
+	keyset_hash	 *entries; /* CsEntry */
+	keyset_hash	 *works;   /* CsWork without base */
+	CsWork		 *all_works;
+	int64		  nworks;
+	uint32		  due_round; /* counts calls of cs_state_due() */
+	int			  ndefs;
+	CsDefState	 *defs;
+	CsDefState	 *last_def;	   /* the one asked for last */
+	HTAB		 *sets;		   /* CsBigSet */
+	int32		  serializing; /* definition whose entry is being serialised */
+	CsSetChange	 *set_changes;
+	CsSetChange **set_changes_tail;
+	dlist_head	  half[2];		/* CsEntry by half_node */
+	dlist_head	  half_sets[2]; /* CsBigSet by half_node */
+	int64		  bytes;		/* of committed entries and sets */
+	CsLogPosition log;			/* as committed */
+	CsLogPosition log_next;		/* as this batch leaves it */
+	int64		  log_bytes[2]; /* size of the halves, about */
+	int64		  log_bytes_next[2];
+	CsEntry		**popped; /* taken out of timers by this batch */
+	int			  npopped, popped_capacity;
+	CsEntry		**copied; /* copied forward by this batch */
+	int			  ncopied, copied_capacity;
+	CsBigSet	 *copied_set; /* copied in part by this batch, up to copied_to */
+	int64		  copied_to;
+	CsBigSet	**copied_sets; /* copied to their ends */
+	int			  ncopied_sets;
+};
+
+extern CsDefState *cs_def_state(CsState *state, int32 definition_id);
+extern void cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *data, uint32 len, int half,
+							 TimestampTz due);
+extern void cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry);
+extern void cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
+
+extern CsBigSet *cs_bigset_find(CsState *state, uint64 id);
+extern void		 cs_bigset_add(CsState *state, int32 definition_id, uint64 id, const char *members, int64 n, int half);
+extern void		 cs_bigset_drop(CsState *state, uint64 id);
+extern bool		 cs_bigset_has(const CsBigSet *set, CsHash128 member);
+
+#endif

@@ -1,0 +1,689 @@
+/*
+ * state/state.c
+ *	  Committed entries, the overlay of a batch, and timers.
+ *
+ * Entries are found by key in one hash table for all definitions.  An entry
+ * that a batch touches points to its CsWork; works of keys without an entry
+ * are in a hash table of their own.  Timers are lists of entries by whole
+ * second, ordered by a heap: an entry is queued at the earliest due time it
+ * had; when it comes up and is due later, it is queued again.  So an event
+ * that only prolongs a session costs no timer work.
+ *
+ * What a batch takes out of the timers is put back at its end, by publish as
+ * by abort.  No locking: private to the process.
+ */
+#include "postgres.h"
+
+#include "state/internal.h"
+#include "utils/memutils.h"
+
+#define SH_PREFIX keyset
+#define SH_ELEMENT_TYPE CsKeyRef
+#define SH_KEY_TYPE const CsKey *
+#define SH_KEY key
+#define SH_HASH_KEY(tb, k) cs_key_hash(k)
+#define SH_EQUAL(tb, a, b) (memcmp(a, b, sizeof(CsKey)) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE extern
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+#define ENTRY_OVERHEAD ((int64) (sizeof(CsEntry) + 2 * sizeof(CsKeyRef)))
+
+static int
+timer_cmp(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	int64 sa = pairingheap_const_container(CsTimer, heap_node, a)->second;
+	int64 sb = pairingheap_const_container(CsTimer, heap_node, b)->second;
+
+	(void) arg;
+	return sa < sb ? 1 : sa > sb ? -1 : 0; /* the heap's first is its greatest */
+}
+
+static HTAB *
+make_table(CsState *state, const char *name, Size entry)
+{
+	HASHCTL ctl;
+
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = entry;
+	ctl.hcxt = state->context;
+	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+CsState *
+cs_state_create(MemoryContext parent, MemoryContext batch)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "clickstream state", ALLOCSET_DEFAULT_SIZES);
+	CsState		 *state = MemoryContextAllocZero(context, sizeof(CsState));
+
+	state->context = context;
+	state->batch = batch;
+	state->entries = keyset_create(context, 1024, NULL);
+	state->works = keyset_create(context, 1024, NULL);
+	state->sets = make_table(state, "clickstream sets", sizeof(CsBigSet));
+	state->set_changes_tail = &state->set_changes;
+	for (int h = 0; h < 2; h++)
+	{
+		dlist_init(&state->half[h]);
+		dlist_init(&state->half_sets[h]);
+	}
+	state->log.copied = true;
+	state->log.copied_xid = InvalidFullTransactionId;
+	state->log.next_set_id = 1;
+	state->log_next = state->log;
+	return state;
+}
+
+CsDefState *
+cs_def_state(CsState *state, int32 definition_id)
+{
+	if (state->last_def && state->last_def->definition_id == definition_id)
+		return state->last_def;
+	for (int i = 0; i < state->ndefs; i++)
+	{
+		if (state->defs[i].definition_id == definition_id)
+			return state->last_def = &state->defs[i];
+	}
+	return NULL;
+}
+
+static CsDefState *
+def_must(CsState *state, int32 definition_id)
+{
+	CsDefState *def = cs_def_state(state, definition_id);
+
+	if (def == NULL)
+		elog(ERROR, "definition %d has no state", definition_id);
+	return def;
+}
+
+void
+cs_state_register(CsState *state, int32 definition_id, CsSerialize serialize, void *op)
+{
+	CsDefState	 *def;
+	MemoryContext old = MemoryContextSwitchTo(state->context);
+
+	state->last_def = NULL;
+	state->defs =
+		state->defs ? repalloc(state->defs, (state->ndefs + 1) * sizeof(CsDefState)) : palloc(sizeof(CsDefState));
+	def = &state->defs[state->ndefs++];
+	memset(def, 0, sizeof(*def));
+	def->definition_id = definition_id;
+	def->serialize = serialize;
+	def->op = op;
+	def->buckets = make_table(state, "clickstream buckets", sizeof(CsBucket));
+	def->timers = make_table(state, "clickstream timers", sizeof(CsTimer));
+	def->timer_heap = pairingheap_allocate(timer_cmp, NULL);
+	MemoryContextSwitchTo(old);
+}
+
+void
+cs_state_register_due(CsState *state, int32 definition_id, CsDueOf due_of)
+{
+	def_must(state, definition_id)->due_of = due_of;
+}
+
+/* ---- committed entries ---- */
+
+CsEntry *
+cs_state_peek(CsState *state, const CsKey *key)
+{
+	CsKeyRef *ref = keyset_lookup(state->entries, key);
+
+	return ref ? (CsEntry *) ref->key : NULL;
+}
+
+static CsBucket *
+bucket_of(CsDefState *def, int64 bucket, bool create)
+{
+	bool	  found;
+	CsBucket *b = hash_search(def->buckets, &bucket, create ? HASH_ENTER : HASH_FIND, &found);
+
+	if (b && !found)
+	{
+		dlist_init(&b->entries);
+		b->new_works = NULL;
+		b->nentries = b->nnew = 0;
+	}
+	return b;
+}
+
+/* Queue the entry at its due time, unless it stands at that or an earlier second. */
+void
+cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
+{
+	int64	 second = entry->due / USECS_PER_SEC;
+	bool	 found;
+	CsTimer *timer;
+
+	(void) state;
+	if (entry->due == CS_WM_DONE || entry->key.bucket != 0)
+		return;
+	if (entry->queued != CS_WM_DONE)
+	{
+		if (entry->queued <= second)
+			return;
+		dlist_delete(&entry->list_node);
+	}
+	timer = hash_search(def->timers, &second, HASH_ENTER, &found);
+	if (!found)
+	{
+		dlist_init(&timer->entries);
+		pairingheap_add(def->timer_heap, &timer->heap_node);
+	}
+	dlist_push_tail(&timer->entries, &entry->list_node);
+	entry->queued = second;
+}
+
+/* Make or replace a committed entry; data is copied. */
+void
+cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *data, uint32 len, int half,
+				 TimestampTz due)
+{
+	bool	  found;
+	CsKeyRef *ref = keyset_insert(state->entries, key, &found);
+	CsEntry	 *entry;
+
+	if (found)
+	{
+		entry = (CsEntry *) ref->key;
+		state->bytes -= entry->len;
+		dlist_delete(&entry->half_node);
+		if (entry->len != len)
+		{
+			pfree(entry->data);
+			entry->data = MemoryContextAlloc(state->context, len);
+		}
+	}
+	else
+	{
+		entry = MemoryContextAllocZero(state->context, sizeof(CsEntry));
+		entry->key = *key;
+		entry->queued = CS_WM_DONE;
+		entry->data = MemoryContextAlloc(state->context, len);
+		ref->key = &entry->key;
+		state->bytes += ENTRY_OVERHEAD;
+		def->count++;
+		if (key->bucket != 0)
+		{
+			CsBucket *b = bucket_of(def, key->bucket, true);
+
+			dlist_push_tail(&b->entries, &entry->list_node);
+			b->nentries++;
+		}
+	}
+	memcpy(entry->data, data, len);
+	entry->len = len;
+	state->bytes += len;
+	entry->half = (uint8) half;
+	dlist_push_tail(&state->half[half], &entry->half_node);
+	entry->due = due;
+	cs_timer_set(state, def, entry);
+}
+
+void
+cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
+{
+	if (entry->key.bucket != 0)
+	{
+		dlist_delete(&entry->list_node);
+		bucket_of(def, entry->key.bucket, false)->nentries--;
+	}
+	else if (entry->queued != CS_WM_DONE)
+		dlist_delete(&entry->list_node);
+	dlist_delete(&entry->half_node);
+	keyset_delete(state->entries, &entry->key);
+	state->bytes -= entry->len + ENTRY_OVERHEAD;
+	def->count--;
+	pfree(entry->data);
+	pfree(entry);
+}
+
+/* ---- the overlay ---- */
+
+static CsWork *
+make_work(CsState *state, const CsKey *key, CsEntry *base)
+{
+	CsWork *work = MemoryContextAllocZero(state->batch, sizeof(CsWork));
+
+	work->key = *key;
+	work->base = base;
+	work->due = base ? base->due : CS_WM_DONE;
+	work->next = state->all_works;
+	state->all_works = work;
+	state->nworks++;
+	return work;
+}
+
+CsWork *
+cs_state_open(CsState *state, CsEntry *entry)
+{
+	if (entry->work == NULL)
+		entry->work = make_work(state, &entry->key, entry);
+	return entry->work;
+}
+
+CsWork *
+cs_state_get(CsState *state, const CsKey *key)
+{
+	CsEntry	 *entry = cs_state_peek(state, key);
+	bool	  found;
+	CsKeyRef *ref;
+	CsWork	 *work;
+
+	if (entry)
+		return cs_state_open(state, entry);
+	ref = keyset_insert(state->works, key, &found);
+	if (found)
+		return (CsWork *) ref->key;
+	work = make_work(state, key, NULL);
+	ref->key = &work->key;
+	if (key->bucket != 0)
+	{
+		CsBucket *b = bucket_of(def_must(state, (int32) key->def), key->bucket, true);
+
+		work->next_new = b->new_works;
+		b->new_works = work;
+		b->nnew++;
+	}
+	return work;
+}
+
+void
+cs_work_dirty(CsState *state, CsWork *work)
+{
+	CsDefState *def;
+
+	if (work->dirty)
+	{
+		if (work->deleted)
+		{
+			work->deleted = false;
+			cs_def_state(state, (int32) work->key.def)->new_count++;
+		}
+		return;
+	}
+	def = def_must(state, (int32) work->key.def);
+	work->dirty = true;
+	work->next_dirty = def->dirty;
+	def->dirty = work;
+	if (work->base == NULL)
+		def->new_count++;
+}
+
+void
+cs_work_delete(CsState *state, CsWork *work)
+{
+	cs_work_dirty(state, work);
+	work->deleted = true;
+	cs_def_state(state, (int32) work->key.def)->new_count--;
+}
+
+int64
+cs_state_works(CsState *state)
+{
+	return state->nworks;
+}
+
+int64
+cs_state_count(CsState *state, int32 definition_id)
+{
+	CsDefState *def = def_must(state, definition_id);
+
+	return def->count + def->new_count;
+}
+
+int64
+cs_state_bytes(CsState *state)
+{
+	return state->bytes;
+}
+
+/* ---- what is due ---- */
+
+static void
+remember_popped(CsState *state, CsEntry *entry)
+{
+	if (state->npopped == state->popped_capacity)
+	{
+		state->popped_capacity = state->popped_capacity ? state->popped_capacity * 2 : 256;
+		state->popped = state->popped ? repalloc_huge(state->popped, state->popped_capacity * sizeof(CsEntry *))
+									  : MemoryContextAlloc(state->batch, state->popped_capacity * sizeof(CsEntry *));
+	}
+	state->popped[state->npopped++] = entry;
+}
+
+typedef struct DueList
+{
+	CsState *state;
+	CsWork **works;
+	int		 n, max, capacity;
+} DueList;
+
+static void
+due_add(DueList *list, CsWork *work)
+{
+	if (work->due_round == list->state->due_round)
+		return;
+	work->due_round = list->state->due_round;
+	if (list->n == list->capacity)
+	{
+		list->capacity = list->capacity ? list->capacity * 2 : 256;
+		list->works = list->works ? repalloc_huge(list->works, list->capacity * sizeof(CsWork *))
+								  : MemoryContextAlloc(list->state->batch, list->capacity * sizeof(CsWork *));
+	}
+	list->works[list->n++] = work;
+}
+
+/* Take the first timer's entries; false if max was reached. */
+static bool
+pop_timer(DueList *list, CsTimer *timer, TimestampTz limit)
+{
+	while (!dlist_is_empty(&timer->entries))
+	{
+		CsEntry *entry = dlist_container(CsEntry, list_node, dlist_head_node(&timer->entries));
+		bool	 dirty = entry->work && entry->work->dirty;
+
+		if (list->n >= list->max)
+			return false;
+		dlist_delete(&entry->list_node);
+		entry->queued = CS_WM_DONE;
+		remember_popped(list->state, entry);
+		if (!dirty && entry->due <= limit)
+			due_add(list, cs_state_open(list->state, entry));
+	}
+	return true;
+}
+
+CsWork **
+cs_state_due(CsState *state, int32 definition_id, TimestampTz limit, int max, int *n, bool *more)
+{
+	CsDefState *def = def_must(state, definition_id);
+	DueList		list = {.state = state, .max = max};
+
+	*more = false;
+	state->due_round++;
+	while (!pairingheap_is_empty(def->timer_heap))
+	{
+		CsTimer *timer = pairingheap_container(CsTimer, heap_node, pairingheap_first(def->timer_heap));
+
+		if (limit != CS_WM_DONE && timer->second > limit / USECS_PER_SEC)
+			break;
+		if (!pop_timer(&list, timer, limit))
+		{
+			*more = true;
+			break;
+		}
+		pairingheap_remove_first(def->timer_heap);
+		hash_search(def->timers, &timer->second, HASH_REMOVE, NULL);
+	}
+	for (CsWork *work = def->dirty; work; work = work->next_dirty)
+	{
+		if (work->deleted || work->due > limit)
+			continue;
+		if (list.n >= max)
+		{
+			*more = true;
+			break;
+		}
+		due_add(&list, work);
+	}
+	*n = list.n;
+	return list.works;
+}
+
+/* ---- buckets ---- */
+
+static int
+int64_cmp(const void *a, const void *b)
+{
+	int64 x = *(const int64 *) a;
+	int64 y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+int64 *
+cs_state_buckets(CsState *state, int32 definition_id, int *n)
+{
+	CsDefState	   *def = def_must(state, definition_id);
+	int64		   *result = MemoryContextAlloc(state->batch, (hash_get_num_entries(def->buckets) + 1) * sizeof(int64));
+	HASH_SEQ_STATUS scan;
+	CsBucket	   *b;
+
+	*n = 0;
+	hash_seq_init(&scan, def->buckets);
+	while ((b = hash_seq_search(&scan)) != NULL)
+	{
+		if (b->nentries > 0 || b->new_works)
+			result[(*n)++] = b->bucket;
+	}
+	qsort(result, *n, sizeof(int64), int64_cmp);
+	return result;
+}
+
+CsWork **
+cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n)
+{
+	CsBucket  *b = bucket_of(def_must(state, definition_id), bucket, false);
+	CsWork	 **result;
+	dlist_iter iter;
+	int64	   size;
+
+	*n = 0;
+	if (b == NULL)
+		return NULL;
+	size = b->nentries + b->nnew;
+	result = MemoryContextAllocHuge(state->batch, Max(size, 1) * sizeof(CsWork *));
+	dlist_foreach(iter, &b->entries)
+	{
+		CsWork *work = cs_state_open(state, dlist_container(CsEntry, list_node, iter.cur));
+
+		if (!work->deleted)
+			result[(*n)++] = work;
+	}
+	for (CsWork *work = b->new_works; work; work = work->next_new)
+	{
+		if (work->dirty && !work->deleted)
+			result[(*n)++] = work;
+	}
+	return result;
+}
+
+CsWork **
+cs_state_dirty(CsState *state, int32 definition_id, int *n)
+{
+	CsDefState *def = def_must(state, definition_id);
+	CsWork	  **result;
+	int64		size = 0;
+
+	for (CsWork *work = def->dirty; work; work = work->next_dirty)
+		size++;
+	result = MemoryContextAllocHuge(state->batch, Max(size, 1) * sizeof(CsWork *));
+	*n = 0;
+	for (CsWork *work = def->dirty; work; work = work->next_dirty)
+	{
+		if (!work->deleted)
+			result[(*n)++] = work;
+	}
+	return result;
+}
+
+int64
+cs_state_bucket_count(CsState *state, int32 definition_id, int64 bucket)
+{
+	CsBucket *b = bucket_of(def_must(state, definition_id), bucket, false);
+
+	return b ? b->nentries + b->nnew : 0;
+}
+
+void
+cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry, void *arg), void *arg)
+{
+	for (int h = 0; h < 2; h++)
+	{
+		dlist_iter iter;
+
+		dlist_foreach(iter, &state->half[h])
+		{
+			CsEntry *entry = dlist_container(CsEntry, half_node, iter.cur);
+
+			if ((int32) entry->key.def == definition_id)
+				visit(entry, arg);
+		}
+	}
+}
+
+/* ---- a batch's end ---- */
+
+static void
+clean_buckets(CsDefState *def)
+{
+	HASH_SEQ_STATUS scan;
+	CsBucket	   *b;
+
+	hash_seq_init(&scan, def->buckets);
+	while ((b = hash_seq_search(&scan)) != NULL)
+	{
+		b->new_works = NULL;
+		b->nnew = 0;
+		if (b->nentries == 0)
+			hash_search(def->buckets, &b->bucket, HASH_REMOVE, NULL);
+	}
+}
+
+/* What publish and abort have in common: the overlay is gone, timers are whole. */
+static void
+forget_batch(CsState *state)
+{
+	for (CsWork *work = state->all_works; work; work = work->next)
+	{
+		if (work->base)
+			work->base->work = NULL;
+	}
+	for (int i = 0; i < state->npopped; i++)
+	{
+		CsEntry *entry = state->popped[i];
+
+		if (entry)
+			cs_timer_set(state, cs_def_state(state, (int32) entry->key.def), entry);
+	}
+	for (int i = 0; i < state->ndefs; i++)
+	{
+		state->defs[i].dirty = NULL;
+		state->defs[i].new_count = 0;
+		clean_buckets(&state->defs[i]);
+	}
+	if (state->works->size > 1024 * 1024 && state->works->members * 16 < state->works->size)
+	{
+		keyset_destroy(state->works);
+		state->works = keyset_create(state->context, 1024, NULL);
+	}
+	else
+		keyset_reset(state->works);
+	state->all_works = NULL;
+	state->nworks = 0;
+	state->popped = state->copied = NULL;
+	state->npopped = state->popped_capacity = 0;
+	state->ncopied = state->copied_capacity = 0;
+	state->copied_set = NULL;
+	state->copied_sets = NULL;
+	state->ncopied_sets = 0;
+	state->set_changes = NULL;
+	state->set_changes_tail = &state->set_changes;
+}
+
+void
+cs_state_abort(CsState *state)
+{
+	state->log_next = state->log;
+	state->log_bytes_next[0] = state->log_bytes[0];
+	state->log_bytes_next[1] = state->log_bytes[1];
+	forget_batch(state);
+}
+
+static void
+publish_works(CsState *state, CsDefState *def)
+{
+	int half = state->log_next.half;
+
+	for (CsWork *work = def->dirty; work; work = work->next_dirty)
+	{
+		if (!work->deleted)
+		{
+			cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
+			continue;
+		}
+		if (work->base)
+		{
+			work->base->work = NULL;
+			cs_entry_remove(state, def, work->base);
+			work->base = NULL;
+		}
+	}
+}
+
+static void
+publish_sets(CsState *state)
+{
+	for (CsSetChange *c = state->set_changes; c; c = c->next)
+	{
+		if (c->drop)
+			continue;
+		cs_bigset_add(state, c->definition_id, c->id, c->raw, c->nraw, state->log_next.half);
+		cs_bigset_add(state, c->definition_id, c->id, (const char *) c->members, c->n, state->log_next.half);
+	}
+	for (CsSetChange *c = state->set_changes; c; c = c->next)
+	{
+		if (c->drop)
+			cs_bigset_drop(state, c->id);
+	}
+}
+
+static void
+publish_copies(CsState *state)
+{
+	int half = state->log_next.half;
+
+	for (int i = 0; i < state->ncopied; i++)
+	{
+		CsEntry *entry = state->copied[i];
+
+		dlist_delete(&entry->half_node);
+		entry->half = (uint8) half;
+		dlist_push_tail(&state->half[half], &entry->half_node);
+	}
+	for (int i = 0; i < state->ncopied_sets; i++)
+	{
+		CsBigSet *set = state->copied_sets[i];
+
+		dlist_delete(&set->half_node);
+		set->half = (uint8) half;
+		set->copied = 0;
+		dlist_push_tail(&state->half_sets[half], &set->half_node);
+	}
+	if (state->copied_set)
+		state->copied_set->copied = state->copied_to;
+}
+
+void
+cs_state_publish(CsState *state)
+{
+	publish_copies(state);
+	for (int i = 0; i < state->npopped; i++)
+	{
+		/* What is about to be removed must not be queued again. */
+		if (state->popped[i]->work && state->popped[i]->work->deleted)
+			state->popped[i] = NULL;
+	}
+	for (int i = 0; i < state->ndefs; i++)
+		publish_works(state, &state->defs[i]);
+	publish_sets(state);
+	state->log = state->log_next;
+	state->log_bytes[0] = state->log_bytes_next[0];
+	state->log_bytes[1] = state->log_bytes_next[1];
+	forget_batch(state);
+}

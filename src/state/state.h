@@ -1,0 +1,197 @@
+/*
+ * state/state.h
+ *	  State of a stream's operators: committed entries, and a batch's private
+ *	  overlay of those it touches.
+ *
+ * An entry is one visitor's open sessions, one window cell, one key's funnel:
+ * flat, versioned bytes under a CsKey.  A batch asks for entries by
+ * cs_state_get(), which puts a CsWork in the overlay; the operator keeps its
+ * decoded form in work->work.  Nothing committed changes until
+ * cs_state_publish(), after COMMIT; cs_state_abort() drops the overlay.
+ *
+ * cs_state_log() serialises every dirty work and appends it to the state log
+ * in the open transaction; publish then installs the same bytes.
+ *
+ * Memory: committed entries live in the state's own context, works and what
+ * operators hang on them in the batch context, which the engine resets after
+ * publish or abort.  Until the state issue moves committed entries to shared
+ * memory behind this interface, all of it is private to one process.
+ */
+#ifndef CS_STATE_STATE_H
+#define CS_STATE_STATE_H
+
+#include "access/transam.h"
+#include "core/definition.h"
+#include "core/types.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "state/codec.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+typedef struct CsState	CsState;
+typedef struct CsBigSet CsBigSet;
+
+/* A committed entry. */
+typedef struct CsEntry
+{
+	CsKey		   key;
+	char		  *data; /* NULL in an entry that only marks a place */
+	uint32		   len;
+	uint8		   half;	  /* half of the log that holds its image */
+	TimestampTz	   due;		  /* operator's next moment for it, CS_WM_DONE none */
+	TimestampTz	   queued;	  /* where the timers hold it, CS_WM_DONE nowhere */
+	dlist_node	   half_node; /* entries whose image lies in one half */
+	dlist_node	   list_node; /* bucket <> 0: entries of the bucket; else: of a timer, while queued */
+	struct CsWork *work;	  /* this batch's overlay, or NULL */
+} CsEntry;
+
+/* An entry in the overlay. */
+typedef struct CsWork
+{
+	CsKey		   key;
+	CsEntry		  *base; /* committed form, or NULL: new in this batch */
+	void		  *work; /* operator's decoded form; NULL until it is decoded or made */
+	TimestampTz	   due;	 /* operator sets it before the batch ends */
+	bool		   dirty;
+	bool		   deleted;
+	uint32		   due_round; /* the cs_state_due() that returned it last */
+	char		  *image;	  /* made by cs_state_log() */
+	uint32		   image_len;
+	struct CsWork *next;	   /* all works of the batch */
+	struct CsWork *next_dirty; /* of one definition */
+	struct CsWork *next_new;   /* without base, of one bucket */
+} CsWork;
+
+/* How the state turns an operator's decoded form into bytes. */
+typedef void (*CsSerialize)(void *op, CsState *state, CsWork *work, StringInfo buf);
+
+extern CsState *cs_state_create(MemoryContext parent, MemoryContext batch);
+
+/* Register the serializer of a definition. */
+extern void cs_state_register(CsState *state, int32 definition_id, CsSerialize serialize, void *op);
+
+/* The overlay's work of a key; made if missing.  Never NULL. */
+extern CsWork *cs_state_get(CsState *state, const CsKey *key);
+/* The committed entry of a key, or NULL. */
+extern CsEntry *cs_state_peek(CsState *state, const CsKey *key);
+/* The overlay's work of a committed entry; made if missing. */
+extern CsWork *cs_state_open(CsState *state, CsEntry *entry);
+extern void	   cs_work_dirty(CsState *state, CsWork *work);
+/* Forget the entry at commit.  Its sets must be dropped by cs_set_drop() first. */
+extern void cs_work_delete(CsState *state, CsWork *work);
+
+/*
+ * Works of this definition whose due <= limit, committed or of this batch, at
+ * most max of them, opened in the overlay; *more says that others are due.
+ * The caller handles all of them: one that stays due and untouched comes up
+ * again in the next batch.  Array palloc'd in the batch context.
+ */
+extern CsWork **cs_state_due(CsState *state, int32 definition_id, TimestampTz limit, int max, int *n, bool *more);
+
+/* Distinct buckets (not 0) of a definition that have entries or dirty works: ascending, palloc'd. */
+extern int64 *cs_state_buckets(CsState *state, int32 definition_id, int *n);
+/* Every live work of a bucket: committed ones are opened.  Palloc'd array. */
+extern CsWork **cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n);
+
+/* Live works that this batch has changed.  Palloc'd array. */
+extern CsWork **cs_state_dirty(CsState *state, int32 definition_id, int *n);
+
+/* Number of entries and works of a bucket, deleted ones of this batch included. */
+extern int64 cs_state_bucket_count(CsState *state, int32 definition_id, int64 bucket);
+
+/* Number of live entries of a definition, this batch included. */
+extern int64 cs_state_count(CsState *state, int32 definition_id);
+extern int64 cs_state_bytes(CsState *state);
+
+/*
+ * Walk over the committed entries of a definition (after recovery, and for
+ * readers).  The callback must not change the state.
+ */
+extern void cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry, void *arg), void *arg);
+
+/* ---- a batch's end ---- */
+
+/*
+ * Where the state log stands; stored in clickstream.progress by each commit.
+ * Life of the other half: being copied from (!copied), waiting to be
+ * truncated (copied, copied_xid valid), empty (copied, copied_xid invalid).
+ */
+typedef struct CsLogPosition
+{
+	int				  half;		  /* the half that is written */
+	bool			  copied;	  /* every live entry has its image in it */
+	FullTransactionId copied_xid; /* the transaction that wrote the last copy */
+	int64			  next_set_id;
+} CsLogPosition;
+
+/*
+ * Append what changed to the log (opened inside) and copy some entries
+ * forward; the transaction is open.  Returns the position to store with it.
+ */
+extern CsLogPosition cs_state_log(CsState *state, const CsStream *stream, int64 commit_number);
+extern void			 cs_state_publish(CsState *state);
+extern void			 cs_state_abort(CsState *state);
+/* What the overlay holds, bytes of the batch context aside: works. */
+extern int64 cs_state_works(CsState *state);
+
+/*
+ * ---- recovery and readers: fold the log under a snapshot ----
+ *
+ * Only what belongs to registered definitions is kept: a reader registers the
+ * one it asks for, and what a dropped definition left goes with the half.
+ */
+
+/* due of a recovered entry, from its bytes (registered with the serializer's op) */
+typedef TimestampTz (*CsDueOf)(void *op, const CsEntry *entry);
+extern void cs_state_register_due(CsState *state, int32 definition_id, CsDueOf due_of);
+
+extern void cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot);
+/*
+ * Truncate the log's other half if all is copied and no snapshot of the
+ * database can still need it, and note that in clickstream.progress; does
+ * nothing if the lock is not had at once.  In a transaction of its own, after
+ * whose commit cs_state_trimmed() is called if it returned true.
+ */
+extern bool cs_state_wants_trim(CsState *state);
+extern bool cs_state_trim_log(CsState *state, const CsStream *stream);
+extern void cs_state_trimmed(CsState *state);
+/* Bytes of the half being written. */
+extern int64 cs_state_log_bytes(CsState *state);
+
+/* ---- distinct sets: state/set.c ---- */
+
+#define CS_SET_INLINE 32 /* members kept inside the entry; above, a set of its own */
+
+/*
+ * A distinct set as a batch sees it: committed members (inline bytes of the
+ * entry, or a big set of the state) and those added by this batch.
+ */
+typedef struct CsSet
+{
+	uint64		id;	  /* 0: inline */
+	const char *base; /* inline members, 16 bytes each, unaligned */
+	int			nbase;
+	CsBigSet   *big; /* committed members of set id, or NULL */
+	int64		nbig;
+	CsHash128  *added; /* batch memory */
+	int			nadded;
+	int			capacity;
+	uint32	   *index; /* of added, from 17 members on */
+	uint32		index_mask;
+} CsSet;
+
+extern bool cs_set_add(CsSet *set, CsHash128 member); /* true if new */
+extern void cs_set_union(CsState *state, CsSet *dst, const CsSet *src);
+static inline int64
+cs_set_count(const CsSet *set)
+{
+	return set->nbase + set->nbig + set->nadded;
+}
+/* Into an entry's bytes, and what the log needs beside them; from an entry's bytes. */
+extern void cs_set_put(StringInfo buf, CsState *state, CsSet *set);
+extern void cs_set_get(CsReader *r, CsState *state, CsSet *set);
+/* The set goes with its entry at commit. */
+extern void cs_set_drop(CsState *state, CsSet *set);
+
+#endif
