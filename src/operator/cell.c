@@ -1,0 +1,345 @@
+/*
+ * operator/cell.c
+ *	  Cells of windows and rollups: state, bytes, rows.
+ *
+ * No locking; memory: cells live in the batch's context, which must be the
+ * current one wherever a cell is made or changed.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "operator/cell.h"
+#include "utils/datum.h"
+#include "utils/timestamp.h"
+
+#define CELL_VERSION 1
+
+enum
+{
+	CELL_SHOWN = 1,
+	CELL_STALE = 2
+};
+
+void
+cs_grouping_compile(CsGrouping *g, const CsQueryParts *parts, AttrNumber place_attno)
+{
+	ListCell *lc;
+	int		  i = 0;
+
+	if (parts->filter)
+	{
+		g->has_filter = true;
+		cs_expr_init(&g->filter, parts->filter);
+	}
+	g->ngroups = list_length(parts->groups);
+	g->groups = palloc0(Max(g->ngroups, 1) * sizeof(CsExpr));
+	g->hashers = palloc0(Max(g->ngroups, 1) * sizeof(CsHasher));
+	foreach(lc, parts->groups)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		cs_expr_init(&g->groups[i], tle->expr);
+		cs_hasher_init(&g->hashers[i], g->groups[i].type, g->groups[i].collation,
+					   psprintf("group column \"%s\"", tle->resname));
+		i++;
+	}
+	g->ms = cs_measures_compile(parts->measures, place_attno);
+}
+
+CsGroupInput *
+cs_grouping_inputs(CsGrouping *g, int n)
+{
+	CsGroupInput *inputs = palloc0(n * sizeof(CsGroupInput));
+	Datum		 *values = palloc(n * (g->ngroups + 1) * sizeof(Datum));
+	bool		 *isnull = palloc(n * (g->ngroups + 1) * sizeof(bool));
+	CsInput		 *ms = palloc(n * (g->ms->n + 1) * sizeof(CsInput));
+
+	for (int i = 0; i < n; i++)
+	{
+		inputs[i].values = values + i * g->ngroups;
+		inputs[i].isnull = isnull + i * g->ngroups;
+		inputs[i].inputs = ms + i * g->ms->n;
+	}
+	return inputs;
+}
+
+void
+cs_grouping_evaluate(CsGrouping *g, CsBatchContext *batch, CsGroupInput *input)
+{
+	CsHash128 hashes[INDEX_MAX_KEYS];
+	int		  pending = 0;
+
+	input->take = false;
+	if (g->has_filter && !cs_expr_true(&g->filter, batch->econtext))
+		return;
+	for (int i = 0; i < g->ngroups; i++)
+	{
+		input->values[i] = cs_expr_eval(&g->groups[i], batch->econtext, &input->isnull[i]);
+		if (pending == INDEX_MAX_KEYS)
+		{
+			hashes[0] = cs_hash_bytes(hashes, sizeof(hashes));
+			pending = 1;
+		}
+		hashes[pending++] = cs_hash_value(&g->hashers[i], input->values[i], input->isnull[i]);
+	}
+	input->key = cs_hash_bytes(hashes, pending * sizeof(CsHash128));
+	cs_measures_evaluate(g->ms, batch, input->inputs);
+	input->take = true;
+}
+
+CsCell *
+cs_cell_make(CsGrouping *g)
+{
+	CsCell *cell = palloc0(sizeof(CsCell));
+
+	cell->values = palloc0(Max(g->ngroups, 1) * sizeof(Datum));
+	cell->isnull = palloc0(Max(g->ngroups, 1) * sizeof(bool));
+	cell->states = palloc(Max(g->ms->n, 1) * sizeof(CsMeasureState));
+	return cell;
+}
+
+static void
+cell_get(CsGrouping *g, CsState *state, CsCell *cell, CsEntry *entry)
+{
+	CsReader r = {entry->data, entry->data + entry->len};
+	uint8	 flags;
+
+	if (cs_get_u8(&r) != CELL_VERSION)
+		cs_codec_corrupt("a window cell is of another version");
+	flags = cs_get_u8(&r);
+	cell->shown = (flags & CELL_SHOWN) != 0;
+	cell->stale = (flags & CELL_STALE) != 0;
+	cell->revision = (int32) cs_get_uint(&r);
+	cell->rows = (int64) cs_get_uint(&r);
+	for (int i = 0; i < g->ngroups; i++)
+		cell->values[i] = cs_get_datum(&r, &cell->isnull[i], g->groups[i].typlen, g->groups[i].typbyval);
+	cs_measures_get(g->ms, state, cell->states, NULL, NULL, &r);
+}
+
+bool
+cs_cell_is_stale(const CsWork *work)
+{
+	if (work->work)
+		return ((const CsCell *) work->work)->stale;
+	return work->base && work->base->len > 1 && (work->base->data[1] & CELL_STALE) != 0;
+}
+
+void
+cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf)
+{
+	cs_put_u8(buf, CELL_VERSION);
+	cs_put_u8(buf, (cell->shown ? CELL_SHOWN : 0) | (cell->stale ? CELL_STALE : 0));
+	cs_put_uint(buf, (uint32) cell->revision);
+	cs_put_uint(buf, (uint64) cell->rows);
+	for (int i = 0; i < g->ngroups; i++)
+		cs_put_datum(buf, cell->values[i], cell->isnull[i], g->groups[i].typlen, g->groups[i].typbyval);
+	cs_measures_put(g->ms, state, cell->states, NULL, NULL, buf);
+}
+
+CsCell *
+cs_cell_of(CsGrouping *g, CsState *state, CsWork *work)
+{
+	CsCell *cell = work->work;
+
+	if (cell)
+		return cell;
+	cell = cs_cell_make(g);
+	if (work->base)
+		cell_get(g, state, cell, work->base);
+	else
+		cs_measures_init(g->ms, cell->states);
+	work->work = cell;
+	return cell;
+}
+
+/* A group's first event in its bucket brings the values of the group columns. */
+static void
+fill_groups(CsGrouping *g, CsCell *cell, const CsGroupInput *input)
+{
+	for (int i = 0; i < g->ngroups; i++)
+	{
+		cell->isnull[i] = !input || input->isnull[i];
+		if (!cell->isnull[i])
+			cell->values[i] = datumCopy(input->values[i], g->groups[i].typbyval, g->groups[i].typlen);
+	}
+}
+
+CsCell *
+cs_cell_get(CsGrouping *g, CsState *state, int32 definition_id, int64 bucket, const CsGroupInput *input, int64 limit)
+{
+	CsKey	key = {.def = (uint32) definition_id, .bucket = bucket, .who = input->key};
+	CsWork *work = cs_state_get(state, &key);
+	CsCell *cell;
+	bool	is_new = work->base == NULL && work->work == NULL;
+
+	if (is_new && cs_state_bucket_count(state, definition_id, bucket) > limit)
+	{
+		/* Too many groups: this one falls into the rest, whose key is all zeros. */
+		memset(&key.who, 0, sizeof(key.who));
+		work = cs_state_get(state, &key);
+		is_new = work->base == NULL && work->work == NULL;
+		input = NULL;
+	}
+	cell = cs_cell_of(g, state, work);
+	if (is_new)
+		fill_groups(g, cell, input);
+	cs_work_dirty(state, work);
+	return cell;
+}
+
+void
+cs_cell_delete(CsGrouping *g, CsState *state, CsWork *work)
+{
+	cs_measures_drop(g->ms, state, ((CsCell *) work->work)->states);
+	cs_work_delete(state, work);
+}
+
+TimestampTz
+cs_slide_start(TimestampTz t, int64 slide, TimestampTz origin)
+{
+	int64 d = t - origin;
+	int64 r = d % slide;
+
+	return t - (r < 0 ? r + slide : r);
+}
+
+void
+cs_cell_columns(CsOperator *op, CsGrouping *g, const CsQueryParts *parts)
+{
+	ListCell *lc;
+
+	cs_operator_column(op, "window_start", TIMESTAMPTZOID, -1, InvalidOid, true);
+	cs_operator_column(op, "window_end", TIMESTAMPTZOID, -1, InvalidOid, false);
+	foreach(lc, parts->groups)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		CsExpr		*expr = &g->groups[foreach_current_index(lc)];
+
+		cs_operator_column(op, tle->resname, expr->type, expr->typmod, expr->collation, false);
+	}
+	for (int i = 0; i < g->ms->noutputs; i++)
+	{
+		CsOutput *out = &g->ms->outputs[i];
+
+		cs_operator_column(op, out->name, out->type, out->typmod, out->collation, false);
+	}
+	cs_operator_column(op, "is_final", BOOLOID, -1, InvalidOid, false);
+	cs_operator_column(op, "revision", INT4OID, -1, InvalidOid, false);
+	cs_operator_column(op, "group_key", UUIDOID, -1, InvalidOid, true);
+}
+
+void
+cs_cell_emit(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsRowAction action, TimestampTz start,
+			 TimestampTz end, CsHash128 key, CsCell *cell, bool is_final)
+{
+	Datum *values = palloc(op->ncolumns * sizeof(Datum));
+	bool  *isnull = palloc0(op->ncolumns * sizeof(bool));
+	int	   c = 0;
+
+	values[c++] = TimestampTzGetDatum(start);
+	values[c++] = TimestampTzGetDatum(end);
+	memcpy(values + c, cell->values, g->ngroups * sizeof(Datum));
+	memcpy(isnull + c, cell->isnull, g->ngroups * sizeof(bool));
+	c += g->ngroups;
+	cs_measures_result(g->ms, cell->states, values + c, isnull + c);
+	c += g->ms->noutputs;
+	values[c++] = BoolGetDatum(is_final);
+	values[c++] = Int32GetDatum(cell->revision);
+	values[c++] = cs_hash_uuid(key);
+	batch->emitter->row(batch->emitter, op, action, values, isnull);
+}
+
+static int
+key_cmp(const void *a, const void *b)
+{
+	const CsKey		*ka = &(*(CsWork *const *) a)->key;
+	const CsKey		*kb = &(*(CsWork *const *) b)->key;
+	const CsHash128 *x = &ka->who;
+	const CsHash128 *y = &kb->who;
+
+	if (ka->bucket != kb->bucket)
+		return ka->bucket < kb->bucket ? -1 : 1;
+	if (x->hi != y->hi)
+		return x->hi < y->hi ? -1 : 1;
+	return x->lo < y->lo ? -1 : x->lo > y->lo;
+}
+
+void
+cs_cell_sort(CsWork **works, int n)
+{
+	if (n > 1)
+		qsort(works, n, sizeof(CsWork *), key_cmp);
+}
+
+/* ---- a bucket's rows ---- */
+
+void
+cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit)
+{
+	TimestampTz start = CS_BUCKET_START(bucket);
+	int			n;
+	CsWork	  **works = cs_state_bucket(batch->state, op->def->definition_id, bucket, &n);
+
+	cs_cell_sort(works, n);
+	for (int i = 0; i < n; i++)
+	{
+		CsCell *cell = cs_cell_of(g, batch->state, works[i]);
+
+		if (emit)
+			cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, start + op->def->size,
+						 works[i]->key.who, cell, true);
+		cs_cell_delete(g, batch->state, works[i]);
+	}
+	if (works)
+		pfree(works);
+}
+
+static void
+show_cell(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work)
+{
+	TimestampTz start = CS_BUCKET_START(work->key.bucket);
+	CsCell	   *cell = cs_cell_of(g, batch->state, work);
+
+	cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, start + op->def->size, work->key.who,
+				 cell, false);
+	cell->shown = true;
+	cell->stale = false;
+	cs_work_dirty(batch->state, work);
+}
+
+void
+cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
+{
+	int		 n;
+	CsWork **works = cs_state_dirty(batch->state, op->def->definition_id, &n);
+
+	cs_cell_sort(works, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (!((CsCell *) works[i]->work)->shown)
+			show_cell(op, g, batch, works[i]);
+	}
+	pfree(works);
+}
+
+void
+cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
+{
+	int	   nbuckets;
+	int64 *buckets = cs_state_buckets(batch->state, op->def->definition_id, &nbuckets);
+
+	for (int b = 0; b < nbuckets; b++)
+	{
+		int		 n;
+		CsWork **works = cs_state_bucket(batch->state, op->def->definition_id, buckets[b], &n);
+
+		cs_cell_sort(works, n);
+		for (int i = 0; i < n; i++)
+		{
+			if (cs_cell_is_stale(works[i]))
+				show_cell(op, g, batch, works[i]);
+		}
+		if (works)
+			pfree(works);
+	}
+}

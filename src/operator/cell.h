@@ -1,0 +1,91 @@
+/*
+ * operator/cell.h
+ *	  Cells: groups by time bucket with their measures; what windows and
+ *	  rollups are made of.
+ */
+#ifndef CS_OPERATOR_CELL_H
+#define CS_OPERATOR_CELL_H
+
+#include "operator/expression.h"
+#include "operator/measure.h"
+#include "operator/operator.h"
+
+/* Group columns and measures, compiled. */
+typedef struct CsGrouping
+{
+	bool		has_filter;
+	CsExpr		filter;
+	int			ngroups;
+	CsExpr	   *groups;
+	CsHasher   *hashers;
+	CsMeasures *ms;
+} CsGrouping;
+
+/* One event (or source row) as evaluated for a grouping; in chunk memory. */
+typedef struct CsGroupInput
+{
+	bool	  take;
+	CsHash128 key;
+	Datum	 *values; /* of the group columns */
+	bool	 *isnull;
+	CsInput	 *inputs;
+} CsGroupInput;
+
+/* A cell as a batch works on it. */
+typedef struct CsCell
+{
+	bool			shown; /* it has a row */
+	bool			stale; /* its row lags behind */
+	int32			revision;
+	int64			rows; /* events in it */
+	Datum		   *values;
+	bool		   *isnull;
+	CsMeasureState *states;
+} CsCell;
+
+/*
+ * Buckets are numbered by their start's microseconds plus one, because
+ * bucket 0 means "no bucket" to the state, and starts are whole milliseconds.
+ */
+#define CS_BUCKET(start) ((start) + 1)
+#define CS_BUCKET_START(bucket) ((bucket) -1)
+
+/* Compile the parts; in the current context. */
+extern void cs_grouping_compile(CsGrouping *g, const CsQueryParts *parts, AttrNumber place_attno);
+/* Arrays for n inputs, in the current context. */
+extern CsGroupInput *cs_grouping_inputs(CsGrouping *g, int n);
+/* Evaluate the slot in batch->econtext; may raise. */
+extern void cs_grouping_evaluate(CsGrouping *g, CsBatchContext *batch, CsGroupInput *input);
+
+/* The cell of a group in a bucket, made if missing; marked dirty.  Beyond limit groups: the rest cell. */
+extern CsCell *cs_cell_get(CsGrouping *g, CsState *state, int32 definition_id, int64 bucket, const CsGroupInput *input,
+						   int64 limit);
+/* Decode a work's cell, if it is not yet. */
+extern CsCell *cs_cell_of(CsGrouping *g, CsState *state, CsWork *work);
+extern CsCell *cs_cell_make(CsGrouping *g);
+extern void	   cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf);
+extern void	   cs_cell_delete(CsGrouping *g, CsState *state, CsWork *work);
+
+/* floor((t - origin) / slide) * slide + origin */
+extern TimestampTz cs_slide_start(TimestampTz t, int64 slide, TimestampTz origin);
+
+/*
+ * Append the result columns: window_start, window_end, groups, measures,
+ * is_final, revision, group_key.
+ */
+extern void cs_cell_columns(CsOperator *op, CsGrouping *g, const CsQueryParts *parts);
+/* Emit a cell's row. */
+extern void cs_cell_emit(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsRowAction action, TimestampTz start,
+						 TimestampTz end, CsHash128 key, CsCell *cell, bool is_final);
+/* Emit the final rows of a bucket's cells (emit), and forget them. */
+extern void cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit);
+/* Insert rows of the batch's cells that have none yet. */
+extern void cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch);
+/* Write rows that lag behind, of all cells. */
+extern void cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch);
+/* Is the row of a work's cell behind?  Without decoding it. */
+extern bool cs_cell_is_stale(const CsWork *work);
+/* Works in the order of their rows' primary key. */
+extern void cs_cell_sort(CsWork **works, int n);
+
+#endif

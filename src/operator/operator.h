@@ -1,0 +1,176 @@
+/*
+ * operator/operator.h
+ *	  The interface of sessions, windows, funnels and rollups.
+ *
+ * An operator is pure: no SPI, no Kafka, no locks, no clock.  It sees chunks
+ * of events, keeps state through state/state.h and hands result rows to the
+ * emitter it is given.
+ *
+ * Phases.  evaluate() runs expressions and single-event transitions of one
+ * event; it may raise, and what it raises belongs to that event and this
+ * definition.  apply() is our own code over what evaluate() left and cannot
+ * fail.  advance() closes what the watermark has passed.
+ *
+ * To add an operator: write its CsOperatorOps, name it in cs_operator_ops().
+ */
+#ifndef CS_OPERATOR_OPERATOR_H
+#define CS_OPERATOR_OPERATOR_H
+
+#include "core/definition.h"
+#include "core/types.h"
+#include "nodes/execnodes.h"
+#include "nodes/parsenodes.h"
+#include "state/state.h"
+
+typedef struct CsOperator CsOperator;
+
+/* What is done with a result row. */
+typedef enum CsRowAction
+{
+	CS_ROW_INSERT, /* the key is known to be new */
+	CS_ROW_UPSERT, /* it may be there */
+	CS_ROW_DELETE  /* only the key columns are set */
+} CsRowAction;
+
+/*
+ * Where rows go.  values/isnull follow the operator's columns; Datums must
+ * live in batch memory until the batch ends.
+ */
+typedef struct CsEmitter
+{
+	void (*row)(struct CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, bool *isnull);
+	/* An event is late for this definition. */
+	void (*late)(struct CsEmitter *emitter, CsOperator *op, CsEvent *event, int64 lateness_usec);
+} CsEmitter;
+
+/* What a batch lends its operators. */
+typedef struct CsBatchContext
+{
+	CsState		   *state;
+	CsEmitter	   *emitter;
+	MemoryContext	batch;		 /* reset when the batch ends */
+	MemoryContext	chunk;		 /* reset after each chunk */
+	TupleTableSlot *slot;		 /* virtual; the event's columns during evaluate() */
+	ExprContext	   *econtext;	 /* ecxt_scantuple = slot; per-tuple memory = chunk */
+	TimestampTz		now;		 /* clock at the batch's begin */
+	bool			catching_up; /* rewrites may wait */
+} CsBatchContext;
+
+/* Result columns an operator produces, in order. */
+typedef struct CsColumn
+{
+	char *name;
+	Oid	  type;
+	int32 typmod;
+	Oid	  collation;
+	bool  is_key; /* part of the primary key */
+} CsColumn;
+
+typedef struct CsOperatorOps
+{
+	CsKind kind;
+
+	/*
+	 * Compile a definition; everything in cxt.  Raises for what cannot be
+	 * computed (see cs_measures_compile); so it serves as validation too.
+	 */
+	CsOperator *(*create)(const CsStream *stream, const CsDefinition *def, MemoryContext cxt);
+
+	/* Get ready for a chunk of n events. */
+	void (*begin_chunk)(CsOperator *op, CsBatchContext *batch, int n);
+	/* Evaluate event i of the chunk; its columns are in batch->slot.  May raise. */
+	void (*evaluate)(CsOperator *op, CsBatchContext *batch, const CsEvent *event, int i);
+	/* Event i raised: it does not count here. */
+	void (*reject)(CsOperator *op, int i);
+	/* Apply the chunk in order; marks each event used or late. */
+	void (*apply)(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n);
+
+	/*
+	 * The watermark stands at wm: close what it has passed, emit rows that
+	 * are to be shown.  At most max entries; false when more are due.
+	 * closed_by_finish says that finish() moved it (closed_reason).
+	 */
+	bool (*advance)(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, bool closed_by_finish);
+
+	/* After COMMIT or ROLLBACK: make what this batch changed outside the state final, or forget it. */
+	void (*end_batch)(CsOperator *op, bool committed);
+
+	/* State entries of this operator. */
+	CsSerialize serialize;
+	CsDueOf		due_of;
+	/* After recovery: rebuild what is derived from entries.  May be NULL. */
+	void (*recovered)(CsOperator *op, CsState *state);
+
+	/*
+	 * Readers: one row per open thing of an entry, for open_sessions() and
+	 * kin, as values of the operator's columns.  May be NULL.
+	 */
+	void (*show)(CsOperator *op, CsState *state, const CsEntry *entry,
+				 void (*row)(void *arg, Datum *values, bool *isnull), void *arg);
+
+	/*
+	 * Does anything open start in [start, end)?  Asked by rollups over this
+	 * operator, this batch's changes included.  NULL where never asked.
+	 */
+	bool (*open_starts_in)(CsOperator *op, TimestampTz start, TimestampTz end);
+} CsOperatorOps;
+
+struct CsOperator
+{
+	const CsOperatorOps *ops;
+	const CsStream		*stream;
+	const CsDefinition	*def;
+	int					 ncolumns;
+	CsColumn			*columns;
+	bool				*needed;							/* attributes of the event relation it reads, natts of it */
+	int64				 used, late, errors, null_visitors; /* since the engine was opened; shown in stat_definition */
+	CsOperator			*source;							/* rollup: the operator it reads rows of */
+	TimestampTz			 closed;  /* everything up to here is closed; set by the engine from what is stored */
+	bool				 stale;	  /* some row lags behind its state */
+	TimestampTz			 emit_at; /* clock time at which rows are to be rewritten, CS_WM_DONE none */
+};
+
+extern const CsOperatorOps cs_session_ops;
+extern const CsOperatorOps cs_window_ops;
+extern const CsOperatorOps cs_funnel_ops;
+extern const CsOperatorOps cs_rollup_ops;
+
+extern const CsOperatorOps *cs_operator_ops(CsKind kind);
+
+/* ---- rollups: rollup.c ---- */
+
+/* Take over a row of the source operator (its columns' order); may raise, and then nothing has changed. */
+extern void cs_rollup_take(CsOperator *op, CsBatchContext *batch, Datum *values, bool *isnull);
+/*
+ * Is the row's bucket one that the watermark has passed and that has no
+ * state?  Then it may have been final before, and is to be made from the
+ * source table: cs_rollup_reload() with each of its rows, as the table has
+ * them (this batch's included), then cs_rollup_reloaded() says which revision
+ * each group's row is to get.
+ */
+extern bool cs_rollup_needs_reload(CsOperator *op, CsBatchContext *batch, Datum *values, bool *isnull,
+								   TimestampTz *start, TimestampTz *end);
+extern void cs_rollup_reload(CsOperator *op, CsBatchContext *batch, TupleTableSlot *row);
+extern void cs_rollup_reloaded(CsOperator *op, CsBatchContext *batch, TimestampTz start, Datum group_key,
+							   int32 old_revision);
+
+/* ---- what operators share: operator.c ---- */
+
+/* The parts of a definition's view: filter (or NULL), grouping targets, targets with aggregates. */
+typedef struct CsQueryParts
+{
+	Query *query;
+	Expr  *filter;
+	List  *groups;	 /* TargetEntry; without the first target (window_start or key) */
+	List  *measures; /* TargetEntry */
+} CsQueryParts;
+
+extern void cs_query_parts(const CsDefinition *def, CsQueryParts *parts);
+/* Mark in op->needed what the parts (and other nodes) read of the event relation. */
+extern void cs_operator_needs(CsOperator *op, Node *node);
+/* Append a result column. */
+extern void cs_operator_column(CsOperator *op, const char *name, Oid type, int32 typmod, Oid collation, bool is_key);
+/* Column number of an event relation's system column. */
+extern AttrNumber cs_system_attno(const CsStream *stream, CsSystemColumn column);
+
+#endif
