@@ -1,0 +1,392 @@
+/*
+ * engine/chunk.c
+ *	  From messages to applied events, a chunk at a time.
+ *
+ *	decode		payload -> columns -> visitor, stream filter; errors make the
+ *				event dead
+ *	evaluate	each definition's expressions over each event; errors belong to
+ *				that definition
+ *	apply		each definition over the whole chunk; cannot fail
+ *	account		each offset into exactly one class of the ledger
+ *
+ * What may raise runs in a subtransaction for as many events as go well; the
+ * one that raises is known by the loop's counter, so nothing is searched or
+ * run twice.  Expressions that write are refused at definition, so there is
+ * nothing to roll back but what the error left.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "core/clock.h"
+#include "core/place.h"
+#include "engine/event_log.h"
+#include "engine/internal.h"
+#include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
+#include "nodes/primnodes.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+/* ---- compiling the stream's own expressions ---- */
+
+void
+cs_engine_compile_stream(CsEngine *e)
+{
+	Query		*query = cs_definition_query(e->stream->stream_view);
+	TargetEntry *visitor = list_nth_node(TargetEntry, query->targetList, 0);
+	TargetEntry *filter = list_nth_node(TargetEntry, query->targetList, 1);
+
+	cs_expr_columns((Node *) query->targetList, e->needed, e->stream->event_desc->natts);
+	cs_expr_init(&e->visitor, visitor->expr);
+	e->has_filter = !IsA(filter->expr, Const);
+	if (e->has_filter)
+		cs_expr_init(&e->filter, filter->expr);
+	e->topic_names = palloc(e->stream->ntopics * sizeof(Datum));
+	for (int i = 0; i < e->stream->ntopics; i++)
+		e->topic_names[i] = CStringGetTextDatum(e->stream->topics[i]);
+}
+
+/* ---- errors ---- */
+
+bool
+cs_error_is_fatal(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
+		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
+		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
+		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
+			return true;
+		default:
+			return false;
+	}
+}
+
+void
+cs_guarded_loop(CsEngine *e, int n, CsStep step, CsFailed failed, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile int  i = 0;
+
+	while (i < n)
+	{
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(context);
+		PG_TRY();
+		{
+			for (; i < n; i++)
+				step(e, arg, i);
+			ReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(context);
+			CurrentResourceOwner = owner;
+		}
+		PG_CATCH();
+		{
+			ErrorData *error;
+
+			MemoryContextSwitchTo(e->batch);
+			error = CopyErrorData();
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+			MemoryContextSwitchTo(context);
+			CurrentResourceOwner = owner;
+			if (cs_error_is_fatal(error->sqlerrcode))
+				ReThrowError(error);
+			failed(e, arg, i, error);
+			FreeErrorData(error);
+			i++;
+		}
+		PG_END_TRY();
+	}
+}
+
+void
+cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definition_id, const char *cause, const char *error,
+				   int sqlerrcode)
+{
+	MemoryContext	 old = MemoryContextSwitchTo(e->batch);
+	const CsMessage *m = event->message;
+	CsDeadLetter	*d = palloc0(sizeof(CsDeadLetter));
+
+	d->stream_id = e->stream->stream_id;
+	d->definition_id = definition_id;
+	d->topic = e->stream->topics[m->partition->topic];
+	d->partition = m->partition->id;
+	d->offset = m->offset;
+	d->timestamp = m->timestamp;
+	if (m->key)
+		d->key = memcpy(palloc(m->key_len + 1), m->key, m->key_len);
+	d->key_len = m->key_len;
+	if (m->payload)
+		d->payload = memcpy(MemoryContextAllocHuge(e->batch, m->payload_len + 1), m->payload, m->payload_len);
+	d->payload_len = m->payload_len;
+	d->headers = e->source->ops->headers(e->source, m);
+	d->cause = pstrdup(cause);
+	d->error = pstrdup(error);
+	strlcpy(d->sqlstate, unpack_sql_state(sqlerrcode), sizeof(d->sqlstate));
+	e->dead = lappend(e->dead, d);
+	MemoryContextSwitchTo(old);
+	if (e->stream->stop_on_error && definition_id == 0)
+		ereport(ERROR,
+				(errcode(sqlerrcode),
+				 errmsg("message %s/%d/" INT64_FORMAT " cannot be used: %s", d->topic, d->partition, d->offset, error),
+				 errhint("The stream was made with on_error => 'stop'.")));
+}
+
+/* ---- decoding ---- */
+
+static void
+point_slot(CsEngine *e, const CsEvent *event)
+{
+	TupleTableSlot *slot = e->slot;
+
+	slot->tts_values = event->values;
+	slot->tts_isnull = event->isnull;
+	slot->tts_flags &= ~TTS_FLAG_EMPTY;
+	slot->tts_nvalid = slot->tts_tupleDescriptor->natts;
+}
+
+static inline void
+set_system(CsEngine *e, CsEvent *event, CsSystemColumn column, Datum value)
+{
+	AttrNumber attno = cs_system_attno(e->stream, column);
+
+	event->values[attno - 1] = value;
+	event->isnull[attno - 1] = false;
+}
+
+static inline bool
+is_needed(CsEngine *e, CsSystemColumn column)
+{
+	return e->needed[cs_system_attno(e->stream, column) - 1];
+}
+
+static void
+fill_system(CsEngine *e, CsEvent *event)
+{
+	const CsMessage *m = event->message;
+
+	set_system(e, event, CS_SYS_TOPIC, e->topic_names[event->place.topic]);
+	set_system(e, event, CS_SYS_PARTITION, Int32GetDatum(event->place.partition));
+	set_system(e, event, CS_SYS_OFFSET, Int64GetDatum(event->place.offset));
+	if (m->key && is_needed(e, CS_SYS_KEY))
+	{
+		/* A key is bytes; as text it must hold what the encoding can say. */
+		if (pg_verifymbstr(m->key, (int) m->key_len, true))
+			set_system(e, event, CS_SYS_KEY, PointerGetDatum(cstring_to_text_with_len(m->key, (int) m->key_len)));
+	}
+	if (m->timestamp != CS_WM_NONE)
+		set_system(e, event, CS_SYS_TIMESTAMP, TimestampTzGetDatum(m->timestamp));
+	if (is_needed(e, CS_SYS_PLACE))
+		set_system(e, event, CS_SYS_PLACE,
+				   cs_place_encode(event->place.time, e->stream->topics[event->place.topic], event->place.partition,
+								   event->place.offset));
+}
+
+static void
+kill_event(CsEngine *e, CsEvent *event, const char *cause, const char *error, int sqlerrcode)
+{
+	event->skip = true;
+	event->class = CS_CLASS_DEAD;
+	cs_dead_letter_add(e, event, 0, cause, error, sqlerrcode);
+}
+
+static bool
+is_too_far_ahead(CsEngine *e, const CsEvent *event)
+{
+	TimestampTz sent = event->message->timestamp;
+
+	return e->stream->max_future >= 0 && sent != CS_WM_NONE && event->place.time > sent &&
+		   event->place.time - sent > e->stream->max_future;
+}
+
+/* Visitor and stream filter; may raise. */
+static void
+evaluate_stream(CsEngine *e, CsEvent *event)
+{
+	bool  isnull;
+	Datum visitor;
+
+	point_slot(e, event);
+	if (e->has_filter && !cs_expr_true(&e->filter, e->econtext))
+	{
+		event->skip = true;
+		return;
+	}
+	visitor = cs_expr_eval(&e->visitor, e->econtext, &isnull);
+	event->has_visitor = !isnull;
+	if (!isnull)
+	{
+		struct varlena *v = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(visitor));
+
+		event->visitor_hash = cs_hash_bytes(VARDATA_ANY(v), VARSIZE_ANY_EXHDR(v));
+		set_system(e, event, CS_SYS_VISITOR, PointerGetDatum(v));
+	}
+}
+
+static void
+decode_step(CsEngine *e, void *arg, int i)
+{
+	CsEvent			*event = &e->events[i];
+	const CsMessage *m = event->message;
+	char			*detail = NULL;
+	CsDecodeStatus	 status;
+
+	(void) arg;
+	if (m->payload == NULL)
+	{
+		event->skip = true;
+		event->class = CS_CLASS_EMPTY;
+		return;
+	}
+	status = cs_decode(e->decoder, m->payload, m->payload_len, event->values, event->isnull, &detail);
+	if (status != CS_DECODE_OK)
+	{
+		const char *text = cs_decode_status_text(status);
+
+		kill_event(e, event, text, detail ? detail : text, cs_decode_status_sqlstate(status));
+		return;
+	}
+	event->place.time = DatumGetTimestampTz(event->values[CS_ATT_EVENT_TIME - 1]);
+	if (is_too_far_ahead(e, event))
+	{
+		kill_event(e, event, "event_time in the future",
+				   psprintf("event_time %s is more than max_future ahead of the message's timestamp %s",
+							pstrdup(timestamptz_to_str(event->place.time)), timestamptz_to_str(m->timestamp)),
+				   ERRCODE_DATETIME_VALUE_OUT_OF_RANGE);
+		return;
+	}
+	fill_system(e, event);
+	evaluate_stream(e, event);
+}
+
+static void
+decode_failed(CsEngine *e, void *arg, int i, ErrorData *error)
+{
+	(void) arg;
+	kill_event(e, &e->events[i], "error in the message's data", error->message, error->sqlerrcode);
+}
+
+/* Fresh events for the messages; what is constant about them. */
+static void
+prepare_events(CsEngine *e, int n)
+{
+	int	   natts = e->stream->event_desc->natts;
+	Datum *values = palloc(n * natts * sizeof(Datum));
+	bool  *isnull = palloc(n * natts * sizeof(bool));
+
+	e->events = palloc0(n * sizeof(CsEvent));
+	e->nevents = n;
+	memset(isnull, true, n * natts * sizeof(bool));
+	for (int i = 0; i < n; i++)
+	{
+		CsEvent *event = &e->events[i];
+
+		event->message = &e->messages[i];
+		event->place.topic = event->message->partition->topic;
+		event->place.partition = event->message->partition->id;
+		event->place.offset = event->message->offset;
+		event->values = values + i * natts;
+		event->isnull = isnull + i * natts;
+	}
+}
+
+/* Watermarks as of each event, in order of arrival. */
+static void
+assign_watermarks(CsEngine *e)
+{
+	for (int i = 0; i < e->nevents; i++)
+	{
+		CsEvent		*event = &e->events[i];
+		CsPartition *p = event->message->partition;
+
+		event->watermark = e->watermark;
+		if (event->class == CS_CLASS_DEAD || event->class == CS_CLASS_EMPTY)
+			continue;
+		p->last_event_time = Max(p->last_event_time, event->place.time);
+		cs_watermark_event(e, p, event->place.time, event->message->timestamp);
+	}
+}
+
+/* ---- definitions ---- */
+
+static void
+evaluate_step(CsEngine *e, void *arg, int i)
+{
+	CsOperator *op = arg;
+
+	if (e->events[i].skip)
+		return;
+	point_slot(e, &e->events[i]);
+	op->ops->evaluate(op, &e->ctx, &e->events[i], i);
+}
+
+static void
+evaluate_failed(CsEngine *e, void *arg, int i, ErrorData *error)
+{
+	CsOperator *op = arg;
+
+	op->ops->reject(op, i);
+	cs_dead_letter_add(e, &e->events[i], op->def->definition_id, "error in the definition's expressions",
+					   error->message, error->sqlerrcode);
+}
+
+static void
+run_operator(CsEngine *e, CsOperator *op)
+{
+	op->ops->begin_chunk(op, &e->ctx, e->nevents);
+	cs_guarded_loop(e, e->nevents, evaluate_step, evaluate_failed, op);
+	op->ops->apply(op, &e->ctx, e->events, e->nevents);
+}
+
+/* ---- the ledger ---- */
+
+static void
+account(CsEngine *e)
+{
+	TimestampTz now = cs_now();
+
+	for (int i = 0; i < e->nevents; i++)
+	{
+		CsEvent		*event = &e->events[i];
+		CsPartition *p = event->message->partition;
+
+		if (event->message->offset < p->next_offset)
+			elog(ERROR, "message %d/" INT64_FORMAT " was delivered twice", p->id, event->message->offset);
+		p->ledger[CS_CLASS_SKIPPED] += event->message->offset - p->next_offset;
+		p->ledger[event->class]++;
+		p->next_offset = event->message->offset + 1;
+		p->last_spoke = now;
+	}
+}
+
+/* The messages in e->messages; leaves nothing of them behind but the state's changes. */
+void
+cs_chunk_run(CsEngine *e, int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(e->chunk);
+
+	prepare_events(e, n);
+	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
+	assign_watermarks(e);
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP)
+			run_operator(e, e->stages[i].op);
+	}
+	if (e->event_log)
+		cs_event_log_write(e, e->event_log);
+	account(e);
+	e->batch_messages += n;
+	e->total += n;
+	e->slot->tts_values = e->slot_values;
+	e->slot->tts_isnull = e->slot_isnull;
+	ExecClearTuple(e->slot);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(e->chunk);
+}

@@ -1,0 +1,603 @@
+/*
+ * engine/engine.c
+ *	  A stream in this process: open, batch, abort, close.
+ *
+ * One batch is one transaction: what the source has is decoded, evaluated and
+ * applied in chunks; what the watermark has passed is closed; rows, dead
+ * letters and late events are written; the state's changes go to the state
+ * log; offsets, watermark and ledger are stored; COMMIT; then the state
+ * publishes what it holds.  Until then nothing but the overlay has changed, so
+ * an abort is: drop the overlay and read again from the last commit.
+ *
+ * The batch runs as the stream's owner, security-restricted, with the settings
+ * that were pinned when the stream was made; our own tables are written as
+ * the extension's owner (core/ledger.c).
+ *
+ * Locking: a session lock on the stream's catalog row's object, against a
+ * second process; the fence in core/ledger.c backs it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "core/clock.h"
+#include "core/settings.h"
+#include "engine/event_log.h"
+#include "engine/internal.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define LAG_IS_CATCHING_UP 20000 /* messages behind at the start: rewrites wait */
+
+/* ---- the stream's lock ---- */
+
+static void
+release_lock(void *arg)
+{
+	CsEngine *e = arg;
+
+	LockRelease(&e->lock, ExclusiveLock, true);
+}
+
+static void
+take_lock(CsEngine *e, int32 stream_id, bool wait)
+{
+	MemoryContextCallback *callback = MemoryContextAllocZero(e->context, sizeof(MemoryContextCallback));
+
+	SET_LOCKTAG_OBJECT(e->lock, MyDatabaseId, cs_own_relation("stream"), stream_id, 0);
+	if (LockAcquire(&e->lock, ExclusiveLock, true, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("stream is being run by another process"),
+						errhint("See clickstream.stat_stream; clickstream.stop() stops its worker.")));
+	callback->func = release_lock;
+	callback->arg = e;
+	MemoryContextRegisterResetCallback(e->context, callback);
+}
+
+/* ---- identity and settings of a batch ---- */
+
+static void
+become_owner(CsEngine *e)
+{
+	SetUserIdAndSecContext(e->stream->owner, SECURITY_RESTRICTED_OPERATION);
+	e->guc_nest = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	(void) set_config_option("TimeZone", e->stream->time_zone, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	(void) set_config_option("DateStyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("IntervalStyle", "postgres", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("bytea_output", "hex", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+begin(CsEngine *e, Oid *user, int *sec)
+{
+	e->host->begin();
+	GetUserIdAndSecContext(user, sec);
+	become_owner(e);
+}
+
+static void
+finish_transaction(CsEngine *e, Oid user, int sec)
+{
+	AtEOXact_GUC(true, e->guc_nest);
+	SetUserIdAndSecContext(user, sec);
+	e->host->commit();
+	MemoryContextSwitchTo(e->context);
+}
+
+/* ---- opening ---- */
+
+static CsOperator *
+operator_of_definition(CsEngine *e, int32 definition_id)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (e->stages[i].op->def->definition_id == definition_id)
+			return e->stages[i].op;
+	}
+	return NULL;
+}
+
+static void
+describe_columns(CsStage *stage)
+{
+	CsOperator *op = stage->op;
+
+	stage->column_names = palloc(op->ncolumns * sizeof(char *));
+	stage->keys = palloc(op->ncolumns * sizeof(int));
+	for (int i = 0; i < op->ncolumns; i++)
+	{
+		stage->column_names[i] = op->columns[i].name;
+		if (op->columns[i].is_key)
+			stage->keys[stage->nkeys++] = i;
+	}
+}
+
+static void
+link_rollup(CsEngine *e, CsOperator *op)
+{
+	op->source = operator_of_definition(e, op->def->source_id);
+	if (op->source == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the source of rollup %s is gone", op->def->name),
+						errhint("Drop the rollup with clickstream.drop_rollup().")));
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (e->stages[i].op == op->source)
+			e->stages[i].feeds_rollup = true;
+	}
+}
+
+static void
+add_stage(CsEngine *e, CsDefinition *def)
+{
+	CsStage *stage = &e->stages[e->nstages++];
+
+	stage->op = cs_operator_ops(def->kind)->create(e->stream, def, e->context);
+	describe_columns(stage);
+	if (def->kind == CS_KIND_ROLLUP)
+		link_rollup(e, stage->op);
+	for (int i = 0; i < e->stream->event_desc->natts; i++)
+		e->needed[i] |= stage->op->needed[i];
+	cs_state_register(e->state, def->definition_id, stage->op->ops->serialize, stage->op);
+	if (stage->op->ops->due_of)
+		cs_state_register_due(e->state, def->definition_id, stage->op->ops->due_of);
+}
+
+/* Definitions in the order they were made: a rollup comes after its source. */
+static void
+load_definitions(CsEngine *e)
+{
+	List	 *definitions = cs_definitions_load(e->stream->stream_id, e->context);
+	ListCell *lc;
+
+	e->needed = palloc0(e->stream->event_desc->natts * sizeof(bool));
+	e->needed[CS_ATT_EVENT_TIME - 1] = true;
+	e->stages = palloc0(Max(list_length(definitions), 1) * sizeof(CsStage));
+	foreach(lc, definitions)
+	{
+		CsDefinition *def = lfirst(lc);
+
+		if (def->kind != CS_KIND_EVENT_LOG)
+			add_stage(e, def);
+		else
+		{
+			e->event_log = cs_event_log_open(e->stream, def);
+			memset(e->needed, true, e->stream->event_desc->natts * sizeof(bool));
+		}
+	}
+	cs_engine_compile_stream(e);
+}
+
+static void
+recover(CsEngine *e)
+{
+	CsLogPosition position;
+
+	cs_progress_load(e->stream->stream_id, &e->stored);
+	position.half = e->stored.log_half;
+	position.copied = e->stored.log_copied;
+	position.copied_xid = e->stored.log_copied_xid;
+	position.next_set_id = e->stored.next_set_id;
+	e->watermark = e->stored.watermark;
+	cs_state_recover(e->state, e->stream, &position, GetActiveSnapshot());
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		op->closed = e->stored.watermark;
+		if (op->ops->recovered)
+			op->ops->recovered(op, e->state);
+	}
+	cs_positions_load(e);
+}
+
+static void
+make_slot(CsEngine *e)
+{
+	e->slot = MakeSingleTupleTableSlot(e->stream->event_desc, &TTSOpsVirtual);
+	e->slot_values = e->slot->tts_values;
+	e->slot_isnull = e->slot->tts_isnull;
+	e->econtext = CreateStandaloneExprContext();
+	e->econtext->ecxt_scantuple = e->slot;
+	e->econtext->ecxt_per_tuple_memory = e->chunk;
+	e->messages = palloc(CS_CHUNK_MESSAGES * sizeof(CsMessage));
+}
+
+static void
+open_in_transaction(CsEngine *e, int32 stream_id, bool wait)
+{
+	CsControl control;
+
+	take_lock(e, stream_id, wait);
+	cs_control_load(stream_id, &control);
+	e->version = control.version;
+	load_definitions(e);
+	make_slot(e);
+	recover(e);
+	e->decoder = cs_decoder_create(e->stream, e->needed, e->context);
+	e->source = cs_source_for(e->stream)->open(e->stream, e->context);
+	e->catching_up = true;
+}
+
+CsEngine *
+cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "clickstream engine", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	CsEngine	 *e = MemoryContextAllocZero(context, sizeof(CsEngine));
+	Oid			  user;
+	int			  sec;
+
+	e->context = context;
+	e->batch = AllocSetContextCreate(context, "clickstream batch", ALLOCSET_DEFAULT_SIZES);
+	e->chunk = AllocSetContextCreate(context, "clickstream chunk", ALLOCSET_DEFAULT_SIZES);
+	e->host = host;
+	e->state = cs_state_create(context, e->batch);
+	host->begin();
+	MemoryContextSwitchTo(context);
+	e->stream = cs_stream_load_by_id(stream_id, context);
+	GetUserIdAndSecContext(&user, &sec);
+	become_owner(e);
+	open_in_transaction(e, stream_id, wait);
+	finish_transaction(e, user, sec);
+	MemoryContextSwitchTo(old);
+	return e;
+}
+
+void
+cs_engine_close(CsEngine *e)
+{
+	MemoryContextDelete(e->context);
+}
+
+/* ---- a batch ---- */
+
+static void
+begin_batch(CsEngine *e)
+{
+	e->ctx.state = e->state;
+	e->ctx.emitter = &e->emitter;
+	e->ctx.batch = e->batch;
+	e->ctx.chunk = e->chunk;
+	e->ctx.slot = e->slot;
+	e->ctx.econtext = e->econtext;
+	e->ctx.now = cs_now();
+	e->ctx.catching_up = e->catching_up;
+	e->batch_messages = 0;
+	cs_write_begin(e);
+}
+
+/* Read and apply until the source has nothing more for now, or the batch is full. */
+static bool
+consume(CsEngine *e, int64 max_messages, int polled)
+{
+	int64 limit = cs_batch_messages;
+
+	if (max_messages > 0 && max_messages < limit)
+		limit = max_messages;
+	for (;;)
+	{
+		int64 room = limit - e->batch_messages;
+
+		if (polled < 0)
+			polled = e->source->ops->poll(e->source, e->messages, (int) Min(room, CS_CHUNK_MESSAGES), 0);
+		e->polled_empty = polled == 0;
+		if (polled == 0)
+			return false;
+		cs_chunk_run(e, polled);
+		e->source->ops->release(e->source);
+		polled = -1;
+		if (e->batch_messages >= limit)
+			return true;
+		if (MemoryContextMemAllocated(e->batch, true) > (Size) cs_batch_memory * 1024)
+			return true;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * What others asked for: the watermark moved by hand.  finish() counts when
+ * all that is in the topic has been read and what the content's own watermark
+ * closes is closed, so that reasons of closing do not depend on batches.
+ */
+static bool
+obey(CsEngine *e, const CsControl *control)
+{
+	if (control->advanced != CS_WM_NONE && control->advanced > e->watermark)
+		e->watermark = control->advanced;
+	return control->finished && e->watermark != CS_WM_DONE && cs_positions_at_end(e) && e->polled_empty &&
+		   e->batch_messages == 0 && !e->closings_left && e->stored.closed == e->stored.watermark;
+}
+
+/* Close what the watermark has passed and show what is to be shown. */
+static void
+advance(CsEngine *e, bool finish)
+{
+	TimestampTz wm = e->watermark;
+
+	e->closings_left = false;
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->def->kind != CS_KIND_ROLLUP && !op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, finish))
+			e->closings_left = true;
+	}
+	cs_write_rollups(e);
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->def->kind == CS_KIND_ROLLUP)
+			op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, finish);
+	}
+}
+
+static bool
+rows_are_due(CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->stale && !e->catching_up && op->def->emit == CS_EMIT_CHANGES &&
+			(op->emit_at == CS_WM_DONE || op->emit_at <= e->ctx.now))
+			return true;
+	}
+	return false;
+}
+
+/* Is there anything to write at all? */
+static bool
+has_work(CsEngine *e, bool finish)
+{
+	if (e->batch_messages > 0 || finish || e->closings_left || e->watermark != e->stored.watermark || rows_are_due(e))
+		return true;
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		if (cs_positions_changed(e, i))
+			return true;
+	}
+	return false;
+}
+
+/* State log, partitions, progress: the last things before COMMIT. */
+static void
+store(CsEngine *e, CsProgressRow *next)
+{
+	CsLogPosition position;
+
+	*next = e->stored;
+	next->commit_number = e->stored.commit_number + 1;
+	position = cs_state_log(e->state, e->stream, next->commit_number);
+	next->log_half = position.half;
+	next->log_copied = position.copied;
+	next->log_copied_xid = position.copied_xid;
+	next->next_set_id = position.next_set_id;
+	next->watermark = e->watermark;
+	if (!e->closings_left)
+		next->closed = e->watermark;
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		if (cs_positions_changed(e, i))
+			cs_partition_store(e->stream, e->partitions[i]);
+	}
+	cs_progress_store(e->stream->stream_id, next);
+}
+
+static void
+end_operators(CsEngine *e, bool committed)
+{
+	for (int i = 0; i < e->nstages; i++)
+		e->stages[i].op->ops->end_batch(e->stages[i].op, committed);
+}
+
+/* The state's committed form catches up with what COMMIT has made true. */
+static void
+publish(CsEngine *e, const CsProgressRow *next)
+{
+	HOLD_INTERRUPTS();
+	cs_state_publish(e->state);
+	end_operators(e, true);
+	e->stored = *next;
+	cs_positions_committed(e);
+	MemoryContextReset(e->batch);
+	RESUME_INTERRUPTS();
+	e->source->ops->committed(e->source, e->partitions, e->npartitions);
+}
+
+static void
+report(CsEngine *e)
+{
+	CsProgress progress = {0};
+
+	if (e->host->report == NULL)
+		return;
+	progress.messages = e->batch_messages;
+	progress.total = e->total;
+	progress.lag = cs_positions_lag(e);
+	progress.watermark = e->watermark;
+	progress.committed_at = cs_now();
+	progress.commit_number = e->stored.commit_number;
+	progress.state_bytes = cs_state_bytes(e->state);
+	for (int i = 0; i < e->nstages; i++)
+		progress.state_entries += cs_state_count(e->state, e->stages[i].op->def->definition_id);
+	progress.caught_up = !e->catching_up;
+	e->host->report(&progress);
+}
+
+static void
+trim_log(CsEngine *e)
+{
+	Oid	 user;
+	int	 sec;
+	bool trimmed;
+
+	if (!cs_state_wants_trim(e->state))
+		return;
+	begin(e, &user, &sec);
+	trimmed = cs_state_trim_log(e->state, e->stream);
+	finish_transaction(e, user, sec);
+	if (trimmed)
+	{
+		cs_state_trimmed(e->state);
+		e->stored.log_copied_xid = InvalidFullTransactionId;
+	}
+}
+
+/* Everything inside the transaction; true if there is something to commit. */
+static bool
+run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow *next)
+{
+	CsControl control;
+	bool	  finish;
+
+	cs_control_load(e->stream->stream_id, &control);
+	if (!control.exists || control.version != e->version)
+	{
+		e->stale = true;
+		return false;
+	}
+	if (cs_now() >= e->next_refresh && (e->stream->brokers == NULL || !e->assigned || polled == 0))
+		cs_positions_refresh(e, e->assigned ? 200 : 2000);
+	if (e->assigned)
+		*full = consume(e, max_messages, e->stream->brokers ? polled : -1);
+	cs_watermark_recompute(e);
+	cs_watermark_idle(e, e->ctx.now);
+	finish = obey(e, &control);
+	if (finish)
+		e->watermark = CS_WM_DONE;
+	if (!has_work(e, finish))
+		return false;
+	advance(e, e->watermark == CS_WM_DONE);
+	cs_write_end(e);
+	store(e, next);
+	return true;
+}
+
+/* More to do at once: messages, closings, rows held back while catching up. */
+static CsOutcome
+outcome_of(CsEngine *e, bool full)
+{
+	bool was_catching_up = e->catching_up;
+
+	e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
+	if (full || e->closings_left)
+		return CS_BATCH_MORE;
+	if (was_catching_up && !e->catching_up)
+		return CS_BATCH_MORE;
+	return CS_BATCH_DONE;
+}
+
+CsOutcome
+cs_engine_batch(CsEngine *e, int64 max_messages)
+{
+	MemoryContext old = MemoryContextSwitchTo(e->context);
+	CsProgressRow next;
+	Oid			  user;
+	int			  sec;
+	int			  polled = -1;
+	bool		  full = false;
+	bool		  commit;
+	bool		  polls_outside = e->stream->brokers != NULL;
+
+	begin_batch(e);
+	if (polls_outside && e->assigned)
+	{
+		int64 room = max_messages > 0 ? Min(max_messages, cs_batch_messages) : cs_batch_messages;
+
+		polled = e->source->ops->poll(e->source, e->messages, (int) Min(room, CS_CHUNK_MESSAGES), 0);
+		strlcpy(e->problem, e->source->ops->problem(e->source) ? e->source->ops->problem(e->source) : "",
+				sizeof(e->problem));
+	}
+	begin(e, &user, &sec);
+	commit = run_batch(e, max_messages, polled, &full, &next);
+	finish_transaction(e, user, sec);
+	if (commit)
+	{
+		CsOutcome outcome;
+
+		publish(e, &next);
+		outcome = outcome_of(e, full);
+		report(e);
+		trim_log(e);
+		MemoryContextSwitchTo(old);
+		return outcome;
+	}
+	cs_state_abort(e->state);
+	end_operators(e, false);
+	cs_write_abort(e);
+	MemoryContextReset(e->batch);
+	e->catching_up = false;
+	MemoryContextSwitchTo(old);
+	return CS_BATCH_IDLE;
+}
+
+void
+cs_engine_abort(CsEngine *e)
+{
+	e->slot->tts_values = e->slot_values;
+	e->slot->tts_isnull = e->slot_isnull;
+	ExecClearTuple(e->slot);
+	e->econtext->ecxt_scantuple = e->slot;
+	cs_state_abort(e->state);
+	end_operators(e, false);
+	cs_write_abort(e);
+	e->watermark = e->stored.watermark;
+	e->closings_left = e->stored.closed != e->stored.watermark;
+	MemoryContextReset(e->chunk);
+	MemoryContextReset(e->batch);
+	cs_positions_rewind(e);
+}
+
+/* ---- what hosts ask ---- */
+
+int
+cs_engine_poll_fd(CsEngine *e)
+{
+	return e->source->ops->poll_fd(e->source);
+}
+
+TimestampTz
+cs_engine_deadline(CsEngine *e)
+{
+	TimestampTz deadline = Min(e->next_refresh, cs_watermark_idle_deadline(e));
+
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->stale && op->def->emit == CS_EMIT_CHANGES && op->emit_at != CS_WM_DONE)
+			deadline = Min(deadline, op->emit_at);
+	}
+	return deadline;
+}
+
+const char *
+cs_engine_problem(CsEngine *e)
+{
+	return e->problem[0] ? e->problem : NULL;
+}
+
+bool
+cs_engine_is_stale(CsEngine *e)
+{
+	return e->stale;
+}
+
+bool
+cs_engine_at_end(CsEngine *e)
+{
+	return cs_positions_at_end(e) && e->polled_empty && !e->closings_left;
+}
+
+const CsStream *
+cs_engine_stream(CsEngine *e)
+{
+	return e->stream;
+}

@@ -1,0 +1,82 @@
+/*
+ * engine/engine.h
+ *	  One stream running in this process: batches that are transactions.
+ *
+ * Used by the stream's worker and by CALL process().  The host supplies how a
+ * transaction begins and ends; the engine never does it itself otherwise.
+ *
+ * Life: open (inside no transaction of the engine's own: it uses the host's
+ * begin/commit), then batch() again and again, then delete the memory context
+ * it was given (or close()).  If batch() raises, the caller aborts its
+ * transaction and calls cs_engine_abort() before the next batch(), or throws
+ * the engine away.
+ *
+ * Locking: open takes a session-level lock on the stream so that two
+ * processes never run the same stream; close or the context's end gives it back.
+ */
+#ifndef CS_ENGINE_ENGINE_H
+#define CS_ENGINE_ENGINE_H
+
+#include "core/definition.h"
+
+typedef struct CsEngine CsEngine;
+
+/* Facts of one batch, for views. */
+typedef struct CsProgress
+{
+	int64		messages;  /* consumed by this batch */
+	int64		total;	   /* since the engine was opened */
+	int64		lag;	   /* messages behind the end of the topic, -1 unknown */
+	TimestampTz watermark; /* CS_WM_NONE, CS_WM_DONE possible */
+	TimestampTz committed_at;
+	int64		commit_number;
+	int64		state_entries;
+	int64		state_bytes;
+	bool		caught_up;
+} CsProgress;
+
+typedef struct CsHost
+{
+	void (*begin)(void);						/* start a transaction with an active snapshot */
+	void (*commit)(void);						/* commit it */
+	void (*report)(const CsProgress *progress); /* may be NULL */
+} CsHost;
+
+typedef enum CsOutcome
+{
+	CS_BATCH_MORE, /* committed something, and more is waiting: call again at once */
+	CS_BATCH_DONE, /* committed something, nothing more at the moment */
+	CS_BATCH_IDLE  /* nothing to do: no transaction was committed */
+} CsOutcome;
+
+/*
+ * Load the stream, compile its definitions, recover its state, take its
+ * lock (raises ERRCODE_OBJECT_IN_USE if another process has it and !wait).
+ */
+extern CsEngine *cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent);
+
+/*
+ * One batch: take what the source has (at most max_messages, <= 0 for the
+ * settings' limit), apply, write, commit, publish.  Does not wait for
+ * messages.
+ */
+extern CsOutcome cs_engine_batch(CsEngine *engine, int64 max_messages);
+
+/* After an error in batch(): drop the overlay, read again from the last commit. */
+extern void cs_engine_abort(CsEngine *engine);
+extern void cs_engine_close(CsEngine *engine);
+
+/* Readable when messages may be there; -1: none (local topic). */
+extern int cs_engine_poll_fd(CsEngine *engine);
+/* Clock time at which batch() should be called even if nothing arrives; CS_WM_DONE never. */
+extern TimestampTz cs_engine_deadline(CsEngine *engine);
+/* Why nothing comes ("broker … refused"), or NULL. */
+extern const char *cs_engine_problem(CsEngine *engine);
+/* Did definitions change since it was opened?  Then it should be opened again. */
+extern bool cs_engine_is_stale(CsEngine *engine);
+/* Everything that is in the topic now has been read (for process()). */
+extern bool cs_engine_at_end(CsEngine *engine);
+
+extern const CsStream *cs_engine_stream(CsEngine *engine);
+
+#endif

@@ -1,0 +1,137 @@
+/*
+ * engine/internal.h
+ *	  What the files of this folder share: the insides of CsEngine.
+ *
+ *	engine.c	open, close, the batch as a whole
+ *	chunk.c		messages to events: decode, evaluate, apply
+ *	watermark.c	the stream's watermark, idle partitions
+ *	positions.c	partitions: which there are, where reading begins
+ *	write.c		rows of operators into tables, rollups, the batch's end
+ */
+#ifndef CS_ENGINE_INTERNAL_H
+#define CS_ENGINE_INTERNAL_H
+
+#include "core/ledger.h"
+#include "decode/decode.h"
+#include "engine/engine.h"
+#include "operator/expression.h"
+#include "operator/operator.h"
+#include "sink/sink.h"
+#include "source/source.h"
+#include "storage/lock.h"
+
+#define CS_CHUNK_MESSAGES 1024		 /* messages decoded and applied together */
+#define CS_CLOSINGS_PER_BATCH 100000 /* entries one operator closes in one transaction */
+
+/* A row that a source of rollups has emitted in this batch. */
+typedef struct CsSourceRow
+{
+	Datum			   *values;
+	bool			   *isnull;
+	struct CsSourceRow *next;
+} CsSourceRow;
+
+/* An operator and what the engine keeps for it. */
+typedef struct CsStage
+{
+	CsOperator	 *op;
+	CsTable		 *table; /* open for this batch, or NULL */
+	const char	**column_names;
+	int			  nkeys;
+	int			 *keys;
+	bool		  feeds_rollup;
+	CsSourceRow	 *rows; /* of this batch, for rollups */
+	CsSourceRow **rows_tail;
+} CsStage;
+
+struct CsEngine
+{
+	MemoryContext	   context;
+	MemoryContext	   batch;
+	MemoryContext	   chunk;
+	const CsHost	  *host;
+	CsStream		  *stream;
+	int32			   version; /* of the stream, when loaded */
+	bool			   stale;
+	LOCKTAG			   lock;
+	CsState			  *state;
+	int				   nstages;
+	CsStage			  *stages;
+	CsSource		  *source;
+	CsDecoder		  *decoder;
+	bool			  *needed;	  /* event columns that anything reads */
+	struct CsEventLog *event_log; /* NULL: none */
+
+	/* stream-level expressions */
+	CsExpr			visitor;
+	bool			has_filter;
+	CsExpr			filter;
+	TupleTableSlot *slot;
+	Datum		   *slot_values; /* the slot's own arrays */
+	bool		   *slot_isnull;
+	ExprContext	   *econtext;
+	Datum		   *topic_names; /* text */
+
+	/* where we are */
+	CsProgressRow stored; /* as committed */
+	TimestampTz	  watermark;
+	int			  npartitions;
+	CsPartition **partitions; /* the assignment; copies of committed in committed[] */
+	CsPartition	 *committed;
+	bool		  never_ran;
+	bool		  assigned;
+	TimestampTz	  next_refresh; /* clock: look for partitions */
+	bool		  polled_empty; /* the last poll returned nothing */
+	bool		  catching_up;
+	bool		  closings_left;
+	bool		  redo_emit; /* rows lag behind and were held back by catching up */
+	char		  problem[256];
+
+	/* the batch */
+	CsBatchContext ctx;
+	CsEmitter	   emitter;
+	CsMessage	  *messages;
+	CsEvent		  *events;
+	int			   nevents;
+	int64		   batch_messages;
+	int64		   total;
+	List		  *dead; /* CsDeadLetter* */
+	List		  *late; /* CsLateEvent* */
+	int			   guc_nest;
+};
+
+/* A raised error is the server's or the user's will, not one message's fault. */
+extern bool cs_error_is_fatal(int sqlerrcode);
+
+/* chunk.c */
+extern void cs_chunk_run(CsEngine *e, int n);
+extern void cs_engine_compile_stream(CsEngine *e);
+typedef void (*CsStep)(CsEngine *e, void *arg, int i);
+typedef void (*CsFailed)(CsEngine *e, void *arg, int i, ErrorData *error);
+/* Run step for i in [0, n) in subtransactions; one that raises goes to failed, and the rest goes on. */
+extern void cs_guarded_loop(CsEngine *e, int n, CsStep step, CsFailed failed, void *arg);
+extern void cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definition_id, const char *cause,
+							   const char *error, int sqlerrcode);
+
+/* watermark.c */
+extern void		   cs_watermark_event(CsEngine *e, CsPartition *p, TimestampTz time, TimestampTz message_time);
+extern void		   cs_watermark_recompute(CsEngine *e);
+extern bool		   cs_watermark_idle(CsEngine *e, TimestampTz now);
+extern TimestampTz cs_watermark_idle_deadline(CsEngine *e);
+
+/* positions.c */
+extern void	 cs_positions_load(CsEngine *e);
+extern bool	 cs_positions_refresh(CsEngine *e, int timeout_ms);
+extern void	 cs_positions_rewind(CsEngine *e);
+extern void	 cs_positions_committed(CsEngine *e);
+extern bool	 cs_positions_changed(CsEngine *e, int i);
+extern int64 cs_positions_lag(CsEngine *e);
+extern bool	 cs_positions_at_end(CsEngine *e);
+
+/* write.c */
+extern void cs_write_begin(CsEngine *e);
+extern void cs_write_rollups(CsEngine *e);
+extern void cs_write_end(CsEngine *e);
+extern void cs_write_abort(CsEngine *e);
+
+#endif

@@ -1,0 +1,205 @@
+/*
+ * engine/positions.c
+ *	  Partitions of a stream: which there are, where reading begins, what is
+ *	  committed of them.
+ *
+ * The engine works on its own structs (e->partitions); e->committed holds
+ * them as of the last commit, so that an aborted batch can go back.
+ */
+#include "postgres.h"
+
+#include "core/clock.h"
+#include "core/settings.h"
+#include "engine/internal.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+static void
+keep_committed(CsEngine *e)
+{
+	for (int i = 0; i < e->npartitions; i++)
+		e->committed[i] = *e->partitions[i];
+}
+
+static void
+add_partition(CsEngine *e, CsPartition *p)
+{
+	MemoryContext old = MemoryContextSwitchTo(e->context);
+	int			  n = e->npartitions + 1;
+
+	e->partitions = e->partitions ? repalloc(e->partitions, n * sizeof(CsPartition *)) : palloc(sizeof(CsPartition *));
+	e->committed = e->committed ? repalloc(e->committed, n * sizeof(CsPartition)) : palloc(sizeof(CsPartition));
+	p->last_spoke = cs_now();
+	e->partitions[e->npartitions] = p;
+	e->committed[e->npartitions] = *p;
+	e->npartitions = n;
+	MemoryContextSwitchTo(old);
+}
+
+/* In a transaction. */
+void
+cs_positions_load(CsEngine *e)
+{
+	ListCell *lc;
+
+	foreach(lc, cs_partitions_load(e->stream, e->context))
+		add_partition(e, lfirst(lc));
+	e->never_ran = e->npartitions == 0;
+}
+
+static void
+note_problem(CsEngine *e)
+{
+	const char *problem = e->source->ops->problem(e->source);
+
+	strlcpy(e->problem, problem ? problem : "", sizeof(e->problem));
+}
+
+static CsPartition *
+known(CsEngine *e, const CsPartition *found)
+{
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		if (e->partitions[i]->topic == found->topic && e->partitions[i]->id == found->id)
+			return e->partitions[i];
+	}
+	return NULL;
+}
+
+/* What reading a partition found last; false if the broker did not say. */
+static bool
+take_partition(CsEngine *e, const CsPartition *found, int timeout_ms)
+{
+	CsPartition *p = MemoryContextAllocZero(e->context, sizeof(CsPartition));
+
+	p->topic = found->topic;
+	p->id = found->id;
+	p->end_offset = found->end_offset;
+	if (!e->source->ops->start_offset(e->source, p, e->never_ran, timeout_ms))
+	{
+		pfree(p);
+		return false;
+	}
+	p->stored_offset = p->next_offset;
+	p->is_new = true;
+	p->max_time = p->last_event_time = CS_WM_NONE;
+	add_partition(e, p);
+	return true;
+}
+
+/*
+ * Look which partitions exist, and assign if there are new ones; true if so.
+ * Waits at most about timeout_ms for the broker.
+ */
+bool
+cs_positions_refresh(CsEngine *e, int timeout_ms)
+{
+	int			 n;
+	CsPartition *found;
+	bool		 added = false;
+	int			 before = e->npartitions;
+
+	found = e->source->ops->list(e->source, &n, timeout_ms);
+	e->next_refresh = cs_now() + (int64) cs_metadata_refresh_interval * 1000;
+	note_problem(e);
+	if (found == NULL)
+	{
+		/* Ask again soon: nothing can be read before. */
+		if (!e->assigned)
+			e->next_refresh = cs_now() + USECS_PER_SEC;
+		return false;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (known(e, &found[i]))
+			continue;
+		if (take_partition(e, &found[i], timeout_ms))
+			added = true;
+		else
+		{
+			/* All or none of a stream's first partitions: where it starts is one decision. */
+			note_problem(e);
+			e->next_refresh = cs_now() + USECS_PER_SEC;
+			if (e->never_ran)
+			{
+				e->npartitions = before;
+				return false;
+			}
+		}
+	}
+	if (added || !e->assigned)
+		e->source->ops->assign(e->source, e->partitions, e->npartitions);
+	e->assigned = true;
+	return added;
+}
+
+/* Back to what is committed, and read again from there. */
+void
+cs_positions_rewind(CsEngine *e)
+{
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		int64		end_offset = e->partitions[i]->end_offset;
+		TimestampTz spoke = e->partitions[i]->last_spoke;
+
+		*e->partitions[i] = e->committed[i];
+		e->partitions[i]->end_offset = end_offset;
+		e->partitions[i]->last_spoke = spoke;
+		e->partitions[i]->at_end = false;
+	}
+	if (e->assigned)
+		e->source->ops->assign(e->source, e->partitions, e->npartitions);
+}
+
+bool
+cs_positions_changed(CsEngine *e, int i)
+{
+	CsPartition *p = e->partitions[i];
+
+	return p->is_new || p->next_offset != p->stored_offset || p->idle != e->committed[i].idle;
+}
+
+void
+cs_positions_committed(CsEngine *e)
+{
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		e->partitions[i]->stored_offset = e->partitions[i]->next_offset;
+		e->partitions[i]->is_new = false;
+	}
+	e->never_ran = false;
+	keep_committed(e);
+}
+
+/* Messages not yet consumed, as far as the source knows; -1 unknown. */
+int64
+cs_positions_lag(CsEngine *e)
+{
+	int64 lag = 0;
+
+	if (e->npartitions == 0)
+		return -1;
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		CsPartition *p = e->partitions[i];
+
+		if (p->end_offset < 0)
+			return -1;
+		if (!p->at_end)
+			lag += Max(p->end_offset - p->next_offset, 0);
+	}
+	return lag;
+}
+
+bool
+cs_positions_at_end(CsEngine *e)
+{
+	if (!e->assigned)
+		return false;
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		if (!e->partitions[i]->at_end)
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,110 @@
+/*
+ * engine/watermark.c
+ *	  The stream's watermark.
+ *
+ * A partition's watermark is the greatest min(event_time, message timestamp)
+ * seen on it less watermark_delay; the stream's is the least of the active
+ * partitions.  It moves after an event, never before it, and never back.  A
+ * partition of which nothing has been read holds it at minus infinity, unless
+ * nothing is there to be read; one that is at its end and has been silent for
+ * idle_timeout does not hold it, until it speaks again.  The clock's part in
+ * this is stored with the partition.
+ *
+ * No locking: private to the engine.
+ */
+#include "postgres.h"
+
+#include "engine/internal.h"
+
+/* What a partition allows the watermark to be; CS_WM_DONE: whatever the others say. */
+static TimestampTz
+allowed_by(const CsEngine *e, const CsPartition *p)
+{
+	if (p->idle)
+		return CS_WM_DONE;
+	if (p->max_time == CS_WM_NONE)
+		return p->at_end ? CS_WM_DONE : CS_WM_NONE;
+	return p->max_time - e->stream->watermark_delay;
+}
+
+void
+cs_watermark_recompute(CsEngine *e)
+{
+	TimestampTz wm = CS_WM_DONE;
+
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		TimestampTz allowed = allowed_by(e, e->partitions[i]);
+
+		if (allowed < wm)
+			wm = allowed;
+	}
+	if (wm == CS_WM_DONE)
+	{
+		/* Nobody holds it: the furthest that any partition has come. */
+		wm = CS_WM_NONE;
+		for (int i = 0; i < e->npartitions; i++)
+		{
+			CsPartition *p = e->partitions[i];
+
+			if (p->max_time != CS_WM_NONE && p->max_time - e->stream->watermark_delay > wm)
+				wm = p->max_time - e->stream->watermark_delay;
+		}
+	}
+	if (wm > e->watermark)
+		e->watermark = wm;
+}
+
+void
+cs_watermark_event(CsEngine *e, CsPartition *p, TimestampTz time, TimestampTz message_time)
+{
+	TimestampTz before = allowed_by(e, p);
+
+	if (message_time != CS_WM_NONE && message_time < time)
+		time = message_time;
+	p->idle = false;
+	if (time <= p->max_time)
+		return;
+	p->max_time = time;
+
+	/* Only the partition that holds the watermark can move it. */
+	if (e->watermark == CS_WM_NONE || before <= e->watermark || before == CS_WM_DONE)
+		cs_watermark_recompute(e);
+}
+
+/* Partitions that fell silent stop holding the watermark; true if one did. */
+bool
+cs_watermark_idle(CsEngine *e, TimestampTz now)
+{
+	bool changed = false;
+
+	if (e->problem[0] != '\0')
+		return false; /* an unreachable broker is never "at its end" */
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		CsPartition *p = e->partitions[i];
+
+		if (p->idle || !p->at_end || p->last_spoke + e->stream->idle_timeout > now)
+			continue;
+		p->idle = changed = true;
+	}
+	if (changed)
+		cs_watermark_recompute(e);
+	return changed;
+}
+
+/* When the next partition may turn idle; CS_WM_DONE never. */
+TimestampTz
+cs_watermark_idle_deadline(CsEngine *e)
+{
+	TimestampTz deadline = CS_WM_DONE;
+
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		CsPartition *p = e->partitions[i];
+
+		if (!p->idle && p->at_end)
+			deadline = Min(deadline, p->last_spoke + e->stream->idle_timeout);
+	}
+	return deadline;
+}
