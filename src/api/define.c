@@ -1,0 +1,294 @@
+/*
+ * api/define.c
+ *	  What making and dropping a definition of any kind have in common.
+ *
+ * Locks: the stream's row in our catalog, from the first change to the end of
+ * the transaction; then what CREATE and DROP take.
+ */
+#include "api/define.h"
+
+#include "catalog/pg_type.h"
+#include "core/ddl.h"
+#include "miscadmin.h"
+#include "operator/operator.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "worker/worker.h"
+
+/* Comments of the columns that operators make; others are described by their expression. */
+static const struct
+{
+	const char *name;
+	const char *comment;
+} column_comments[] = {
+	{"session_id", "topic/partition/offset of the session's first event"},
+	{"session_start", "time of the first event"},
+	{"session_end", "time of the last event and the gap: exclusive"},
+	{"session_duration_seconds", "whole seconds from the first event to the last"},
+	{"closed_reason", "what closed it: gap, max_length, within, conversion, finish"},
+	{"is_final", "true: the row cannot change any more"},
+	{"revision", "how often the row has changed after it was final"},
+	{"window_start", "begin of the window: inclusive"},
+	{"window_end", "end of the window: exclusive"},
+	{"group_key", "stands for the values of the group columns in the primary key"},
+	{"attempt_id", "topic/partition/offset of the attempt's first event"},
+	{"level", "the most steps in order that the attempt has reached"},
+	{"funnel_duration_seconds", "whole seconds from the first step to the last one reached"},
+	{"is_conversion", "true: all steps were reached"},
+	{"started_at", "time of the attempt's first event"},
+	{"is_rest", "true: the row holds the groups beyond the limit of groups of the window"},
+};
+
+void
+cs_stream_check_owner(const CsStream *stream)
+{
+	if (!has_privs_of_role(GetUserId(), stream->owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be owner of stream \"%s\"", stream->name),
+						errdetail("It belongs to role \"%s\".", GetUserNameFromId(stream->owner, false))));
+}
+
+void
+cs_stream_touch(const CsStream *stream)
+{
+	cs_stream_check_owner(stream);
+	if (cs_stream_bump(stream->stream_id))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream \"%s\" was dropped at this moment", stream->name)));
+}
+
+/* A table that exists: return it, refuse it, or let finish see whether it fits. */
+static Oid
+check_existing(CsDraft *draft, CsKind kind, bool if_not_exists)
+{
+	Oid			  table = cs_relation_find(draft->table_name);
+	CsDefinition *def = OidIsValid(table) ? cs_definition_find(table, CurrentMemoryContext) : NULL;
+
+	if (def == NULL)
+		return InvalidOid;
+	if (!if_not_exists || def->kind != kind)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("definition \"%s\" exists already", draft->table_name),
+				 errhint("Drop it first, give another name, or say if_not_exists => true.")));
+	ereport(NOTICE, (errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("%s \"%s\" exists already, skipping", draft->noun, draft->table_name)));
+	return table;
+}
+
+Oid
+cs_draft_begin(CsDraft *draft, CsKind kind, const char *noun, char *table_name, CsStream *stream, bool if_not_exists)
+{
+	Oid table;
+
+	memset(draft, 0, sizeof(*draft));
+	draft->noun = noun;
+	draft->what = psprintf("%s \"%s\"", noun, table_name);
+	draft->table_name = table_name;
+	draft->stream = stream;
+	cs_stream_touch(stream);
+	table = check_existing(draft, kind, if_not_exists);
+	if (OidIsValid(table))
+		return table;
+	cs_definitions_prune(stream->stream_id);
+	draft->def.definition_id = cs_catalog_next_id("definition", "definition_id");
+	draft->def.stream_id = stream->stream_id;
+	draft->def.kind = kind;
+	draft->def.name = table_name;
+	draft->def.max_length = -1;
+	draft->def.retention = -1;
+	draft->def.group_limit = CS_GROUP_LIMIT_DEFAULT;
+	draft->def.emit = CS_EMIT_CLOSED;
+	return InvalidOid;
+}
+
+void
+cs_draft_value(CsDraft *draft, CsValue value)
+{
+	Assert(draft->nvalues < CS_MAX_VALUES - 6);
+	draft->values[draft->nvalues++] = value;
+}
+
+char *
+cs_draft_view_name(const CsDraft *draft)
+{
+	return psprintf("definition_%d_view", draft->def.definition_id);
+}
+
+void
+cs_draft_emit(CsDraft *draft, char *emit, const char *otherwise, Interval *emit_interval)
+{
+	static const char *const words[] = {"changes", "closed", NULL};
+
+	draft->emit = emit ? emit : otherwise;
+	cs_check_word(draft->emit, "emit", words);
+	draft->def.emit = strcmp(draft->emit, "changes") == 0 ? CS_EMIT_CHANGES : CS_EMIT_CLOSED;
+	draft->def.emit_interval = cs_span(emit_interval, "emit_interval", 0, USECS_PER_DAY);
+	cs_draft_value(draft, cs_value_text("emit", draft->emit));
+	cs_draft_value(draft, cs_value_interval("emit_interval", emit_interval));
+}
+
+/* What a column of the result table holds. */
+static char *
+column_comment(const CsDraft *draft, CsView *view, const char *name)
+{
+	size_t len = strlen(name);
+	char  *text = cs_view_column_text(view, name);
+
+	if (text != NULL)
+		return text;
+	for (int i = 0; i < lengthof(column_comments); i++)
+		if (strcmp(column_comments[i].name, name) == 0)
+			return pstrdup(column_comments[i].comment);
+	if (draft->def.kind == CS_KIND_FUNNEL && len > 5)
+		return psprintf("time of step %.*s", (int) len - 5, name);
+	return NULL;
+}
+
+/* The operator's columns, as a table has them. */
+static CsResultColumn *
+result_columns(const CsDraft *draft, CsView *view, const CsOperator *op)
+{
+	CsResultColumn *columns = palloc0(op->ncolumns * sizeof(CsResultColumn));
+
+	for (int i = 0; i < op->ncolumns; i++)
+	{
+		const CsColumn *c = &op->columns[i];
+
+		columns[i].name = c->name;
+		columns[i].type = c->type;
+		columns[i].typmod = c->typmod;
+		columns[i].collation = c->collation;
+		columns[i].is_key = c->is_key;
+		columns[i].comment = column_comment(draft, view, c->name);
+	}
+	return columns;
+}
+
+/* Compile as the worker will, with the owner's rights; raises for what cannot be computed. */
+static CsOperator *
+compile(const CsDraft *draft)
+{
+	const CsOperatorOps *ops = cs_operator_ops(draft->def.kind);
+	CsIdentity			 saved;
+	CsOperator			*op;
+
+	cs_identity_enter(&saved, draft->stream->owner, true);
+	op = ops->create(draft->stream, &draft->def, CurrentMemoryContext);
+	cs_identity_leave(&saved);
+	return op;
+}
+
+void
+cs_draft_insert(CsDraft *draft, Oid table)
+{
+	cs_draft_value(draft, cs_value_int("definition_id", draft->def.definition_id));
+	cs_draft_value(draft, cs_value_int("stream_id", draft->def.stream_id));
+	cs_draft_value(draft, cs_value_char("kind", (char) draft->def.kind));
+	cs_draft_value(draft, cs_value_oid("table_oid", REGCLASSOID, table));
+	cs_draft_value(draft, cs_value_oid("view_oid", REGCLASSOID, draft->def.view));
+	cs_catalog_insert("definition", draft->values, draft->nvalues);
+	cs_worker_wake(draft->stream->stream_id);
+}
+
+Oid
+cs_draft_finish(CsDraft *draft, CsView *view)
+{
+	CsOperator *op;
+	Oid			table;
+
+	draft->def.view = cs_view_create(view, cs_draft_view_name(draft), draft->stream->owner);
+	op = compile(draft);
+	table = cs_result_table(draft->table_name, draft->stream->owner,
+							psprintf("%s of stream %s", draft->noun, draft->stream->name),
+							result_columns(draft, view, op), op->ncolumns);
+	cs_view_end(view);
+	cs_draft_insert(draft, table);
+	return table;
+}
+
+CsStream *
+cs_definition_stream(const CsDefinition *def)
+{
+	CsStream *stream = cs_stream_load_by_id(def->stream_id, CurrentMemoryContext);
+
+	cs_stream_touch(stream);
+	cs_definitions_prune(stream->stream_id);
+	return stream;
+}
+
+/* Raise if a rollup reads the definition. */
+static void
+check_not_source(const CsDefinition *def)
+{
+	ListCell *cell;
+
+	foreach(cell, cs_definitions_load(def->stream_id, CurrentMemoryContext))
+	{
+		CsDefinition *other = lfirst(cell);
+
+		if (other->source_id == def->definition_id)
+			ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+							errmsg("cannot drop %s because rollup %s reads it", def->name, other->name),
+							errhint("Drop the rollup first.")));
+	}
+}
+
+void
+cs_definition_drop(const CsDefinition *def)
+{
+	check_not_source(def);
+	cs_worker_hold(def->stream_id);
+	cs_relation_drop(def->view);
+	cs_relation_drop(def->table);
+	cs_catalog_delete("late_event_data", "definition_id", def->definition_id);
+	cs_catalog_delete("definition", "definition_id", def->definition_id);
+}
+
+CsDefinition *
+cs_definition_of_kind(Oid table, CsKind kind, const char *noun)
+{
+	CsDefinition *def = cs_definition_load_by_table(table, CurrentMemoryContext);
+
+	if (def->kind != kind)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a %s", get_rel_name(table), noun)));
+	return def;
+}
+
+Datum
+cs_drop_by_name(FunctionCallInfo fcinfo, CsKind kind, const char *noun)
+{
+	char *name = cs_arg_required(fcinfo, 0, "name");
+	Oid	  table = cs_relation_find(name);
+
+	if (OidIsValid(table))
+	{
+		CsDefinition *def = cs_definition_of_kind(table, kind, noun);
+
+		(void) cs_definition_stream(def);
+		cs_definition_drop(def);
+	}
+	else if (cs_arg_bool(fcinfo, 1, false))
+		ereport(NOTICE, (errmsg("%s \"%s\" does not exist, skipping", noun, name)));
+	else
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s \"%s\" does not exist", noun, name)));
+	PG_RETURN_VOID();
+}
+
+void
+cs_refuse_change(FunctionCallInfo fcinfo, int i, const char *name, const char *noun)
+{
+	if (PG_ARGISNULL(i))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("%s of a %s cannot be changed", name, noun),
+					errdetail("What is kept and what is counted so far would mean something else."),
+					errhint("Drop the %s and make it again.", noun)));
+}
+
+void
+cs_definition_alter(const CsDefinition *def, const CsValue *values, int n)
+{
+	(void) cs_definition_stream(def);
+	if (n > 0)
+		cs_catalog_update("definition", "definition_id", def->definition_id, values, n);
+	cs_worker_wake(def->stream_id);
+}

@@ -1,0 +1,39 @@
+/*
+ * worker/probe.c
+ *	  A short-lived process that looks into one database for streams that
+ *	  shall run, and asks for their workers.
+ *
+ * The launcher cannot do it itself: a process can connect to one database
+ * only.  It holds no lock after its one transaction and ends with code 0.
+ */
+#include "worker/slots.h"
+
+#include "core/progress.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/snapmgr.h"
+
+void
+cs_probe_main(Datum arg)
+{
+	List	 *streams;
+	ListCell *lc;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	streams = OidIsValid(get_extension_oid("clickstream", true)) ? cs_enabled_streams() : NIL;
+	foreach(lc, streams)
+		cs_slot_want(MyDatabaseId, lfirst_int(lc), false);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	proc_exit(0);
+}
