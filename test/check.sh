@@ -1,0 +1,324 @@
+#!/bin/bash
+# Everything that tests: from a fresh clone on a machine with nothing
+# installed, and again, as root or not.
+#
+#   test/check.sh                        all of it; what "make check" runs
+#   test/check.sh regress|isolation|tap|demo ...    these parts only
+#   test/check.sh tap test/t/010_….pl ...           these TAP tests only
+#
+# The last line is "N passed, N failed"; the exit code says whether any failed.
+# Each regression, isolation and TAP check counts as one, and so does each
+# step.  When something failed its logs stay in the directory that is named.
+#
+# PostgreSQL's servers refuse to run as root, and the tree may lie where user
+# postgres cannot look (/root).  So servers and tests run in a copy of the
+# tree, with a copy of the server, in a directory below /tmp; as root they run
+# as user postgres.
+# Everything started inherits CLICKSTREAM_CHECK from here or works in that
+# directory: that is how the end finds what was left running.
+#
+#   DEMO_SECONDS          how long the demo runs (20)
+#   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (900)
+set -u
+cd "$(dirname "$0")/.." || exit 2
+source=$PWD
+pg_config=${PG_CONFIG:-pg_config}
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES "${!PG@}"
+passed=0
+failed=0
+
+work=$(mktemp -d /tmp/clickstream-check.XXXXXX) || exit 2
+mkdir "$work/log" "$work/server"
+mkdir -m 1777 "$work/tmp"
+export CLICKSTREAM_CHECK=$work TMPDIR=$work/tmp
+
+# ---- running and counting
+
+# step NAME COMMAND...: one line, one count; its output only if it fails.
+step() {
+	local name=$1 log=$work/log/$1 start=$EPOCHREALTIME
+	shift
+	printf '%-22s ' "$name"
+	if "$@" >"$log" 2>&1 </dev/null; then
+		passed=$((passed + 1))
+		printf 'ok      %6s s\n' "$(seconds_since "$start")"
+	else
+		failed=$((failed + 1))
+		printf 'FAILED  %6s s\n' "$(seconds_since "$start")"
+		tail -n 60 "$log" | sed 's/^/    /'
+		return 1
+	fi
+}
+
+# A step that everything after it needs.
+must() {
+	step "$@" || finish
+}
+
+# result NAME GOOD BAD START: one line for a step that counts its parts.
+result() {
+	passed=$((passed + $2))
+	failed=$((failed + $3))
+	printf '%-22s %s of %s  %6s s\n' "$1" "$2" $(($2 + $3)) "$(seconds_since "$4")"
+}
+
+seconds_since() {
+	local ms=$(((${EPOCHREALTIME/./} - ${1/./}) / 1000))
+	printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100))
+}
+
+# Runs a command as the user of the servers, in the copied tree.
+as_server() {
+	(
+		cd "$work/tree" || exit
+		set -- env HOME="$work/home" PATH="$bindir:$PATH" "$@"
+		[ "$(id -u)" != 0 ] || set -- runuser -u postgres -- "$@"
+		exec "$@"
+	)
+}
+
+# ---- the end
+
+# Processes that were started from here and still run.
+leftovers() {
+	local d pid
+	for d in /proc/[0-9]*; do
+		pid=${d#/proc/}
+		[ "$pid" = $$ ] || [ "$pid" = "$BASHPID" ] && continue
+		case $(readlink "$d/cwd" 2>/dev/null) in "$work"*) echo "$pid" && continue ;; esac
+		grep -q -s -F -z -e "$work" "$d/cmdline" "$d/environ" && echo "$pid"
+	done 2>/dev/null
+}
+
+kill_leftovers() {
+	local pid try
+	for try in TERM TERM INT KILL; do
+		for pid in $(leftovers); do
+			kill -s "$try" "$pid" 2>/dev/null
+		done
+		for _ in 1 2 3 4 5 6 7 8 9 10; do
+			[ -n "$(leftovers)" ] || return 0
+			sleep 0.3
+		done
+	done
+}
+
+nothing_left() {
+	local left
+	left=$(leftovers)
+	[ -n "$left" ] || return 0
+	for pid in $left; do
+		tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-200
+		echo
+	done
+	return 1
+}
+
+finish() {
+	[ ! -d "$work/regress/data" ] || stop_cluster
+	step processes nothing_left
+	[ "$failed" = 0 ] || echo "logs are in $work"
+	echo "$passed passed, $failed failed"
+	[ "$failed" = 0 ]
+	exit
+}
+
+clean_up() {
+	local code=$?
+	trap '' INT TERM HUP
+	kill_leftovers
+	cd /
+	if [ "$code" = 0 ]; then
+		rm -rf "$work"
+	else
+		rm -rf "$work"/{tree,server,kafka-libs,regress/data} "$work"/tap/*/tmp_check/{*_data,kafka/data}
+	fi
+	exit "$code"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
+
+# ---- making it
+
+build() {
+	make -j"$(nproc)" all
+}
+
+# A copy of the server to install into: needs no root, leaves the machine's own
+# as it is, and other runs of this beside it undisturbed.  PostgreSQL finds its
+# files by where its programs lie, so a copy works.
+copy_server() {
+	local pg=$pg_config
+	tar -C / -cf - $(for d in bindir pkglibdir sharedir includedir; do "$pg" --$d; done | sort -u | sed 's,^/,,') |
+		tar -C "$work/server" -xf -
+}
+
+copy_tree() {
+	mkdir "$work/tree" "$work/home" "$work/regress" "$work/isolation" "$work/tap" "$work/socket"
+	tar -C "$source" -cf - --exclude=./.git --exclude='*.o' . | tar -C "$work/tree" -xf -
+	if [ "$(id -u)" = 0 ]; then
+		chown -R postgres "$work"
+		chmod 755 "$work"
+	fi
+}
+
+copy_kafka() {
+	test/setup.sh kafka || return
+	cp -r "$(test/setup.sh kafka-libs)" "$work/kafka-libs"
+	chmod -R a+rX "$work/kafka-libs"
+}
+
+# ---- pg_regress and the isolation tester, on one private cluster
+
+start_cluster() {
+	as_server initdb -D "$work/regress/data" -U postgres -A trust -N --no-locale -E UTF8 || return
+	as_server tee -a "$work/regress/data/postgresql.conf" <<-END
+		shared_preload_libraries = 'clickstream'
+		listen_addresses = ''
+		unix_socket_directories = '$work/socket'
+		fsync = off
+		max_worker_processes = 16
+		max_prepared_transactions = 10
+		log_min_messages = info
+		log_line_prefix = '%m [%p] %b %q%a '
+	END
+	as_server pg_ctl -D "$work/regress/data" -l "$work/regress/server.log" -w start
+}
+
+stop_cluster() {
+	as_server pg_ctl -D "$work/regress/data" -m fast -w stop >/dev/null 2>&1
+}
+
+# A server that had to restart is a failure, whatever the tests saw.
+no_crash() {
+	! grep -nE 'terminated by signal|PANIC:|TRAP:|could not load library' "$work/regress/server.log"
+}
+
+# regression NAME PROGRAM INPUT TEST...: runs and counts the tests.
+regression() {
+	local name=$1 program=$2 input=$3 start=$EPOCHREALTIME out=$work/log/$1 good wrong
+	shift 3
+	if [ $# = 0 ]; then
+		printf '%-22s no tests yet\n' "$name"
+		return 0
+	fi
+	as_server "$pgxs/src/test/$program" --inputdir="$input" --outputdir="$work/$name" --bindir="$bindir" \
+		--dlpath="$("$PG_CONFIG" --pkglibdir)" --host="$work/socket" --port=5432 --user=postgres \
+		--dbname="clickstream_$name" --load-extension=clickstream "$@" >"$out" 2>&1 </dev/null
+	good=$(grep -cE '\.\.\. +ok ' "$out")
+	wrong=$(($# - good))
+	result "$name" "$good" "$wrong" "$start"
+	[ "$wrong" = 0 ] || {
+		grep -vE '\.\.\. +ok |^=+ |^(SET|ALTER|CREATE|DROP) |^SET$|^$' "$out" | sed 's/^/    /'
+		head -n 400 "$work/$name/regression.diffs" 2>/dev/null
+		tail -n 20 "$work/regress/server.log" | sed 's/^/    server: /'
+	}
+}
+
+# Names of the files DIRECTORY/*.SUFFIX, without both.
+names() {
+	find "$1" -name "*.$2" -printf '%f\n' 2>/dev/null | sed "s/\.$2\$//" | sort
+}
+
+# Each of them begins in a database in which only the extension was made.
+# shellcheck disable=SC2046
+run_regress() {
+	regression regress regress/pg_regress "$work/tree" $(names sql sql)
+}
+
+# shellcheck disable=SC2046
+run_isolation() {
+	regression isolation isolation/pg_isolation_regress "$work/tree/test/isolation" \
+		$(names test/isolation/specs spec)
+}
+
+# ---- TAP
+
+run_tap() {
+	local test
+	[ $# -gt 0 ] || set -- test/t/*.pl
+	for test; do
+		if [ -e "$test" ]; then
+			run_tap_file "$test"
+		else
+			printf '%-22s no tests yet\n' tap
+		fi
+	done
+}
+
+run_tap_file() {
+	local test=$1 name out start=$EPOCHREALTIME good wrong code
+	name=$(basename "$test" .pl)
+	out=$work/log/$name
+	mkdir -p "$work/tap/$name"
+	[ "$(id -u)" != 0 ] || chown postgres "$work/tap/$name"
+	as_server env TESTDIR="$work/tap/$name" TESTDATADIR="$work/tap/$name/data" TESTLOGDIR="$work/tap/$name/log" \
+		PG_REGRESS="$pgxs/src/test/regress/pg_regress" CLICKSTREAM_KAFKA_LIBS="$work/kafka-libs" \
+		timeout -k 30 "${CLICKSTREAM_TAP_LIMIT:-900}" \
+		prove -v -I test/perl -I "$pgxs/src/test/perl" "$test" >"$out" 2>&1 </dev/null
+	code=$?
+	good=$(grep -cE '^ok ' "$out")
+	wrong=$(grep -cE '^not ok ' "$out")
+	# It may also have died between two checks, or made none.
+	[ "$code" = 0 ] && [ "$good" != 0 ] || [ "$wrong" != 0 ] || wrong=1
+	result "$name" "$good" "$wrong" "$start"
+	[ "$wrong" = 0 ] || {
+		grep -vE '^ok ' "$out" | tail -n 60 | sed 's/^/    /'
+		find "$work/tap/$name" -type f -path '*/log/*' | while read -r log; do
+			echo "    --- ${log#"$work/"}"
+			tail -n 25 "$log" | sed 's/^/    /'
+		done
+	}
+}
+
+# ---- the demo, as somebody without a terminal sees it
+
+run_demo() {
+	DEMO_SECONDS=${DEMO_SECONDS:-20} demo/run.sh
+}
+
+# ---- in order
+
+parts=()
+tap_files=()
+for argument; do
+	case $argument in
+		regress | isolation | tap | demo) parts+=("$argument") ;;
+		*.pl) tap_files+=("$argument") ;;
+		*)
+			echo "usage: $0 [regress] [isolation] [tap [FILE.pl ...]] [demo]" >&2
+			exit 2
+			;;
+	esac
+done
+wanted() {
+	[ ${#parts[@]} = 0 ] || [[ " ${parts[*]} " == *" $1 "* ]]
+}
+
+must packages test/setup.sh packages
+[ ${#parts[@]} != 0 ] || step lint test/lint.sh
+must server-copy copy_server
+bindir=$work/server$("$pg_config" --bindir)
+export PG_CONFIG=$bindir/pg_config
+pgxs=$(cd "$(dirname "$("$PG_CONFIG" --pgxs)")/../.." && pwd)
+must build build
+must install make install
+must demo-tools make demo-tools
+must tree-copy copy_tree
+if [ ${#parts[@]} = 0 ] && [ -d test/unit ]; then
+	step unit test/unit/run.sh
+fi
+
+if wanted regress || wanted isolation; then
+	if step server start_cluster; then
+		wanted regress && run_regress
+		wanted isolation && run_isolation
+		step no-crash no_crash
+	fi
+	stop_cluster
+fi
+if wanted tap; then
+	step kafka copy_kafka && run_tap "${tap_files[@]}"
+fi
+wanted demo && step demo run_demo
+finish

@@ -1,0 +1,104 @@
+#!/bin/sh
+# Starts one Kafka server (broker and KRaft controller in one process) on
+# 127.0.0.1 and returns when it answers.
+#
+#   test/kafka/start.sh DIR [PORT]     PORT 0 or none: a free one
+#
+# DIR holds everything of it: data, log, kafka.pid, and address ("host:port").
+# A DIR that was used before starts with its data and, unless told otherwise,
+# its address.  stop.sh DIR stops it.
+#
+# CLICKSTREAM_KAFKA_LIBS   the jars (default: where test/setup.sh puts them)
+# CLICKSTREAM_KAFKA_HEAP   default 512m
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$1/data"
+dir=$(cd "$1" && pwd)
+port=${2:-0}
+libs=${CLICKSTREAM_KAFKA_LIBS:-$("$here/../setup.sh" kafka-libs)}
+heap=${CLICKSTREAM_KAFKA_HEAP:-512m}
+
+fail() {
+	echo "kafka: $*" >&2
+	tail -n 20 "$dir/stdout.log" "$dir/kafka.log" 2>/dev/null >&2 || true
+	exit 1
+}
+
+# Two ports that are free now: the clients' and the controller's.
+free_ports() {
+	perl -MIO::Socket::INET -e '
+		my @s = map { IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1", LocalPort => 0) or die $! } 1, 2;
+		print join(" ", map { $_->sockport } @s), "\n";'
+}
+
+write_configuration() {
+	# Event times of tests lie years back or ahead: nothing is deleted by age.
+	cat >"$dir/server.properties" <<-END
+		process.roles=broker,controller
+		node.id=1
+		controller.quorum.voters=1@127.0.0.1:$controller
+		listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+		advertised.listeners=PLAINTEXT://127.0.0.1:$port
+		controller.listener.names=CONTROLLER
+		inter.broker.listener.name=PLAINTEXT
+		listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+		log.dirs=$dir/data
+		offsets.topic.num.partitions=1
+		offsets.topic.replication.factor=1
+		transaction.state.log.num.partitions=1
+		transaction.state.log.replication.factor=1
+		transaction.state.log.min.isr=1
+		group.initial.rebalance.delay.ms=0
+		auto.create.topics.enable=false
+		message.max.bytes=33554432
+		log.retention.ms=-1
+	END
+	cat >"$dir/log4j.properties" <<-END
+		log4j.rootLogger=WARN, file
+		log4j.appender.file=org.apache.log4j.FileAppender
+		log4j.appender.file.File=$dir/kafka.log
+		log4j.appender.file.layout=org.apache.log4j.PatternLayout
+		log4j.appender.file.layout.ConversionPattern=%d %p %c - %m%n
+	END
+}
+
+ls "$libs"/kafka_2.13-*.jar >/dev/null 2>&1 || fail "no jars in $libs; run test/setup.sh kafka"
+if [ -f "$dir/kafka.pid" ] && kill -0 "$(cat "$dir/kafka.pid")" 2>/dev/null; then
+	fail "already running in $dir"
+fi
+
+# shellcheck disable=SC2046
+set -- $(free_ports)
+controller=$2
+if [ "$port" = 0 ] && [ -f "$dir/address" ]; then
+	port=$(sed 's/.*://' "$dir/address")
+elif [ "$port" = 0 ]; then
+	port=$1
+fi
+write_configuration
+
+java="java -Dlog4j.configuration=file:$dir/log4j.properties -XX:TieredStopAtLevel=1 -cp $libs/*"
+set -f # the classpath's star is Java's to expand
+if [ ! -f "$dir/data/meta.properties" ]; then
+	$java kafka.tools.StorageTool format -t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'Aa' | tr -d =)" \
+		-c "$dir/server.properties" >"$dir/format.log" 2>&1 || {
+		cat "$dir/format.log" >&2
+		fail "could not format $dir/data"
+	}
+fi
+setsid $java "-Xms$heap" "-Xmx$heap" kafka.Kafka "$dir/server.properties" >"$dir/stdout.log" 2>&1 </dev/null &
+pid=$!
+echo "$pid" >"$dir/kafka.pid"
+
+tries=0
+until kcat -b "127.0.0.1:$port" -L -m 2 >/dev/null 2>&1; do
+	kill -0 "$pid" 2>/dev/null || fail "the server ended"
+	tries=$((tries + 1))
+	[ "$tries" -lt 200 ] || {
+		kill -9 "$pid"
+		fail "the server does not answer"
+	}
+	sleep 0.3
+done
+echo "127.0.0.1:$port" >"$dir/address"
+echo "127.0.0.1:$port"

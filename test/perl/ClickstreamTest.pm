@@ -1,0 +1,272 @@
+# ClickstreamTest: what the TAP tests share.
+#
+#   use ClickstreamTest;
+#   my $node = new_node('main', 'clickstream.commit_interval = 100ms');
+#   my $broker = start_broker(web => 4);            # embedded; or start_kafka()
+#   produce($broker, 'web', ["visitor\t{...}"]);
+#   wait_for($node, 'web');
+#   is(digest($node, 'user_sessions'), ...);
+#
+# Brokers are objects with address() and stop().  Whatever a test started is
+# stopped when it ends, also when it dies.  Nothing here sleeps for the sake of
+# a result: it waits for a thing to become true, and dies when it does not.
+package ClickstreamTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use File::Basename qw(dirname);
+use File::Spec;
+use IO::Uncompress::Gunzip qw($GunzipError);
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(new_node start_broker start_kafka produce wait_for wait_until digest read_csv);
+
+our $top = dirname(dirname(dirname(File::Spec->rel2abs(__FILE__))));
+
+my @running;
+
+# A server with clickstream preloaded and made in database postgres.  Further
+# arguments are lines for postgresql.conf.
+sub new_node
+{
+	my ($name, @lines) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init;
+	$node->append_conf('postgresql.conf', join("\n", <<~'END', @lines, ''));
+		shared_preload_libraries = 'clickstream'
+		max_worker_processes = 16
+		log_min_messages = info
+		END
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION clickstream');
+	return $node;
+}
+
+# The embedded broker with topics (name => partitions, ...).
+sub start_broker
+{
+	my $broker = ClickstreamTest::Broker->new(@_);
+	push @running, $broker;
+	return $broker;
+}
+
+# A real Kafka server with topics (name => partitions, ...).
+sub start_kafka
+{
+	my (%topics) = @_;
+	my $kafka = ClickstreamTest::Kafka->new;
+
+	push @running, $kafka;
+	$kafka->start;
+	$kafka->create_topic($_, $topics{$_}) for sort keys %topics;
+	return $kafka;
+}
+
+# Sends lines, each KEY<TAB>PAYLOAD, in this order.  Without an option the
+# key decides the partition.  Options: partition => N; kcat => [more arguments].
+sub produce
+{
+	my ($broker, $topic, $lines, %option) = @_;
+	my $address = ref $broker ? $broker->address : $broker;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/lines';
+
+	open my $out, '>:raw', $file or die "could not write $file: $!";
+	print $out map { "$_\n" } @$lines;
+	close $out or die "could not write $file: $!";
+
+	my @command = ('kcat', '-P', '-b', $address, '-t', $topic, '-K', "\t", '-q');
+	push @command, '-p', $option{partition} if defined $option{partition};
+	push @command, @{ $option{kcat} // [] };
+	system_or_bail('sh', '-c', 'file=$1; shift; exec "$@" <"$file"', 'sh', $file, @command);
+	unlink $file;
+	return scalar @$lines;
+}
+
+# Waits until everything that is in the topic now has been committed.
+sub wait_for
+{
+	my ($node, $stream, $timeout) = @_;
+	$timeout //= $PostgreSQL::Test::Utils::timeout_default . ' seconds';
+
+	my ($code, $out, $err) =
+	  $node->psql('postgres', "CALL clickstream.wait_for('$stream', '$timeout')");
+	return if $code == 0;
+	for my $view (qw(stat_stream stat_partition))
+	{
+		my (undef, $rows) = $node->psql('postgres', "SELECT row_to_json(v) FROM clickstream.$view v");
+		diag("$view: $rows");
+	}
+	die "wait_for('$stream') failed: $err";
+}
+
+# Waits until the query says true.
+sub wait_until
+{
+	my ($node, $query) = @_;
+	$node->poll_query_until('postgres', $query) or die "this did not become true: $query";
+}
+
+# A table's rows as "count md5": equal for equal content, whatever the order.
+# What comes second names the columns (all).
+sub digest
+{
+	my ($node, $table, $columns) = @_;
+	$columns //= '*';
+	return $node->safe_psql('postgres', <<~END);
+		SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE "C")), '-')
+		FROM (SELECT $columns FROM $table) t
+		END
+}
+
+# Rows of a gzipped CSV file with a header, as hashes of strings.
+sub read_csv
+{
+	my ($file) = @_;
+	my ($text, @rows, @row);
+
+	IO::Uncompress::Gunzip::gunzip($file => \$text) or die "could not read $file: $GunzipError";
+	utf8::decode($text);
+	# A field, quoted (then it may hold anything, line ends too) or not, and
+	# what ends it.
+	while ($text =~ /\G(?:"((?:[^"]|"")*)"|([^,\r\n]*))(,|\r?\n|\z)/g)
+	{
+		my ($quoted, $plain, $end) = ($1, $2, $3);
+		last if $end eq '' && !@row && !defined $quoted && $plain eq '';
+		$quoted =~ s/""/"/g if defined $quoted;
+		push @row, $quoted // $plain;
+		next if $end eq ',';
+		push @rows, [@row];
+		@row = ();
+	}
+	my $header = shift @rows;
+	return map { my %hash; @hash{@$header} = @$_; \%hash } @rows;
+}
+
+# Runs a script of test/kafka; returns what it printed.
+sub kafka_script
+{
+	my ($script, @arguments) = @_;
+	my ($out, $err) = ('', '');
+
+	IPC::Run::run([ "$top/test/kafka/$script", @arguments ], '<', \undef, '>', \$out, '2>', \$err)
+	  or die "test/kafka/$script @arguments failed: $err";
+	chomp $out;
+	return $out;
+}
+
+END
+{
+	my $code = $?;
+	$_->stop for reverse @running;
+	$? = $code;
+}
+
+# ---- the embedded broker: demo/broker.c, which describes its commands
+package ClickstreamTest::Broker;
+
+use IPC::Open2 qw(open2);
+use Time::HiRes qw(usleep);
+
+sub new
+{
+	my ($class, %topics) = @_;
+	my $self = bless {}, $class;
+	my $ready = PostgreSQL::Test::Utils::tempdir() . '/ready';
+	my @topics = map { ('--topic', "$_:$topics{$_}") } sort keys %topics;
+
+	$self->{pid} = open2($self->{out}, $self->{in},
+		"$ClickstreamTest::top/demo/bin/clickstream-broker",
+		@topics, '--ready-file', $ready, '--commands');
+	for (1 .. 600)
+	{
+		last if -s $ready;
+		waitpid($self->{pid}, 1) == 0 or die 'the embedded broker ended';    # 1: WNOHANG
+		usleep(100_000);
+	}
+	$self->{address} = PostgreSQL::Test::Utils::slurp_file($ready);
+	$self->{address} =~ s/\s+//g;
+	readline $self->{out};    # the address, once more
+	return $self;
+}
+
+sub address { return $_[0]{address} }
+
+# Gives the broker one command; returns the lines before its "ok".
+sub command
+{
+	my ($self, $command) = @_;
+	my @lines;
+
+	print { $self->{in} } "$command\n";
+	$self->{in}->flush;
+	while (defined(my $line = readline $self->{out}))
+	{
+		chomp $line;
+		return @lines if $line eq 'ok';
+		die "broker: $command: $line" if $line =~ /^error/;
+		push @lines, $line;
+	}
+	die "broker: $command: no answer";
+}
+
+sub stop
+{
+	my ($self, $signal) = @_;
+	my $pid = delete $self->{pid} or return;
+
+	kill $signal // 'TERM', $pid;
+	waitpid $pid, 0;
+}
+
+# ---- a real Kafka server
+package ClickstreamTest::Kafka;
+
+sub new
+{
+	my ($class) = @_;
+	my $directory = "$PostgreSQL::Test::Utils::tmp_check/kafka";
+
+	return bless { directory => File::Spec->rel2abs($directory) }, $class;
+}
+
+# Starts it, again with the data and the address that it had.
+sub start
+{
+	my ($self) = @_;
+	$self->{address} = ClickstreamTest::kafka_script('start.sh', $self->{directory});
+}
+
+sub address { return $_[0]{address} }
+
+sub create_topic
+{
+	my ($self, $topic, $partitions, @settings) = @_;
+	ClickstreamTest::kafka_script('topic.sh', 'create', $self->{address}, $topic, $partitions, @settings);
+}
+
+sub widen_topic
+{
+	my ($self, $topic, $partitions) = @_;
+	ClickstreamTest::kafka_script('topic.sh', 'widen', $self->{address}, $topic, $partitions);
+}
+
+sub delete_topic
+{
+	my ($self, $topic) = @_;
+	ClickstreamTest::kafka_script('topic.sh', 'delete', $self->{address}, $topic);
+}
+
+# Stops it; stop('KILL') is a crash.
+sub stop
+{
+	my ($self, @signal) = @_;
+	ClickstreamTest::kafka_script('stop.sh', $self->{directory}, @signal);
+}
+
+1;
