@@ -1,0 +1,445 @@
+#!/bin/sh
+# How fast it is: "make bench".
+#
+# Loads a Kafka topic with generated events (see generate.c), then runs the
+# pipeline of quickstart() over it on one core and reports what an event
+# costs, beside a pass that only fetches and parses (yardstick.cpp).
+#
+#   catch-up   the topic is there; one worker reads it to its end.  Figures are
+#              of the steady part: what follows the first BENCH_WARM_SECONDS of
+#              event time, when sessions close as fast as they open.
+#   live       after the same warm-up events come in real time,
+#              BENCH_LIVE_RATE a second, and the worker commits every second.
+#
+# The whole cluster is pinned to one core; Kafka, the producer and this script
+# to another.  What the cluster costs is the user + system time of all its
+# processes, the exited ones too, but for the one backend that asks it how far
+# it is.  See sample().
+#
+#   BENCH_EVENTS=1000000 make bench     a quick look, which is no valid figure
+#
+# environment, with defaults:
+#   BENCH_MODES="catchup live"   BENCH_RUNS=3 (catch-up)   BENCH_LIVE_RUNS=1
+#   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000
+#   BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000  BENCH_LIVE_SECONDS=60
+#   BENCH_CORE=0  BENCH_BROKER_CORE=1
+#   BENCH_WORK=/var/tmp/clickstream-bench   cluster, broker and logs live here
+#   BENCH_KEEP=       1: leave broker data and logs; the next run loads nothing
+#   BENCH_CONF=       lines added to postgresql.conf
+#   BENCH_PERF=       1: profile the worker with perf in the first steady 20 s
+#   BENCH_BUILD=1     0: take the extension that is installed
+set -eu
+bench=$(cd "$(dirname "$0")" && pwd)
+top=$(dirname "$bench")
+
+modes=${BENCH_MODES:-catchup live}
+runs=${BENCH_RUNS:-3}
+live_runs=${BENCH_LIVE_RUNS:-1}
+events=${BENCH_EVENTS:-10000000}
+seed=${BENCH_SEED:-42}
+rate=${BENCH_RATE:-2000}
+users=${BENCH_USERS:-5000000}
+warm_seconds=${BENCH_WARM_SECONDS:-2000}
+live_rate=${BENCH_LIVE_RATE:-6000}
+live_seconds=${BENCH_LIVE_SECONDS:-60}
+core=${BENCH_CORE:-0}
+broker_core=${BENCH_BROKER_CORE:-1}
+work=${BENCH_WORK:-/var/tmp/clickstream-bench}
+out=$bench/out
+
+partitions=8
+settle_seconds=10         # live: from the first paced event to the first sample
+stall_seconds=120         # no commit for so long: give up
+closed_per_million=40000  # fewer closed sessions: not the load we mean
+open_sessions_min=250000
+live_tables="user_sessions page_views_per_minute page_views_rolling traffic_by_source
+	checkout_funnel funnel_step_counts session_metrics"
+
+say() { echo "bench: $*" >&2; }
+
+fail() {
+	say "$*"
+	exit 1
+}
+
+# ---------- what is running, and how it ends ----------
+
+postmaster=
+observer=
+generator=
+brokers=
+
+cleanup() {
+	status=$?
+	trap - EXIT INT TERM
+	[ -z "$generator" ] || kill "$generator" 2>/dev/null || true
+	stop_cluster immediate
+	close_observer
+	if [ "$status" != 0 ] && [ -f "$work/server.log" ]; then
+		cp "$work/server.log" "$out/failed-server.log"
+		say "the server's log is in $out/failed-server.log"
+	fi
+	[ -z "$brokers" ] || "$top/test/kafka/stop.sh" "$work/kafka" || true
+	[ -n "${BENCH_KEEP:-}" ] || rm -rf "$work"
+}
+
+# Sets everything up that outlives a run.
+prepare() {
+	"$top/test/setup.sh" packages
+	"$top/test/setup.sh" kafka
+	# PostgreSQL refuses root.
+	account=$(id -un)
+	[ "$(id -u)" != 0 ] || account=postgres
+	bin=$(pg_config --bindir)
+	make -s -C "$top" bench-tools
+	if [ "${BENCH_BUILD:-1}" = 1 ]; then
+		make -s -C "$top" all
+		as_root make -s -C "$top" install
+	fi
+	mkdir -p "$work" "$out"
+	chmod 755 "$work"
+	# The broker's processes inherit the core.
+	brokers=$(CLICKSTREAM_KAFKA_HEAP=1g taskset -c "$broker_core" "$top/test/kafka/start.sh" "$work/kafka")
+	say "kafka at $brokers, core $broker_core; cluster on core $core"
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+as_server() {
+	if [ "$account" = "$(id -un)" ]; then "$@"; else runuser -u "$account" -- "$@"; fi
+}
+
+# ---------- topics ----------
+
+# Messages in a topic, 0 if there is none.
+topic_size() {
+	name=$1
+	shift
+	for i in $(seq 0 $((partitions - 1))); do
+		set -- "$@" -t "$name:$i:-1"
+	done
+	kcat -b "$brokers" -Q "$@" 2>/dev/null | awk '{ n += $NF } END { print n + 0 }'
+}
+
+create_topic() {
+	"$top/test/kafka/topic.sh" create "$brokers" "$1" "$partitions" compression.type=producer retention.ms=-1
+}
+
+load_topic() {
+	topic=events-$events-$seed-$rate-$users
+	[ "$(topic_size "$topic")" != "$events" ] || return 0
+	say "loading $events events"
+	# What an interrupted run has left; its deletion takes a moment.
+	! "$top/test/kafka/topic.sh" delete "$brokers" "$topic" 2>/dev/null || sleep 5
+	create_topic "$topic"
+	taskset -c "$broker_core" "$bench/bin/generate" --brokers "$brokers" --topic "$topic" \
+		"$events" "$seed" "$rate" "$users" 2>"$work/generate.log" || fail "$(cat "$work/generate.log")"
+	[ "$(topic_size "$topic")" = "$events" ] || fail "topic $topic does not hold $events events"
+}
+
+# ---------- the cluster ----------
+
+start_cluster() {
+	stop_cluster immediate
+	rm -rf "$work/pg" "$work/socket"
+	mkdir -p "$work/pg" "$work/socket"
+	[ "$(id -u)" != 0 ] || chown "$account" "$work/pg" "$work/socket"
+	as_server "$bin/initdb" -D "$work/pg" -A trust -U postgres -E UTF8 --locale=C.UTF-8 >"$work/initdb.log" 2>&1 ||
+		fail "$(cat "$work/initdb.log")"
+	cat >>"$work/pg/postgresql.conf" <<-END
+		listen_addresses = ''
+		unix_socket_directories = '$work/socket'
+		shared_preload_libraries = 'clickstream'
+		shared_buffers = 1GB
+		max_wal_size = 4GB
+		synchronous_commit = on
+		track_commit_timestamp = off
+		log_checkpoints = on
+		${BENCH_CONF:-}
+	END
+	as_server taskset -c "$core" "$bin/pg_ctl" -D "$work/pg" -l "$work/pg/server.log" -s -w start ||
+		fail "$(tail -n 20 "$work/pg/server.log")"
+	postmaster=$(head -n 1 "$work/pg/postmaster.pid")
+}
+
+stop_cluster() {
+	[ -n "$postmaster" ] || return 0
+	as_server "$bin/pg_ctl" -D "$work/pg" -s -w -m "$1" stop || true
+	cp "$work/pg/server.log" "$work/server.log" 2>/dev/null || true
+	postmaster=
+}
+
+# One psql stays connected: asking must not cost a process each time.
+open_observer() {
+	rm -f "$work/ask" "$work/answer"
+	mkfifo "$work/ask" "$work/answer"
+	taskset -c "$broker_core" psql -X -q -A -t -F ' ' -v ON_ERROR_STOP=1 -h "$work/socket" -U postgres postgres \
+		<"$work/ask" >"$work/answer" &
+	observer=$!
+	exec 3>"$work/ask" 4<"$work/answer"
+	observer_backend=$(ask "SELECT pg_backend_pid()")
+}
+
+close_observer() {
+	[ -n "$observer" ] || return 0
+	exec 3>&- 4<&-
+	kill "$observer" 2>/dev/null || true
+	wait "$observer" 2>/dev/null || true
+	observer=
+}
+
+# Prints the one line that a query answers.
+ask() {
+	echo "$1;" >&3
+	read -r answer <&4 || fail "no answer to: $1"
+	echo "$answer"
+}
+
+start_stream() {
+	ask "CREATE EXTENSION clickstream; SELECT 1" >/dev/null
+	ask "SELECT count(*) FROM clickstream.quickstart('web', brokers => '$brokers', topic => '$1',
+		target_schema => 'web', start_from => 'earliest')" >/dev/null
+}
+
+consumed() { ask "SELECT coalesce(sum(next_offset), 0)::bigint FROM clickstream.partition"; }
+
+# Waits until that many events are committed.
+wait_until_consumed() {
+	last=-1
+	since=$(date +%s)
+	while
+		now=$(consumed) || exit 1
+		[ "$now" -lt "$1" ]
+	do
+		if [ "$now" != "$last" ]; then
+			last=$now
+			since=$(date +%s)
+		elif [ $(($(date +%s) - since)) -gt "$stall_seconds" ]; then
+			fail "no commit for $stall_seconds s at $now of $1 events:" \
+				"$(ask "SELECT state, translate(last_error, E'\\n', ' ') FROM clickstream.stat_stream")"
+		fi
+		sleep 0.1
+	done
+}
+
+# ---------- measuring ----------
+
+# CPU ticks of the whole cluster and of the worker.  utime + stime of each
+# live process, and with the postmaster also what its exited children left
+# (cutime + cstime), so nothing is lost and nothing is counted twice.
+cluster_ticks() {
+	cat /proc/[0-9]*/stat 2>/dev/null | awk -v postmaster="$postmaster" -v observer="$observer_backend" \
+		-v worker="$worker" '
+		{ pid = $1; sub(/^.*\) /, "") }		# the name may hold blanks
+		pid == observer { next }
+		pid == postmaster || $2 == postmaster { total += $12 + $13 + $14 + $15 }
+		pid == worker { of_worker = $12 + $13 }
+		END { print total + 0, of_worker + 0 }'
+}
+
+# Appends "NAME.key value" lines to the run's file.
+sample() {
+	name=$1
+	# shellcheck disable=SC2046
+	set -- $(ask "SELECT sum(next_offset)::bigint, (pg_current_wal_lsn() - '0/0')::bigint,
+		extract(epoch FROM max(max_time)), (SELECT commit_number FROM clickstream.progress)
+		FROM clickstream.partition") $(cluster_ticks) $(date +%s.%N)
+	[ $# = 7 ] || fail "cannot read the counters: $*"
+	cat >>"$figures" <<-END
+		$name.events $1
+		$name.wal $2
+		$name.event_time $3
+		$name.commits $4
+		$name.cpu $5
+		$name.worker_cpu $6
+		$name.wall $7
+	END
+	# A scan, so only after the clocks have been read.
+	closed=$(ask "SELECT count(*) FROM web.user_sessions")
+	echo "$name.closed $closed" >>"$figures"
+}
+
+worker_memory() {
+	[ "$(worker_pid)" = "$worker" ] || fail "the worker was restarted while we measured"
+	awk '/^VmHWM/ { print "peak_kb", $2 } /^RssAnon/ { print "anonymous_kb", $2 }' "/proc/$worker/status" >>"$figures"
+}
+
+count_rows() {
+	for table in $live_tables; do
+		echo "rows.$table $(ask "SELECT count(*) FROM web.$table")" >>"$figures"
+	done
+	from=$(awk '$1 == "begin.event_time" { print $2 }' "$figures")
+	echo "open $(ask "SELECT count(*) FROM clickstream.open_sessions('web.user_sessions')")" >>"$figures"
+	opened=$(ask "SELECT count(*) FROM (SELECT session_start FROM web.user_sessions UNION ALL
+		SELECT session_start FROM clickstream.open_sessions('web.user_sessions')) s
+		WHERE session_start > to_timestamp($from)")
+	echo "opened $opened" >>"$figures"
+}
+
+worker_pid() { ask "SELECT coalesce(max(pid), 0) FROM clickstream.stat_stream"; }
+
+profile() {
+	[ -n "${BENCH_PERF:-}" ] || return 0
+	perf record -q -g -F 499 -p "$worker" -o "$work/perf.data" -- sleep 20 >/dev/null 2>&1 || return 0
+	perf report -i "$work/perf.data" --stdio --no-children -g none 2>/dev/null >"$out/perf-$mode.txt"
+	say "profile in $out/perf-$mode.txt"
+}
+
+# Before and after, since a shared machine is faster one minute than the next.
+run_yardstick() {
+	taskset -c "$core" "$bench/bin/yardstick" "$brokers" "$topic" | tr ' ' '\n' |
+		awk -F = -v name="yardstick.$1" '$1 == "cpu_us_per_event" { print name, $2 }' >>"$figures"
+}
+
+# Where the steady part begins; a short run has none, nor has a short warm-up.
+steady_start() {
+	steady=$((rate * warm_seconds))
+	quick=0
+	[ "$warm_seconds" -ge 2000 ] || quick=1
+	if [ "$((steady * 5 / 4))" -gt "$events" ]; then
+		steady=$((events * 2 / 5))
+		quick=1
+	fi
+}
+
+run_catchup() {
+	mode=catchup
+	figures=$work/catchup-$1.txt
+	: >"$figures"
+	steady_start
+	echo "quick $quick" >>"$figures"
+	say "catch-up, run $1 of $runs: yardstick"
+	run_yardstick before
+	start_cluster
+	open_observer
+	start_stream "$topic"
+	say "catch-up, run $1 of $runs: warming up to event $steady"
+	wait_until_consumed "$steady"
+	worker=$(worker_pid)
+	sample begin
+	say "catch-up, run $1 of $runs: measuring"
+	profile &
+	profiler=$!
+	wait_until_consumed "$events"
+	sample end
+	wait "$profiler"
+	worker_memory
+	count_rows
+	close_observer
+	stop_cluster fast
+	run_yardstick after
+}
+
+# Starts the producer, which loads the warm-up and then holds.
+start_producer() {
+	topic=live-$$-$1
+	create_topic "$topic"
+	rm -f "$work/go"
+	mkfifo "$work/go"
+	taskset -c "$broker_core" "$bench/bin/generate" --brokers "$brokers" --topic "$topic" --hold "$warm_events" \
+		"$((warm_events + (settle_seconds + live_seconds + 10) * live_rate))" "$seed" "$live_rate" "$users" \
+		<"$work/go" 2>"$work/generate.log" &
+	generator=$!
+	exec 5>"$work/go"
+	until grep -q holding "$work/generate.log"; do
+		kill -0 "$generator" 2>/dev/null || fail "$(cat "$work/generate.log")"
+		sleep 0.5
+	done
+}
+
+run_live() {
+	mode=live
+	figures=$work/live-$1.txt
+	: >"$figures"
+	warm_events=$((live_rate * warm_seconds))
+	quick=0
+	[ "$warm_seconds" -ge 2000 ] || quick=1
+	if [ "$events" -lt $((rate * warm_seconds)) ]; then
+		quick=1
+		warm_events=$events
+	fi
+	echo "quick $quick" >>"$figures"
+	say "live, run $1 of $live_runs: loading $warm_events events to warm up with"
+	start_producer "$1"
+	start_cluster
+	open_observer
+	start_stream "$topic"
+	say "live, run $1 of $live_runs: catching up"
+	wait_until_consumed "$warm_events"
+	worker=$(worker_pid)
+	echo go >&5
+	sleep "$settle_seconds"
+	say "live, run $1 of $live_runs: measuring for $live_seconds s at $live_rate events/s"
+	sample begin
+	profile &
+	profiler=$!
+	sleep "$live_seconds"
+	sample end
+	wait "$profiler"
+	worker_memory
+	kill "$generator" 2>/dev/null || true
+	wait "$generator" 2>/dev/null || true
+	generator=
+	exec 5>&-
+	count_rows
+	close_observer
+	stop_cluster fast
+	"$top/test/kafka/topic.sh" delete "$brokers" "$topic" || true
+}
+
+# ---------- all of it ----------
+
+main() {
+	[ "$(nproc)" -gt 1 ] || fail "the cluster and the broker need a core each"
+	trap cleanup EXIT
+	trap 'exit 130' INT TERM
+	prepare
+	rm -f "$work"/catchup-*.txt "$work"/live-*.txt
+	steady_start
+	[ "$quick" = 0 ] ||
+		say "$events events are $((events / rate)) s of event time, $((steady / rate)) of them to warm up:" \
+			"a quick look, NOT a valid figure"
+	for mode in $modes; do
+		run=1
+		case $mode in
+			catchup)
+				load_topic
+				while [ "$run" -le "$runs" ]; do
+					run_catchup "$run"
+					run=$((run + 1))
+				done
+				;;
+			live)
+				while [ "$run" -le "$live_runs" ]; do
+					run_live "$run"
+					run=$((run + 1))
+				done
+				;;
+			*) fail "BENCH_MODES: no mode is called $mode" ;;
+		esac
+	done
+	write_report
+}
+
+# The table on standard output, the JSON beside it.
+write_report() {
+	report=$out/bench-$(date -u +%Y%m%dT%H%M%SZ).json
+	set -- "$work"/catchup-*.txt "$work"/live-*.txt
+	for file; do
+		shift
+		[ ! -f "$file" ] || set -- "$@" "$file"
+	done
+	status=0
+	awk -v json="$report" -v ticks="$(getconf CLK_TCK)" -v closed_min="$closed_per_million" \
+		-v open_min="$open_sessions_min" -v live_rate="$live_rate" -v live_seconds="$live_seconds" \
+		-v settings="events=$events seed=$seed rate=$rate users=$users warm_seconds=$warm_seconds \
+			live_rate=$live_rate live_seconds=$live_seconds partitions=$partitions" \
+		-v machine="$(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores" \
+		-v server="$(pg_config --version)" -f "$bench/report.awk" "$@" || status=$?
+	say "figures in $report"
+	return "$status"
+}
+
+main
