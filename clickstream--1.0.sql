@@ -37,6 +37,33 @@ CREATE TABLE stream (
 	created_at      timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE stream IS 'streams of events: a topic, how it is read and decoded, who owns it';
+COMMENT ON COLUMN stream.stream_id IS 'number of the stream; part of the names of what belongs to it';
+COMMENT ON COLUMN stream.name IS 'name of the stream';
+COMMENT ON COLUMN stream.owner IS 'role as which its expressions run and to which its tables belong';
+COMMENT ON COLUMN stream.brokers IS 'bootstrap servers; NULL: the built-in local topic';
+COMMENT ON COLUMN stream.topic IS 'topics, separated by commas';
+COMMENT ON COLUMN stream.start_from IS 'where it begins: earliest, latest, timestamp, offsets';
+COMMENT ON COLUMN stream.start_time IS 'for start_from timestamp';
+COMMENT ON COLUMN stream.start_offsets IS 'for start_from offsets: offset by partition';
+COMMENT ON COLUMN stream.watermark_delay IS 'how far the watermark stays behind the newest event';
+COMMENT ON COLUMN stream.idle_timeout IS 'silence after which a partition no longer holds the others back';
+COMMENT ON COLUMN stream.max_future IS 'an event further ahead of its message is a dead letter; NULL: never';
+COMMENT ON COLUMN stream.visitor IS 'SQL expression that tells who it was';
+COMMENT ON COLUMN stream.preset IS 'mapping that the stream''s own builds on';
+COMMENT ON COLUMN stream.mapping IS 'column to JSON pointers, over the preset';
+COMMENT ON COLUMN stream.extra_columns IS 'columns beyond the usual ones, as given';
+COMMENT ON COLUMN stream.filter IS 'condition without which an event is not used';
+COMMENT ON COLUMN stream.dedupe_by IS 'expression whose equal values mark duplicates';
+COMMENT ON COLUMN stream.dedupe_horizon IS 'how long duplicates are looked for, in event time';
+COMMENT ON COLUMN stream.options IS 'librdkafka properties; secrets by name';
+COMMENT ON COLUMN stream.on_error IS 'dead_letter or stop';
+COMMENT ON COLUMN stream.retention IS 'local topic: how long consumed messages are kept; NULL: for ever';
+COMMENT ON COLUMN stream.enabled IS 'shall it run?';
+COMMENT ON COLUMN stream.time_zone IS 'TimeZone when it was made';
+COMMENT ON COLUMN stream.event_relation IS 'view whose columns are those of an event';
+COMMENT ON COLUMN stream.stream_view IS 'view of visitor, filter and dedupe_by';
+COMMENT ON COLUMN stream.log_relations IS 'the two halves of the state log';
+COMMENT ON COLUMN stream.created_at IS 'when it was made';
 COMMENT ON COLUMN stream.version IS 'counts changes of the stream or its definitions: a running worker that sees another one loads them again';
 COMMENT ON COLUMN stream.database_oid IS 'database in which the stream was made; another one means a restored or copied database, where nothing runs until start()';
 
@@ -69,6 +96,29 @@ CREATE TABLE definition (
 CREATE INDEX ON definition (stream_id);
 CREATE INDEX ON definition (source_id);
 COMMENT ON TABLE definition IS 'sessions, windows, funnels, rollups and event logs over a stream, each with its result table';
+COMMENT ON COLUMN definition.definition_id IS 'number of the definition; part of its view''s name';
+COMMENT ON COLUMN definition.stream_id IS 'stream it belongs to';
+COMMENT ON COLUMN definition.kind IS 's session, w window, f funnel, r rollup, l event log';
+COMMENT ON COLUMN definition.table_oid IS 'result table';
+COMMENT ON COLUMN definition.view_oid IS 'view of its expressions; NULL for event logs';
+COMMENT ON COLUMN definition.start_column IS 'column of the result that says when a row started';
+COMMENT ON COLUMN definition.size IS 'window, rollup: length';
+COMMENT ON COLUMN definition.slide IS 'window: distance between starts';
+COMMENT ON COLUMN definition.origin IS 'window, rollup: a start from which all others follow';
+COMMENT ON COLUMN definition.gap IS 'session: longest pause';
+COMMENT ON COLUMN definition.max_length IS 'session, funnel: length at which it is cut; NULL: none';
+COMMENT ON COLUMN definition.within IS 'funnel: time from the first step to the last';
+COMMENT ON COLUMN definition.strict_increase IS 'funnel: must steps have different times?';
+COMMENT ON COLUMN definition.steps IS 'funnel: names of the steps';
+COMMENT ON COLUMN definition.emit IS 'changes: rows show while they grow; closed: when closed';
+COMMENT ON COLUMN definition.emit_interval IS 'shortest time between two rewrites of a row';
+COMMENT ON COLUMN definition.group_limit IS 'window: groups kept apart in one window';
+COMMENT ON COLUMN definition.retention IS 'event log: how long events are kept; NULL: for ever';
+COMMENT ON COLUMN definition.filter IS 'condition, as given';
+COMMENT ON COLUMN definition.group_by IS 'group columns, as given';
+COMMENT ON COLUMN definition.measures IS 'measures, as given';
+COMMENT ON COLUMN definition.key IS 'key expression, as given; NULL: the visitor';
+COMMENT ON COLUMN definition.created_at IS 'when it was made';
 COMMENT ON COLUMN definition.source_id IS 'rollup: definition whose table it reads; no foreign key, because pg_dump warns of one that leads to its own table';
 
 CREATE TABLE partition (
@@ -91,6 +141,21 @@ CREATE TABLE partition (
 	PRIMARY KEY (stream_id, topic, partition)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE partition IS 'position, watermark and ledger of each partition; changes with each commit of its stream';
+COMMENT ON COLUMN partition.stream_id IS 'stream';
+COMMENT ON COLUMN partition.topic IS 'topic';
+COMMENT ON COLUMN partition.partition IS 'partition of the topic';
+COMMENT ON COLUMN partition.next_offset IS 'offset to read next';
+COMMENT ON COLUMN partition.end_offset IS 'end of the partition when last seen';
+COMMENT ON COLUMN partition.last_event_time IS 'newest event time';
+COMMENT ON COLUMN partition.idle IS 'does it no longer hold the watermark back?';
+COMMENT ON COLUMN partition.used IS 'offsets used by a definition';
+COMMENT ON COLUMN partition.filtered IS 'offsets wanted by no definition';
+COMMENT ON COLUMN partition.late IS 'offsets too late for those that wanted them';
+COMMENT ON COLUMN partition.duplicate IS 'offsets seen before';
+COMMENT ON COLUMN partition.dead IS 'dead letters';
+COMMENT ON COLUMN partition.empty IS 'messages without payload';
+COMMENT ON COLUMN partition.skipped IS 'offsets without a message, or passed over by hand';
+COMMENT ON COLUMN partition.start_offset IS 'offset at which reading began';
 COMMENT ON COLUMN partition.max_time IS 'max of min(event_time, message timestamp): the watermark is this less the stream''s watermark_delay';
 
 CREATE TABLE progress (
@@ -107,6 +172,13 @@ CREATE TABLE progress (
 	committed_at    timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE progress IS 'number of the newest commit of each stream, its watermark, and which half of the state log is written';
+COMMENT ON COLUMN progress.stream_id IS 'stream';
+COMMENT ON COLUMN progress.commit_number IS 'number of the newest commit';
+COMMENT ON COLUMN progress.log_half IS 'half of the log that is written: 0 or 1';
+COMMENT ON COLUMN progress.log_copied IS 'are all live entries in that half?';
+COMMENT ON COLUMN progress.log_copied_xid IS 'transaction that finished copying';
+COMMENT ON COLUMN progress.next_set_id IS 'number of the next large set';
+COMMENT ON COLUMN progress.committed_at IS 'when the newest commit was made';
 COMMENT ON COLUMN progress.watermark IS 'the stream''s watermark; NULL before anything was read';
 COMMENT ON COLUMN progress.closed IS 'everything up to this watermark is closed; behind watermark while a large closing goes on';
 COMMENT ON COLUMN progress.advanced IS 'the watermark as last moved by hand, by advance_watermark()';
@@ -120,6 +192,10 @@ CREATE TABLE local_partition (
 	PRIMARY KEY (stream_id, partition)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE local_partition IS 'partitions of the built-in local topic of streams without brokers';
+COMMENT ON COLUMN local_partition.stream_id IS 'stream';
+COMMENT ON COLUMN local_partition.partition IS 'partition of its local topic';
+COMMENT ON COLUMN local_partition.first_offset IS 'oldest offset kept';
+COMMENT ON COLUMN local_partition.next_offset IS 'offset of the next message';
 
 CREATE TABLE local_message (
 	stream_id       integer NOT NULL,
@@ -131,6 +207,12 @@ CREATE TABLE local_message (
 	PRIMARY KEY (stream_id, partition, message_offset)
 );
 COMMENT ON TABLE local_message IS 'messages of the built-in local topic, written by produce()';
+COMMENT ON COLUMN local_message.stream_id IS 'stream';
+COMMENT ON COLUMN local_message.partition IS 'partition of its local topic';
+COMMENT ON COLUMN local_message.message_offset IS 'offset of the message';
+COMMENT ON COLUMN local_message.message_key IS 'key';
+COMMENT ON COLUMN local_message.payload IS 'payload; NULL: a tombstone';
+COMMENT ON COLUMN local_message.message_timestamp IS 'when it was produced';
 
 CREATE TABLE dead_letter_data (
 	dead_letter_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -149,6 +231,20 @@ CREATE TABLE dead_letter_data (
 	arrived_at      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE dead_letter_data IS 'messages that could not be used, as they came; read view dead_letter';
+COMMENT ON COLUMN dead_letter_data.dead_letter_id IS 'number of the dead letter';
+COMMENT ON COLUMN dead_letter_data.stream_id IS 'stream';
+COMMENT ON COLUMN dead_letter_data.definition_id IS 'definition that failed; NULL: nothing could use the message';
+COMMENT ON COLUMN dead_letter_data.topic IS 'topic of the message';
+COMMENT ON COLUMN dead_letter_data.partition IS 'partition of the message';
+COMMENT ON COLUMN dead_letter_data.message_offset IS 'offset of the message';
+COMMENT ON COLUMN dead_letter_data.message_timestamp IS 'the message''s own timestamp';
+COMMENT ON COLUMN dead_letter_data.message_key IS 'key, as bytes';
+COMMENT ON COLUMN dead_letter_data.payload IS 'payload, as bytes';
+COMMENT ON COLUMN dead_letter_data.headers IS 'headers of the message';
+COMMENT ON COLUMN dead_letter_data.cause IS 'kind of error, to group by';
+COMMENT ON COLUMN dead_letter_data.error IS 'the error in words';
+COMMENT ON COLUMN dead_letter_data.sqlstate IS 'SQLSTATE of the error';
+COMMENT ON COLUMN dead_letter_data.arrived_at IS 'when it was consumed';
 
 CREATE TABLE late_event_data (
 	late_event_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -163,6 +259,16 @@ CREATE TABLE late_event_data (
 	arrived_at      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE late_event_data IS 'events that came too late for a definition; read view late_event';
+COMMENT ON COLUMN late_event_data.late_event_id IS 'number of the late event';
+COMMENT ON COLUMN late_event_data.stream_id IS 'stream';
+COMMENT ON COLUMN late_event_data.definition_id IS 'definition for which it was late';
+COMMENT ON COLUMN late_event_data.topic IS 'topic of the message';
+COMMENT ON COLUMN late_event_data.partition IS 'partition of the message';
+COMMENT ON COLUMN late_event_data.message_offset IS 'offset of the message';
+COMMENT ON COLUMN late_event_data.event_time IS 'when it happened';
+COMMENT ON COLUMN late_event_data.lateness IS 'how much too late it was';
+COMMENT ON COLUMN late_event_data.payload IS 'payload, as bytes';
+COMMENT ON COLUMN late_event_data.arrived_at IS 'when it was consumed';
 
 CREATE INDEX ON dead_letter_data (stream_id, arrived_at);
 CREATE INDEX ON late_event_data (stream_id, arrived_at);
@@ -800,6 +906,156 @@ END
 $quickstart$;
 COMMENT ON FUNCTION quickstart(text, text, text, text, text, jsonb, boolean, boolean) IS
 	'makes a stream with sessions, page views, funnel and session metrics, and starts it';
+
+-- ---------------------------------------------------------------------
+-- running: in the session, or waiting for the worker
+-- ---------------------------------------------------------------------
+
+CREATE PROCEDURE process(stream text, max_messages bigint DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_process';
+COMMENT ON PROCEDURE process(text, bigint) IS 'read the stream''s topic in this session, to its end or max_messages further, one transaction a batch; not while a worker runs the stream';
+REVOKE ALL ON PROCEDURE process(text, bigint) FROM PUBLIC;
+
+CREATE PROCEDURE finish(stream text)
+LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_finish';
+COMMENT ON PROCEDURE finish(text) IS 'read everything that is in the topic, then take it that nothing more comes: everything open closes';
+REVOKE ALL ON PROCEDURE finish(text) FROM PUBLIC;
+
+CREATE FUNCTION advance_watermark(stream text, ts timestamptz) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'clickstream_advance_watermark';
+COMMENT ON FUNCTION advance_watermark(text, timestamptz) IS 'move the stream''s watermark forward by hand: what it passes closes with the next batch';
+REVOKE ALL ON FUNCTION advance_watermark(text, timestamptz) FROM PUBLIC;
+
+CREATE PROCEDURE wait_for(stream text, timeout interval DEFAULT '1 minute')
+LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_wait_for';
+COMMENT ON PROCEDURE wait_for(text, interval) IS 'wait until everything that is in the topic now is committed; an error after timeout (NULL: wait for ever)';
+REVOKE ALL ON PROCEDURE wait_for(text, interval) FROM PUBLIC;
+
+-- ---------------------------------------------------------------------
+-- what goes on: everybody may look; what went wrong is for the owner
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION stat_worker(
+	stream_id integer, enabled boolean,
+	OUT state text, OUT pid integer, OUT lag bigint, OUT events_per_second double precision,
+	OUT last_error text, OUT last_error_sqlstate text, OUT last_error_at timestamptz, OUT problem text,
+	OUT state_entries bigint, OUT state_bytes bigint)
+RETURNS record
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'clickstream_stat_worker';
+COMMENT ON FUNCTION stat_worker(integer, boolean) IS 'the worker of a stream of this database, as shared memory knows it; read view stat_stream';
+GRANT EXECUTE ON FUNCTION stat_worker(integer, boolean) TO PUBLIC;
+
+CREATE VIEW stat_partition AS
+SELECT
+	s.name AS stream,
+	p.topic,
+	p.partition,
+	p.next_offset,
+	e.end_offset,
+	greatest(e.end_offset - p.next_offset, 0) AS lag,
+	p.max_time - s.watermark_delay AS watermark,
+	p.last_event_time,
+	p.idle,
+	p.used,
+	p.filtered,
+	p.late,
+	p.duplicate,
+	p.dead,
+	p.empty,
+	p.skipped,
+	p.start_offset
+FROM clickstream.partition p
+JOIN clickstream.stream s USING (stream_id)
+LEFT JOIN clickstream.local_partition l ON s.brokers IS NULL AND l.stream_id = p.stream_id AND l.partition = p.partition
+CROSS JOIN LATERAL (SELECT greatest(l.next_offset, p.end_offset)) AS e(end_offset);
+COMMENT ON VIEW stat_partition IS 'where each partition of each stream is, as last committed, and what became of its messages';
+COMMENT ON COLUMN stat_partition.stream IS 'name of the stream';
+COMMENT ON COLUMN stat_partition.topic IS 'topic; of the built-in local topic, the stream''s name';
+COMMENT ON COLUMN stat_partition.partition IS 'number of the partition';
+COMMENT ON COLUMN stat_partition.next_offset IS 'everything before it is committed';
+COMMENT ON COLUMN stat_partition.end_offset IS 'end of the partition when it was last seen; NULL if it never was';
+COMMENT ON COLUMN stat_partition.lag IS 'offsets between next_offset and end_offset';
+COMMENT ON COLUMN stat_partition.watermark IS 'the partition''s own watermark; the least of those not idle is the stream''s';
+COMMENT ON COLUMN stat_partition.last_event_time IS 'newest event_time seen';
+COMMENT ON COLUMN stat_partition.idle IS 'at its end and silent for idle_timeout: it holds back no other';
+COMMENT ON COLUMN stat_partition.used IS 'offsets of events that some definition took';
+COMMENT ON COLUMN stat_partition.filtered IS 'offsets of events that no definition wanted';
+COMMENT ON COLUMN stat_partition.late IS 'offsets of events that came too late for every definition that wanted them';
+COMMENT ON COLUMN stat_partition.duplicate IS 'offsets of events that dedupe_by found again';
+COMMENT ON COLUMN stat_partition.dead IS 'offsets of messages that could not be used: view dead_letter has them';
+COMMENT ON COLUMN stat_partition.empty IS 'offsets of messages without payload';
+COMMENT ON COLUMN stat_partition.skipped IS 'offsets at which the topic has no message (compaction, transaction markers)';
+COMMENT ON COLUMN stat_partition.start_offset IS 'where reading began';
+GRANT SELECT ON stat_partition TO PUBLIC;
+
+CREATE VIEW stat_stream AS
+SELECT
+	s.name AS stream,
+	w.state,
+	w.pid,
+	coalesce(CASE WHEN s.brokers IS NOT NULL THEN w.lag END, p.lag) AS lag,
+	w.events_per_second,
+	CASE WHEN g.finished THEN 'infinity' ELSE g.watermark END AS watermark,
+	h.held_back_by,
+	g.commit_number,
+	g.committed_at AS last_commit_at,
+	w.last_error,
+	w.last_error_sqlstate,
+	w.last_error_at,
+	w.problem,
+	w.state_entries,
+	w.state_bytes
+FROM clickstream.stream s
+LEFT JOIN clickstream.progress g USING (stream_id)
+CROSS JOIN LATERAL clickstream.stat_worker(s.stream_id, s.enabled AND s.database_oid = (
+	SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) AS w
+LEFT JOIN LATERAL (
+	SELECT sum(t.lag)::bigint AS lag FROM clickstream.stat_partition t WHERE t.stream = s.name
+) AS p ON true
+LEFT JOIN LATERAL (
+	SELECT q.topic || '/' || q.partition AS held_back_by
+	FROM clickstream.partition q
+	WHERE q.stream_id = s.stream_id AND NOT q.idle AND NOT coalesce(g.finished, false)
+		AND NOT (q.max_time IS NULL AND q.next_offset >= coalesce(q.end_offset, q.next_offset + 1))
+	ORDER BY q.max_time NULLS FIRST, q.topic, q.partition
+	LIMIT 1
+) AS h ON true;
+COMMENT ON VIEW stat_stream IS 'what each stream is doing and how far it is; what went wrong is shown to members of its owner, pg_monitor and clickstream_admin';
+COMMENT ON COLUMN stat_stream.stream IS 'name of the stream';
+COMMENT ON COLUMN stat_stream.state IS 'stopped, starting, running, waiting for broker, backing off (after an error, will try again), stopping, failed (until start() or a restart of the server), no worker slot';
+COMMENT ON COLUMN stat_stream.pid IS 'process of the worker';
+COMMENT ON COLUMN stat_stream.lag IS 'messages between what is committed and the end of the topic; NULL if unknown';
+COMMENT ON COLUMN stat_stream.events_per_second IS 'messages consumed in the last five seconds, per second';
+COMMENT ON COLUMN stat_stream.watermark IS 'the stream''s watermark: results before it are final; infinity after finish()';
+COMMENT ON COLUMN stat_stream.held_back_by IS 'topic/partition whose watermark is the least';
+COMMENT ON COLUMN stat_stream.commit_number IS 'number of the newest commit';
+COMMENT ON COLUMN stat_stream.last_commit_at IS 'when that was';
+COMMENT ON COLUMN stat_stream.last_error IS 'message of the worker''s last error';
+COMMENT ON COLUMN stat_stream.last_error_sqlstate IS 'its SQLSTATE';
+COMMENT ON COLUMN stat_stream.last_error_at IS 'when it happened';
+COMMENT ON COLUMN stat_stream.problem IS 'why nothing comes from the topic at the moment';
+COMMENT ON COLUMN stat_stream.state_entries IS 'open sessions, windows and the like that the worker holds';
+COMMENT ON COLUMN stat_stream.state_bytes IS 'memory they take';
+GRANT SELECT ON stat_stream TO PUBLIC;
+
+-- ---------------------------------------------------------------------
+-- live state
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION open_sessions(
+	t regclass,
+	OUT session_id text,
+	OUT visitor text,
+	OUT session_start timestamptz,
+	OUT session_end timestamptz,
+	OUT last_event timestamptz,
+	OUT event_count bigint,
+	OUT measures jsonb,
+	OUT commit_number bigint
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_open_sessions' LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION open_sessions(regclass) IS
+'sessions of a session table that are open as of the newest commit that the query sees; session_end is where each would end if nothing more came';
 
 -- ---------------------------------------------------------------------
 -- rights: keep this section last

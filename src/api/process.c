@@ -191,28 +191,33 @@ run_batches(CsEngine *engine, int64 max, bool until_closed)
 }
 
 /* Open, run, close; whatever happens nothing is left behind. */
-static void
-run_stream(int32 stream_id, int64 max, bool until_closed)
+static bool
+run_once(int32 stream_id, int64 max, bool until_closed)
 {
 	volatile bool done = false;
 
-	run_consumed = 0;
-	while (!done)
+	make_run_context();
+	PG_TRY();
 	{
-		make_run_context();
-		PG_TRY();
-		{
-			CsEngine *engine = cs_engine_open(stream_id, &host, false, run_context);
+		CsEngine *engine = cs_engine_open(stream_id, &host, false, run_context);
 
-			done = run_batches(engine, max, until_closed);
-			cs_engine_close(engine);
-		}
-		PG_FINALLY();
-		{
-			drop_run();
-		}
-		PG_END_TRY();
+		done = run_batches(engine, max, until_closed);
+		cs_engine_close(engine);
 	}
+	PG_FINALLY();
+	{
+		drop_run();
+	}
+	PG_END_TRY();
+	return done;
+}
+
+static void
+run_stream(int32 stream_id, int64 max, bool until_closed)
+{
+	run_consumed = 0;
+	while (!run_once(stream_id, max, until_closed))
+		;
 }
 
 /* CALL process(stream text, max_messages bigint) */

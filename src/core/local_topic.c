@@ -2,17 +2,37 @@
  * core/local_topic.c
  *	  Writing the built-in local topic of streams without brokers.
  *
- * Offsets come from local_partition, by an UPDATE that locks the row: not
- * from a sequence, whose numbers become visible out of order.  produce() is
- * called once a message, so its statements are planned once a session.
+ * Offsets come from local_partition, whose row a transaction locks with its
+ * first message: not from a sequence, whose numbers become visible out of
+ * order.  From then on the transaction counts by itself and stores the count
+ * just before it commits; one UPDATE a message would make each slower than
+ * the one before, since versions of a row cannot go before its transaction.
+ * A subtransaction that rolls back may take messages and the lock with it, so
+ * then we lock and count anew.  Statements are planned once a session.
  */
 #include "core/local_topic.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/catalog.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+/* Where this transaction is in a partition. */
+typedef struct Cursor
+{
+	int32		   stream_id;
+	int32		   partition;
+	bool		   locked; /* else next must be asked for again */
+	int64		   next;
+	struct Cursor *other;
+} Cursor;
+
+/* In the top transaction's memory. */
+static Cursor *cursors = NULL;
 
 /* A statement that is planned at its first use and kept. */
 typedef struct Statement
@@ -29,12 +49,26 @@ static Statement find_stream = {
 	{TEXTOID},
 	NULL};
 
-static Statement next_offset = {
-	"INSERT INTO clickstream.local_partition AS p (stream_id, partition, next_offset) VALUES ($1, $2, 1) "
-	"ON CONFLICT (stream_id, partition) DO UPDATE SET next_offset = p.next_offset + 1 RETURNING next_offset - 1",
+static Statement add_partition = {
+	"INSERT INTO clickstream.local_partition (stream_id, partition) VALUES ($1, $2) ON CONFLICT DO NOTHING",
 	2,
 	{INT4OID, INT4OID},
 	NULL};
+
+/* What others wrote shows in next_offset; what this transaction did so far, in its messages. */
+static Statement lock_partition = {
+	"SELECT greatest(p.next_offset, (SELECT max(m.message_offset) + 1 FROM clickstream.local_message m "
+	"WHERE m.stream_id = $1 AND m.partition = $2)) "
+	"FROM clickstream.local_partition p WHERE p.stream_id = $1 AND p.partition = $2 FOR UPDATE",
+	2,
+	{INT4OID, INT4OID},
+	NULL};
+
+static Statement store_offset = {"UPDATE clickstream.local_partition SET next_offset = $3 "
+								 "WHERE stream_id = $1 AND partition = $2 AND next_offset < $3",
+								 3,
+								 {INT4OID, INT4OID, INT8OID},
+								 NULL};
 
 static Statement insert_message = {
 	"INSERT INTO clickstream.local_message (stream_id, partition, message_offset, message_key, payload, "
@@ -128,18 +162,118 @@ cs_local_find(const char *name)
 	return stream;
 }
 
+/* Lock the cursor's partition and see where it is, inside of SPI; false if there is none. */
+static bool
+cursor_lock(Cursor *cursor)
+{
+	Datum values[2] = {Int32GetDatum(cursor->stream_id), Int32GetDatum(cursor->partition)};
+	bool  isnull;
+
+	run(&lock_partition, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		return false;
+	cursor->next = DatumGetInt64(result(1, &isnull));
+	cursor->locked = true;
+	return true;
+}
+
+/* The same, with a new partition where there is none. */
+static void
+cursor_begin(Cursor *cursor)
+{
+	Datum values[2] = {Int32GetDatum(cursor->stream_id), Int32GetDatum(cursor->partition)};
+
+	if (cursor_lock(cursor))
+		return;
+	run(&add_partition, values, NULL, SPI_OK_INSERT);
+	if (!cursor_lock(cursor))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream with id %d was dropped", cursor->stream_id)));
+}
+
+static Cursor *
+cursor_find(int32 stream_id, int32 partition)
+{
+	Cursor *cursor;
+
+	for (cursor = cursors; cursor; cursor = cursor->other)
+		if (cursor->stream_id == stream_id && cursor->partition == partition)
+			return cursor;
+	cursor = MemoryContextAllocZero(TopTransactionContext, sizeof(Cursor));
+	cursor->stream_id = stream_id;
+	cursor->partition = partition;
+	cursor->other = cursors;
+	cursors = cursor;
+	return cursor;
+}
+
+/* Store the counts: the transaction is about to commit. */
+static void
+store_cursors(void)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	for (Cursor *cursor = cursors; cursor; cursor = cursor->other)
+	{
+		Datum values[3] = {Int32GetDatum(cursor->stream_id), Int32GetDatum(cursor->partition)};
+
+		/* A subtransaction rolled back since: count what is left. */
+		if (!cursor->locked && !cursor_lock(cursor))
+			continue;
+		values[2] = Int64GetDatum(cursor->next);
+		run(&store_offset, values, NULL, SPI_OK_UPDATE);
+	}
+	SPI_finish();
+	PopActiveSnapshot();
+}
+
+static void
+at_transaction(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (cursors == NULL)
+		return;
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+		store_cursors();
+	else
+		cursors = NULL;
+}
+
+static void
+at_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	(void) mine;
+	(void) parent;
+	(void) arg;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		for (Cursor *cursor = cursors; cursor; cursor = cursor->other)
+			cursor->locked = false;
+}
+
+static void
+register_callbacks(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	RegisterXactCallback(at_transaction, NULL);
+	RegisterSubXactCallback(at_subtransaction, NULL);
+	registered = true;
+}
+
 int64
 cs_local_append(int32 stream_id, int32 partition, const char *key, const char *payload, TimestampTz timestamp)
 {
-	Datum values[6] = {Int32GetDatum(stream_id), Int32GetDatum(partition)};
-	char  nulls[7] = "      ";
-	int64 offset;
-	bool  isnull;
+	Datum	values[6] = {Int32GetDatum(stream_id), Int32GetDatum(partition)};
+	char	nulls[7] = "      ";
+	Cursor *cursor;
 
+	register_callbacks();
 	SPI_connect();
-	run(&next_offset, values, NULL, SPI_OK_INSERT_RETURNING);
-	offset = DatumGetInt64(result(1, &isnull));
-	values[2] = Int64GetDatum(offset);
+	cursor = cursor_find(stream_id, partition);
+	if (!cursor->locked)
+		cursor_begin(cursor);
+	values[2] = Int64GetDatum(cursor->next);
 	nulls[3] = key ? ' ' : 'n';
 	values[3] = key ? CStringGetTextDatum(key) : (Datum) 0;
 	nulls[4] = payload ? ' ' : 'n';
@@ -147,7 +281,7 @@ cs_local_append(int32 stream_id, int32 partition, const char *key, const char *p
 	values[5] = TimestampTzGetDatum(timestamp);
 	run(&insert_message, values, nulls, SPI_OK_INSERT);
 	SPI_finish();
-	return offset;
+	return cursor->next++;
 }
 
 int64

@@ -13,8 +13,9 @@
  * that were pinned when the stream was made; our own tables are written as
  * the extension's owner (core/ledger.c).
  *
- * Locking: a session lock on the stream's catalog row's object, against a
- * second process; the fence in core/ledger.c backs it.
+ * Locking: a session lock of the user's lock method on the stream (advisory,
+ * with a subkind of our own), because those survive an aborted transaction;
+ * against a second process.  The fence in core/ledger.c backs it.
  */
 #include "postgres.h"
 
@@ -30,6 +31,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#define LOCK_SUBKIND 3			 /* pg_advisory_lock() uses 1 and 2 */
+#define FIRST_METADATA_MS 2000	 /* waiting for a broker to list its partitions */
+#define METADATA_MS 200			 /* the same, while there are others to read */
 #define LAG_IS_CATCHING_UP 20000 /* messages behind at the start: rewrites wait */
 
 /* ---- the stream's lock ---- */
@@ -47,7 +51,7 @@ take_lock(CsEngine *e, int32 stream_id, bool wait)
 {
 	MemoryContextCallback *callback = MemoryContextAllocZero(e->context, sizeof(MemoryContextCallback));
 
-	SET_LOCKTAG_OBJECT(e->lock, MyDatabaseId, cs_own_relation("stream"), stream_id, 0);
+	SET_LOCKTAG_ADVISORY(e->lock, MyDatabaseId, cs_own_relation("stream"), stream_id, LOCK_SUBKIND);
 	if (LockAcquire(&e->lock, ExclusiveLock, true, !wait) == LOCKACQUIRE_NOT_AVAIL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("stream is being run by another process"),
 						errhint("See clickstream.stat_stream; clickstream.stop() stops its worker.")));
@@ -463,10 +467,12 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 		e->stale = true;
 		return false;
 	}
-	if (cs_now() >= e->next_refresh && (e->stream->brokers == NULL || !e->assigned || polled == 0))
-		cs_positions_refresh(e, e->assigned ? 200 : 2000);
+	if (e->stream->brokers == NULL || (!e->assigned && cs_now() >= e->next_refresh))
+		cs_positions_refresh(e, FIRST_METADATA_MS);
 	if (e->assigned)
-		*full = consume(e, max_messages, e->stream->brokers ? polled : -1);
+		*full = consume(e, max_messages, polled);
+	if (e->stream->brokers != NULL && e->assigned && cs_now() >= e->next_refresh)
+		cs_positions_refresh(e, METADATA_MS); /* after reading: a new assignment drops what is queued */
 	cs_watermark_recompute(e);
 	cs_watermark_idle(e, e->ctx.now);
 	finish = obey(e, &control);

@@ -17,7 +17,8 @@
 enum
 {
 	CELL_SHOWN = 1,
-	CELL_STALE = 2
+	CELL_STALE = 2,
+	CELL_BIG_SETS = 4 /* something lies outside of the entry */
 };
 
 void
@@ -95,11 +96,12 @@ cs_cell_make(CsGrouping *g)
 	cell->values = palloc0(Max(g->ngroups, 1) * sizeof(Datum));
 	cell->isnull = palloc0(Max(g->ngroups, 1) * sizeof(bool));
 	cell->states = palloc(Max(g->ms->n, 1) * sizeof(CsMeasureState));
+	cs_measures_init(g->ms, cell->states);
 	return cell;
 }
 
-static void
-cell_get(CsGrouping *g, CsState *state, CsCell *cell, CsEntry *entry)
+void
+cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry)
 {
 	CsReader r = {entry->data, entry->data + entry->len};
 	uint8	 flags;
@@ -128,7 +130,8 @@ void
 cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf)
 {
 	cs_put_u8(buf, CELL_VERSION);
-	cs_put_u8(buf, (cell->shown ? CELL_SHOWN : 0) | (cell->stale ? CELL_STALE : 0));
+	cs_put_u8(buf, (cell->shown ? CELL_SHOWN : 0) | (cell->stale ? CELL_STALE : 0) |
+					   (cs_measures_have_big_sets(g->ms, cell->states) ? CELL_BIG_SETS : 0));
 	cs_put_uint(buf, (uint32) cell->revision);
 	cs_put_uint(buf, (uint64) cell->rows);
 	for (int i = 0; i < g->ngroups; i++)
@@ -145,9 +148,7 @@ cs_cell_of(CsGrouping *g, CsState *state, CsWork *work)
 		return cell;
 	cell = cs_cell_make(g);
 	if (work->base)
-		cell_get(g, state, cell, work->base);
-	else
-		cs_measures_init(g->ms, cell->states);
+		cs_cell_read(g, state, cell, work->base);
 	work->work = cell;
 	return cell;
 }
@@ -190,7 +191,9 @@ cs_cell_get(CsGrouping *g, CsState *state, int32 definition_id, int64 bucket, co
 void
 cs_cell_delete(CsGrouping *g, CsState *state, CsWork *work)
 {
-	cs_measures_drop(g->ms, state, ((CsCell *) work->work)->states);
+	/* Most cells keep everything in their bytes: then there is no need to decode them. */
+	if (work->work || (work->base && (work->base->data[1] & CELL_BIG_SETS) != 0))
+		cs_measures_drop(g->ms, state, cs_cell_of(g, state, work)->states);
 	cs_work_delete(state, work);
 }
 
@@ -280,14 +283,17 @@ cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucke
 	int			n;
 	CsWork	  **works = cs_state_bucket(batch->state, op->def->definition_id, bucket, &n);
 
-	cs_cell_sort(works, n);
+	if (emit)
+		cs_cell_sort(works, n);
 	for (int i = 0; i < n; i++)
 	{
-		CsCell *cell = cs_cell_of(g, batch->state, works[i]);
-
 		if (emit)
+		{
+			CsCell *cell = cs_cell_of(g, batch->state, works[i]);
+
 			cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, start + op->def->size,
 						 works[i]->key.who, cell, true);
+		}
 		cs_cell_delete(g, batch->state, works[i]);
 	}
 	if (works)

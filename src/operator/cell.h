@@ -62,7 +62,9 @@ extern CsCell *cs_cell_get(CsGrouping *g, CsState *state, int32 definition_id, i
 						   int64 limit);
 /* Decode a work's cell, if it is not yet. */
 extern CsCell *cs_cell_of(CsGrouping *g, CsState *state, CsWork *work);
+/* An empty cell; and one filled from an entry's bytes, which it goes on pointing to. */
 extern CsCell *cs_cell_make(CsGrouping *g);
+extern void	   cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry);
 extern void	   cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf);
 extern void	   cs_cell_delete(CsGrouping *g, CsState *state, CsWork *work);
 

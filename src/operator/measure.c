@@ -482,6 +482,17 @@ cs_measures_drop(CsMeasures *ms, CsState *state, CsMeasureState *states)
 	}
 }
 
+bool
+cs_measures_have_big_sets(const CsMeasures *ms, const CsMeasureState *states)
+{
+	for (int i = 0; i < ms->n; i++)
+	{
+		if (ms->measures[i].kind == CS_MEASURE_DISTINCT && states[i].set->id != 0)
+			return true;
+	}
+	return false;
+}
+
 /* ---- bytes ---- */
 
 enum
@@ -586,12 +597,15 @@ void
 cs_measures_get(CsMeasures *ms, CsState *state, CsMeasureState *states, const CsPlace *first, const CsPlace *last,
 				CsReader *r)
 {
-	cs_measures_init(ms, states);
 	for (int i = 0; i < ms->n; i++)
 	{
 		CsMeasure	   *m = &ms->measures[i];
 		CsMeasureState *st = &states[i];
+		CsSet		   *set = st->set;
 
+		memset(st, 0, sizeof(*st));
+		st->isnull = true;
+		st->set = set;
 		switch (m->kind)
 		{
 			case CS_MEASURE_COUNT:

@@ -114,8 +114,12 @@ extern void cs_measures_result(CsMeasures *ms, CsMeasureState *states, Datum *va
 /* Drop what lies outside of the entry (large sets); before the entry goes. */
 extern void cs_measures_drop(CsMeasures *ms, CsState *state, CsMeasureState *states);
 
+/* Is there anything for cs_measures_drop() to drop? */
+extern bool cs_measures_have_big_sets(const CsMeasures *ms, const CsMeasureState *states);
+
 /*
- * Bytes.  first/last may be NULL; a place equal to one of them is stored as
+ * Bytes; get() reads into states that cs_measures_init() has made, once or
+ * again and again.  first/last may be NULL; a place equal to one of them is stored as
  * a mark.
  */
 extern void cs_measures_put(CsMeasures *ms, CsState *state, CsMeasureState *states, const CsPlace *first,

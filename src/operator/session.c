@@ -339,17 +339,6 @@ undisputed(const CsSessions *s, const Visitor *v, TimestampTz wm)
 	return from == CS_WM_NONE ? CS_WM_NONE : from + s->op.def->max_length;
 }
 
-static bool
-near_waiting(const CsSessions *s, const Visitor *v, TimestampTz t)
-{
-	for (int i = 0; i < v->nwaiting; i++)
-	{
-		if (Max(t, v->waiting[i].first.time) - Min(t, v->waiting[i].first.time) <= s->op.def->gap)
-			return true;
-	}
-	return false;
-}
-
 static int
 place_order(const void *a, const void *b)
 {
@@ -462,17 +451,10 @@ apply_to_visitor(CsSessions *s, CsBatchContext *batch, Visitor *v, CsEvent *even
 	int			i;
 
 	settle(s, batch, v, wm, wm == CS_WM_DONE ? "finish" : "gap");
-	if ((v->n > 0 || v->nwaiting > 0) && t > undisputed(s, v, wm) && (wm == CS_WM_NONE || t > wm))
+	if (t > undisputed(s, v, wm) && (wm == CS_WM_NONE || t > wm))
 	{
-		bool joins = near_waiting(s, v, t);
-
-		for (i = 0; i < v->n && !joins; i++)
-			joins = within_gap(s, &v->sessions[i], t);
-		if (joins)
-		{
-			wait_for_decision(s, v, event, inputs);
-			return true;
-		}
+		wait_for_decision(s, v, event, inputs);
+		return true;
 	}
 	i = find_session(s, batch, v, t);
 	if (i >= 0)
@@ -494,6 +476,9 @@ visitor_due(const CsSessions *s, const Visitor *v)
 {
 	TimestampTz due = v->waiting_min;
 
+	/* With no session open the first waiting event is decided as soon as wm + max_length reaches it. */
+	if (v->n == 0 && v->nwaiting > 0)
+		due -= s->op.def->max_length;
 	for (int i = 0; i < v->n; i++)
 		due = Min(due, last_moment(s, &v->sessions[i]));
 	return due;
@@ -616,7 +601,7 @@ get_sessions(CsSessions *s, CsState *state, CsReader *r, Session **array, int *n
 		session->fixed_start = (cs_get_u8(r) & SESSION_FIXED_START) != 0;
 		cs_get_place(r, &session->first);
 		cs_get_place(r, &session->last);
-		session->states = palloc(Max(s->ms->n, 1) * sizeof(CsMeasureState));
+		session->states = make_states(s);
 		cs_measures_get(s->ms, state, session->states, &session->first, &session->last, r);
 	}
 }

@@ -139,73 +139,131 @@ window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 
 /* ---- closing ---- */
 
-static int
-merge_cmp(const void *a, const void *b)
+/*
+ * A hopping window being put together.  A group seen in one cell only is
+ * taken as that cell is; from its second cell on it has a merged one.
+ */
+typedef struct HopGroup
 {
-	return memcmp(&(*(CsWork *const *) a)->key.who, &(*(CsWork *const *) b)->key.who, sizeof(CsHash128));
+	CsHash128	   key;
+	uint32		   hash;
+	char		   status;
+	const CsEntry *entry; /* of the only cell so far: its entry, or ... */
+	CsWork		  *work;  /* ... its work */
+	CsCell		  *merged;
+} HopGroup;
+
+static inline uint32
+group_hash(CsHash128 key)
+{
+	return (uint32) (key.lo >> 32);
 }
 
+#define SH_PREFIX groups
+#define SH_ELEMENT_TYPE HopGroup
+#define SH_KEY_TYPE CsHash128
+#define SH_KEY key
+#define SH_HASH_KEY(tb, k) group_hash(k)
+#define SH_EQUAL(tb, a, b) ((a).lo == (b).lo && (a).hi == (b).hi)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+typedef struct Assembly
+{
+	CsWindow	*w;
+	CsState		*state;
+	groups_hash *groups;
+	CsCell		*scratch; /* for cells that are merged and then not needed any more */
+} Assembly;
+
+/* The cell of an entry or work, for a moment. */
 static CsCell *
-merge_cells(CsWindow *w, CsState *state, CsWork **works, int n)
+peek_cell(Assembly *a, const CsEntry *entry, CsWork *work)
 {
-	CsCell *first = cs_cell_of(&w->grouping, state, works[0]);
-	CsCell *cell;
-
-	if (n == 1)
-		return first;
-	cell = cs_cell_make(&w->grouping);
-	cs_measures_init(w->grouping.ms, cell->states);
-	memcpy(cell->values, first->values, w->grouping.ngroups * sizeof(Datum));
-	memcpy(cell->isnull, first->isnull, w->grouping.ngroups * sizeof(bool));
-	for (int i = 0; i < n; i++)
-		cs_measures_merge(w->grouping.ms, state, cell->states, cs_cell_of(&w->grouping, state, works[i])->states);
-	return cell;
+	if (work && work->work)
+		return work->work;
+	cs_cell_read(&a->w->grouping, a->state, a->scratch, entry ? entry : work->base);
+	return a->scratch;
 }
 
-/* All cells of the window that starts at start, sorted by group; palloc'd. */
-static CsWork **
-window_cells(CsWindow *w, CsState *state, TimestampTz start, int *total)
+static void
+merge_into(Assembly *a, HopGroup *group, CsCell *cell)
 {
-	const CsDefinition *def = w->op.def;
-	CsWork			  **all = NULL;
+	CsGrouping *g = &a->w->grouping;
 
-	*total = 0;
-	for (TimestampTz s = start; s < start + def->size; s += def->slide)
+	if (group->merged == NULL)
 	{
-		int		 n;
-		CsWork **works = cs_state_bucket(state, def->definition_id, CS_BUCKET(s), &n);
-
-		if (n == 0)
-			continue;
-		all = all ? repalloc_huge(all, (*total + n) * sizeof(CsWork *)) : palloc(n * sizeof(CsWork *));
-		memcpy(all + *total, works, n * sizeof(CsWork *));
-		*total += n;
-		pfree(works);
+		group->merged = cs_cell_make(g);
+		memcpy(group->merged->values, cell->values, g->ngroups * sizeof(Datum));
+		memcpy(group->merged->isnull, cell->isnull, g->ngroups * sizeof(bool));
 	}
-	if (*total > 1)
-		qsort(all, *total, sizeof(CsWork *), merge_cmp);
-	return all;
+	cs_measures_merge(g->ms, a->state, group->merged->states, cell->states);
 }
 
-/* Combine a hopping window's cells by group and emit its rows. */
+static void
+add_cell(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
+{
+	Assembly *a = arg;
+	bool	  found;
+	HopGroup *group = groups_insert(a->groups, key->who, &found);
+
+	if (!found)
+	{
+		group->entry = entry;
+		group->work = work;
+		group->merged = NULL;
+		return;
+	}
+	if (group->merged == NULL)
+		merge_into(a, group, peek_cell(a, group->entry, group->work));
+	merge_into(a, group, peek_cell(a, entry, work));
+}
+
+static int
+group_cmp(const void *x, const void *y)
+{
+	const HopGroup *a = *(HopGroup *const *) x;
+	const HopGroup *b = *(HopGroup *const *) y;
+
+	if (a->key.hi != b->key.hi)
+		return a->key.hi < b->key.hi ? -1 : 1;
+	return a->key.lo < b->key.lo ? -1 : a->key.lo > b->key.lo;
+}
+
+/* Combine a hopping window's cells by group and emit its rows, in the order of their key. */
 static void
 emit_hopping(CsWindow *w, CsBatchContext *batch, TimestampTz start, CsRowAction action, bool is_final)
 {
-	int		 n;
-	CsWork **works = window_cells(w, batch->state, start, &n);
+	const CsDefinition *def = w->op.def;
+	Assembly			a = {.w = w, .state = batch->state};
+	HopGroup		  **sorted;
+	HopGroup		   *group;
+	groups_iterator		iter;
+	int					n = 0;
 
-	for (int i = 0, next; i < n; i = next)
+	a.groups = groups_create(CurrentMemoryContext, 1024, NULL);
+	a.scratch = cs_cell_make(&w->grouping);
+	for (TimestampTz s = start; s < start + def->size; s += def->slide)
+		cs_state_visit_bucket(batch->state, def->definition_id, CS_BUCKET(s), add_cell, &a);
+	sorted = palloc(Max(a.groups->members, 1) * sizeof(HopGroup *));
+	groups_start_iterate(a.groups, &iter);
+	while ((group = groups_iterate(a.groups, &iter)) != NULL)
+		sorted[n++] = group;
+	qsort(sorted, n, sizeof(HopGroup *), group_cmp);
+	for (int i = 0; i < n; i++)
 	{
-		CsCell *cell;
+		CsCell *cell = sorted[i]->merged;
 
-		for (next = i + 1; next < n && merge_cmp(&works[i], &works[next]) == 0; next++)
-			;
-		cell = merge_cells(w, batch->state, works + i, next - i);
-		cs_cell_emit(&w->op, &w->grouping, batch, action, start, start + w->op.def->size, works[i]->key.who, cell,
-					 is_final);
+		if (cell == NULL)
+			cell = peek_cell(&a, sorted[i]->entry, sorted[i]->work);
+		cs_cell_emit(&w->op, &w->grouping, batch, action, start, start + def->size, sorted[i]->key, cell, is_final);
 	}
-	if (works)
-		pfree(works);
+	pfree(sorted);
+	groups_destroy(a.groups);
 }
 
 static int

@@ -493,6 +493,28 @@ cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n)
 	return result;
 }
 
+void
+cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg)
+{
+	CsBucket  *b = bucket_of(def_must(state, definition_id), bucket, false);
+	dlist_iter iter;
+
+	if (b == NULL)
+		return;
+	dlist_foreach(iter, &b->entries)
+	{
+		CsEntry *entry = dlist_container(CsEntry, list_node, iter.cur);
+
+		if (entry->work == NULL || !entry->work->deleted)
+			visit(&entry->key, entry, entry->work, arg);
+	}
+	for (CsWork *work = b->new_works; work; work = work->next_new)
+	{
+		if (work->dirty && !work->deleted)
+			visit(&work->key, NULL, work, arg);
+	}
+}
+
 CsWork **
 cs_state_dirty(CsState *state, int32 definition_id, int *n)
 {

@@ -94,6 +94,13 @@ extern int64 *cs_state_buckets(CsState *state, int32 definition_id, int *n);
 /* Every live work of a bucket: committed ones are opened.  Palloc'd array. */
 extern CsWork **cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n);
 
+/*
+ * Visit what lives in a bucket without opening it in the overlay: work is the
+ * overlay's form where there is one (entry is NULL if it is new).
+ */
+typedef void (*CsVisit)(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg);
+extern void cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg);
+
 /* Live works that this batch has changed.  Palloc'd array. */
 extern CsWork **cs_state_dirty(CsState *state, int32 definition_id, int *n);
 

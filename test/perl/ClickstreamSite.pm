@@ -1,0 +1,148 @@
+# ClickstreamSite: visits to a small made-up shop, definitions over them, and
+# what is in the tables, as text to compare.
+#
+#   my $events = site_events(20_000, $seed);       # [partition, key, payload], in order of arrival
+#   create_site($node, 'web', 'a', "brokers => '...'");
+#   produce_site($broker, 'web', $events);         # into a broker's topic
+#   load_site($node, $events);                     # into table site_event
+#   ...
+#   is(site_tables($node, 'a'), site_tables($node, 'b'), ...);
+#
+# All is inside the lag condition (an event is at most 8 s behind its
+# partition, the watermark's delay is 10 s), so tables depend on the topic's
+# content alone.  One message in 500 is broken and one in 50 is filtered, so
+# that the ledger has more than one class.  Twenty events are a second of event
+# time; a visitor comes, makes about ten events within some minutes, and does
+# not come again, so sessions, windows and attempts close all the time.
+package ClickstreamSite;
+
+use strict;
+use warnings;
+
+use ClickstreamTest;
+use Exporter 'import';
+use POSIX qw(strftime);
+
+our @EXPORT = qw(site_events create_site produce_site load_site site_tables);
+
+my $partitions = 4;
+my $start = 1_750_000_000;    # 2025-06-15
+my @devices = ('"mobile"', '"desktop"', '"tablet"', 'null');
+
+sub page_of
+{
+	my ($kind) = @_;
+	return '/checkout' if $kind < 0.1;
+	return '/product/' . int(rand 40) if $kind < 0.6;
+	return '/category/' . int(rand 10);
+}
+
+sub payload
+{
+	my ($visitor, $ms) = @_;
+	my $kind = rand;
+	my $type = $kind < 0.72 ? 'page_view' : $kind < 0.9 ? 'click' : $kind < 0.98 ? 'purchase' : 'ping';
+	my $who = $visitor % 3 ? qq("user_id":"u$visitor") : qq("anonymous_id":"a$visitor");
+	my $time = strftime('%Y-%m-%dT%H:%M:%S', gmtime(int($ms / 1000)));
+
+	return sprintf '{%s,"event_type":"%s","event_time":"%s.%03dZ","page_url":"%s","device_type":%s,'
+	  . '"event_properties":{"action":"%s","price":"%.2f"}}',
+	  $who, $type, $time, $ms % 1000, page_of(rand), $devices[rand @devices],
+	  $type eq 'click' ? 'add_to_cart' : 'look', rand 100;
+}
+
+sub site_events
+{
+	my ($n, $seed) = @_;
+	my @events;
+
+	srand $seed;
+	for my $i (0 .. $n - 1)
+	{
+		my $visitor = int($i / 10) + int(rand 300);
+		my $ms = $start * 1000 + $i * 50 - int(rand 8000);
+		my $payload = payload($visitor, $ms);
+
+		$payload = substr $payload, 0, 60 if $i % 500 == 499;
+		push @events, [ $visitor % $partitions, "v$visitor", $payload ];
+	}
+	return \@events;
+}
+
+# A stream and its tables, whose names begin with the prefix.  $source is what
+# create_stream() is told besides: brokers, topic, filter.
+sub create_site
+{
+	my ($node, $stream, $prefix, $source) = @_;
+
+	$source //= '';
+	$source = "filter => \$\$event_type <> 'ping'\$\$, $source" unless $source =~ /filter =>/;
+	$source =~ s/,\s*$//;
+	$node->safe_psql('postgres', <<~END);
+		SELECT clickstream.create_stream('$stream', idle_timeout => '1 hour', $source);
+		SELECT clickstream.create_session('${prefix}_sessions', stream => '$stream', gap => '30 seconds');
+		SELECT clickstream.create_window('${prefix}_pages', stream => '$stream', size => '1 minute',
+			filter => \$\$event_type = 'page_view'\$\$, group_by => 'page_url',
+			measures => 'count(*) AS views, count(DISTINCT effective_user_id) AS visitors');
+		SELECT clickstream.create_window('${prefix}_rolling', stream => '$stream', size => '5 minutes',
+			slide => '1 minute', group_by => 'device_type',
+			measures => \$\$count(*) AS events, count(DISTINCT effective_user_id) AS visitors,
+				sum((event_properties->>'price')::numeric) AS total, min(page_url) AS least, max(user_id) AS greatest,
+				first(page_url) AS first_page, last(event_time) AS last_time\$\$);
+		SELECT clickstream.create_funnel('${prefix}_funnel', stream => '$stream', within => '10 minutes',
+			key => 'user_id', steps => ARRAY[
+				clickstream.step('product', \$\$event_type = 'page_view' AND page_url LIKE '/product/%'\$\$),
+				clickstream.step('cart', \$\$event_properties->>'action' = 'add_to_cart'\$\$),
+				clickstream.step('purchase', \$\$event_type = 'purchase'\$\$)]);
+		SELECT clickstream.create_rollup('${prefix}_metrics', source => '${prefix}_sessions', size => '1 minute',
+			measures => 'count(*) AS sessions, sum(event_count) AS events, max(session_duration_seconds) AS longest');
+		END
+}
+
+# Into a topic of a broker, each event into its partition.
+sub produce_site
+{
+	my ($broker, $topic, $events, %option) = @_;
+	my @lines = map { [] } 1 .. $partitions;
+
+	push @{ $lines[$_->[0]] }, "$_->[1]\t$_->[2]" for @$events;
+	produce($broker, $topic, $lines[$_], partition => $_, %option) for 0 .. $partitions - 1;
+}
+
+# Into table site_event (n, partition, key, payload), for produce() in SQL.
+sub load_site
+{
+	my ($node, $events) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/site';
+	my $n = 0;
+
+	open my $out, '>:raw', $file or die "could not write $file: $!";
+	print $out map { join("\t", $n++, @$_) . "\n" } @$events;
+	close $out or die "could not write $file: $!";
+	$node->safe_psql('postgres', <<~END);
+		DROP TABLE IF EXISTS site_event;
+		CREATE TABLE site_event (n integer PRIMARY KEY, partition integer, key text, payload text);
+		\\copy site_event FROM '$file'
+		ANALYZE site_event;
+		END
+	unlink $file;
+}
+
+# One line for each table: how many rows, and a hash of them.  Left out is what
+# may depend on batches (revision) and the topic's name within identifiers.
+sub site_tables
+{
+	my ($node, $prefix) = @_;
+
+	return join "\n", map {
+		my $columns = $node->safe_psql('postgres', <<~END);
+			SELECT string_agg(CASE WHEN attname IN ('session_id', 'attempt_id')
+				THEN format('substring(%I from ''[0-9]+/[0-9]+\$'')', attname) ELSE quote_ident(attname) END, ', ' ORDER BY attname)
+			FROM pg_attribute
+			WHERE attrelid = '${prefix}_$_'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('revision', 'group_key')
+			END
+		"$_: " . digest($node, "${prefix}_$_", $columns)
+	} qw(sessions pages rolling funnel metrics);
+}
+
+1;

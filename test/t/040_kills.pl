@@ -1,0 +1,150 @@
+# SIGKILL of the worker at ten random moments while 200,000 events run: the
+# tables are what they are without kills, and each event was counted once.
+#
+# A kill that finds nothing uncommitted proves nothing.  So the run is slowed
+# down where it evaluates (the stream's filter) and where it writes (a trigger),
+# and the filter logs, with its process, every 50th offset that it sees: an
+# offset that was evaluated again by a later process was thrown away by the
+# kill between.  At least eight of the ten kills must have done that.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep);
+use ClickstreamTest;
+use ClickstreamSite;
+
+my $kills = 10;
+my $count = 200_000;
+my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
+note "CLICKSTREAM_SEED=$seed";
+
+my $node = new_node('main',
+	'restart_after_crash = on',
+	'clickstream.batch_messages = 8000',
+	"clickstream.restart_delay = '10ms'");
+my $broker = start_broker(web => 4);
+my $address = $broker->address;
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+# Which process evaluated which "partition/offset", in the order of the log.
+my $log_read = 0;
+my %seen_by;    # offset => processes
+my @processes;
+
+sub read_log
+{
+	open my $log, '<', $node->logfile or die "could not read the log: $!";
+	seek $log, $log_read, 0;
+	while (defined(my $line = readline $log))
+	{
+		last unless $line =~ /\n\z/;
+		$log_read += length $line;
+		next unless $line =~ /\[(\d+)\].*evaluated (\d+\/\d+)$/;
+		push @processes, $1 unless @processes && $processes[-1] == $1;
+		push @{ $seen_by{$2} }, $1 unless ($seen_by{$2}[-1] // 0) == $1;
+	}
+	close $log;
+}
+
+sub poll_for
+{
+	my ($what, $is_true) = @_;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return 1 if $is_true->();
+		sleep 0.1;
+	}
+	die "timed out waiting for $what";
+}
+
+# ---- the same topic for both runs
+
+my $events = site_events($count, $seed);
+produce_site($broker, 'web', $events, kcat => [ '-z', 'lz4' ]);
+undef $events;
+is(join(',', map { (split)[2] } grep { /^web / } $broker->command('partitions')),
+	'0,0,0,0', 'the embedded broker still has all of it');
+
+# ---- without kills
+
+create_site($node, 'calm', 'calm', "brokers => '$address', topic => 'web', start_from => 'earliest'");
+query("SELECT clickstream.start('calm')");
+wait_for($node, 'calm');
+query("CALL clickstream.finish('calm')");
+my $expected = site_tables($node, 'calm');
+my $ledger = 'sum(consumed), sum(used), sum(filtered), sum(dead), sum(late + duplicate + empty + skipped), bool_and(balanced)';
+my $expected_ledger = query("SELECT $ledger FROM clickstream.audit('calm')");
+like($expected_ledger, qr/^$count\|\d+\|\d+\|400\|0\|t$/, 'without kills all is accounted for');
+query("SELECT clickstream.drop_stream('calm')");
+
+# ---- with kills
+
+query(<<~'END');
+	CREATE FUNCTION slow(partition int, message_offset bigint) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF message_offset % 50 = 0 THEN
+			RAISE LOG 'evaluated %/%', partition, message_offset;
+			PERFORM pg_sleep(0.005);
+		END IF;
+		RETURN true;
+	END $$;
+	CREATE FUNCTION slow_write() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_sleep(0.002);
+		RETURN NEW;
+	END $$;
+	END
+create_site($node, 'killed', 'killed', "brokers => '$address', topic => 'web', start_from => 'earliest', "
+	  . "filter => \$\$public.slow(partition, message_offset) AND event_type <> 'ping'\$\$");
+query('CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON killed_metrics FOR EACH ROW EXECUTE FUNCTION slow_write()');
+query("SELECT clickstream.start('killed')");
+
+srand $seed;
+my @killed;
+for my $kill (1 .. $kills)
+{
+	my $pid;
+
+	# A new process is at work, and then some time passes: three batches at most.
+	poll_for('a process that evaluates',
+		sub { read_log(); @processes && !grep { $_ == $processes[-1] } @killed });
+	sleep rand 2;
+	$pid = $processes[-1];
+	die "the worker has ended before kill $kill: slow it down" unless kill 'KILL', $pid;
+	push @killed, $pid;
+	note "kill $kill: process $pid";
+	poll_for('the server', sub { $node->psql('postgres', 'SELECT 1') == 0 });
+}
+cmp_ok(query("SELECT sum(next_offset) FROM clickstream.stat_partition WHERE stream = 'killed'"),
+	'<', $count, 'all kills came before the end');
+query(<<~'END');
+	CREATE OR REPLACE FUNCTION slow(partition int, message_offset bigint) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF message_offset % 50 = 0 THEN
+			RAISE LOG 'evaluated %/%', partition, message_offset;
+		END IF;
+		RETURN true;
+	END $$;
+	DROP TRIGGER slow ON killed_metrics;
+	END
+wait_for($node, 'killed');
+query("CALL clickstream.finish('killed')");
+read_log();
+
+my %thrown_away;    # process => offsets that a later one evaluated again
+for my $pids (values %seen_by)
+{
+	$thrown_away{ $pids->[$_] }++ for 0 .. $#$pids - 1;
+}
+note "process $_: " . 50 * ($thrown_away{$_} // 0) . ' events thrown away' for @killed;
+cmp_ok(scalar(grep { $thrown_away{$_} } @killed), '>=', 8, 'at least eight kills threw away uncommitted work');
+is(query("SELECT $ledger FROM clickstream.audit('killed')"), $expected_ledger, 'each event was counted once');
+is(query("SELECT count(*) FROM clickstream.dead_letter WHERE stream = 'killed'"), '400', 'dead letters too');
+is(site_tables($node, 'killed'), $expected, 'the tables are as without kills');
+
+$node->stop;
+done_testing();
