@@ -23,6 +23,7 @@ int	  cs_max_message_size = 1024 * 1024;
 int	  cs_max_workers = 8;
 int	  cs_restart_delay = 1000;
 char *cs_mock_clock = NULL;
+int	  cs_state_log_size = 16 * 1024;
 char *cs_secrets_directory = NULL;
 
 static void
@@ -54,6 +55,10 @@ define_source_settings(void)
 							"Sets the length above which a message is not decoded but becomes a dead letter.", NULL,
 							&cs_max_message_size, 1024 * 1024, 1024, 256 * 1024 * 1024, PGC_SIGHUP, GUC_UNIT_BYTE, NULL,
 							NULL, NULL);
+	DefineCustomIntVariable("clickstream.state_log_size",
+							"Sets the size up to which a half of a stream's state log grows in any case.",
+							"Beyond it, it is left when it is three times the live state.", &cs_state_log_size,
+							16 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable("clickstream.secrets_directory",
 							   "Sets the directory in which secrets that options name lie, one file each.",
 							   "Empty: no option may name a secret.", &cs_secrets_directory, "", PGC_SIGHUP,

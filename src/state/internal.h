@@ -88,12 +88,18 @@ cs_key_hash(const CsKey *key)
 	return (uint32) (h >> 32);
 }
 
+static inline bool
+cs_key_equal(const CsKey *a, const CsKey *b)
+{
+	return a->who.lo == b->who.lo && a->who.hi == b->who.hi && a->bucket == b->bucket && a->def == b->def;
+}
+
 #define SH_PREFIX keyset
 #define SH_ELEMENT_TYPE CsKeyRef
 #define SH_KEY_TYPE const CsKey *
 #define SH_KEY key
 #define SH_HASH_KEY(tb, k) cs_key_hash(k)
-#define SH_EQUAL(tb, a, b) (memcmp(a, b, sizeof(CsKey)) == 0)
+#define SH_EQUAL(tb, a, b) cs_key_equal(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
 #define SH_SCOPE extern

@@ -26,7 +26,7 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "commands/tablecmds.h"
+#include "core/settings.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
@@ -40,7 +40,6 @@
 
 #define ROW_BYTES 8000					 /* of data; a row then just fits a page */
 #define SET_PIECE 480					 /* members in one record: below 8 kB */
-#define HALF_MIN (INT64CONST(16) << 20)	 /* a half smaller than this is never left */
 #define HALF_FACTOR 3					 /* left when it is this many times the live state */
 #define COPY_MIN (INT64CONST(256) << 10) /* bytes copied forward with each commit, at least */
 
@@ -290,7 +289,7 @@ maybe_switch_half(CsState *state)
 
 	if (!log->copied || FullTransactionIdIsValid(log->copied_xid))
 		return;
-	if (state->log_bytes[log->half] < Max(HALF_MIN, HALF_FACTOR * state->bytes))
+	if (state->log_bytes[log->half] < Max((int64) cs_state_log_size * 1024, HALF_FACTOR * state->bytes))
 		return;
 	log->half = 1 - log->half;
 	log->copied = false;

@@ -22,7 +22,7 @@
 #define SH_KEY_TYPE const CsKey *
 #define SH_KEY key
 #define SH_HASH_KEY(tb, k) cs_key_hash(k)
-#define SH_EQUAL(tb, a, b) (memcmp(a, b, sizeof(CsKey)) == 0)
+#define SH_EQUAL(tb, a, b) cs_key_equal(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
 #define SH_SCOPE extern
@@ -701,9 +701,10 @@ cs_state_publish(CsState *state)
 		if (state->popped[i]->work && state->popped[i]->work->deleted)
 			state->popped[i] = NULL;
 	}
+	/* Sets first: members that were inline until now still lie in the bytes that entries are about to lose. */
+	publish_sets(state);
 	for (int i = 0; i < state->ndefs; i++)
 		publish_works(state, &state->defs[i]);
-	publish_sets(state);
 	state->log = state->log_next;
 	state->log_bytes[0] = state->log_bytes_next[0];
 	state->log_bytes[1] = state->log_bytes_next[1];

@@ -6,7 +6,7 @@
 #   produce_site($broker, 'web', $events);         # into a broker's topic
 #   load_site($node, $events);                     # into table site_event
 #   ...
-#   is(site_tables($node, 'a'), site_tables($node, 'b'), ...);
+#   same_site($node, 'a', 'b', 'a and b have the same tables');
 #
 # All is inside the lag condition (an event is at most 8 s behind its
 # partition, the watermark's delay is 10 s), so tables depend on the topic's
@@ -22,9 +22,12 @@ use warnings;
 use ClickstreamTest;
 use Exporter 'import';
 use POSIX qw(strftime);
+use PostgreSQL::Test::Utils;
+use Test::More;
 
-our @EXPORT = qw(site_events create_site produce_site load_site site_tables);
+our @EXPORT = qw(site_events create_site produce_site load_site same_site);
 
+my @tables = qw(sessions pages rolling funnel metrics);
 my $partitions = 4;
 my $start = 1_750_000_000;    # 2025-06-15
 my @devices = ('"mobile"', '"desktop"', '"tablet"', 'null');
@@ -128,21 +131,47 @@ sub load_site
 	unlink $file;
 }
 
-# One line for each table: how many rows, and a hash of them.  Left out is what
-# may depend on batches (revision) and the topic's name within identifiers.
+# A table's columns, to compare by.  Left out is what may depend on batches
+# (revision) and the topic's name within identifiers.
+sub columns_of
+{
+	my ($node, $table) = @_;
+
+	return $node->safe_psql('postgres', <<~END);
+		SELECT string_agg(CASE WHEN attname IN ('session_id', 'attempt_id')
+			THEN format('substring(%I from ''[0-9]+/[0-9]+\$'')', attname) ELSE quote_ident(attname) END, ', ' ORDER BY attnum)
+		FROM pg_attribute
+		WHERE attrelid = '$table'::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'revision'
+		END
+}
+
+# One line for each table: how many rows, and a hash of them.
 sub site_tables
 {
 	my ($node, $prefix) = @_;
 
-	return join "\n", map {
-		my $columns = $node->safe_psql('postgres', <<~END);
-			SELECT string_agg(CASE WHEN attname IN ('session_id', 'attempt_id')
-				THEN format('substring(%I from ''[0-9]+/[0-9]+\$'')', attname) ELSE quote_ident(attname) END, ', ' ORDER BY attname)
-			FROM pg_attribute
-			WHERE attrelid = '${prefix}_$_'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('revision', 'group_key')
-			END
-		"$_: " . digest($node, "${prefix}_$_", $columns)
-	} qw(sessions pages rolling funnel metrics);
+	return join "\n",
+	  map { "$_: " . digest($node, "${prefix}_$_", columns_of($node, "${prefix}_$_")) } @tables;
+}
+
+# Are the tables of two streams the same?  If not, some of the rows that differ.
+sub same_site
+{
+	my ($node, $got, $expected, $name) = @_;
+
+	return 1 if is(site_tables($node, $got), site_tables($node, $expected), $name);
+	for my $table (@tables)
+	{
+		my $columns = columns_of($node, "${expected}_$table");
+		for my $pair ([ $got, $expected ], [ $expected, $got ])
+		{
+			my $rows = $node->safe_psql('postgres', <<~END);
+				SELECT $columns FROM $pair->[0]_$table EXCEPT SELECT $columns FROM $pair->[1]_$table ORDER BY 1, 2, 3 LIMIT 5
+				END
+			diag("$pair->[0]_$table alone has\n$rows") if $rows ne '';
+		}
+	}
+	return 0;
 }
 
 1;
