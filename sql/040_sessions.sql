@@ -52,20 +52,20 @@ SELECT clickstream.drop_stream('edge');
 SELECT test.feed('s040', $$
 	back    1:20    /b
 	bridge  1:00:11 /a
-	bridge  1:31    /b
+	bridge  1:30:12 /b
 	back    1:15    /a
 $$);
 CALL clickstream.process('s040');
--- back 1:15 .. 1:50, two of bridge: 1:00:11 .. 1:30:11 and 1:31 .. 2:01; later is open, too
+-- back 1:15 .. 1:50, two of bridge: 1:00:11 .. 1:30:11 and 1:30:12 .. 2:00:12; later is open, too
 SELECT session_id, visitor, test.at(session_start) AS start, test.at(session_end) AS "end", event_count
 FROM clickstream.open_sessions('visits') ORDER BY visitor, session_start;
--- The watermark is 1:20:50.  An event behind it that touches an open session
--- is taken; one whose own session ends before it is late, by 50.001 s.
+-- The watermark is 1:30:02.  An event behind it that touches an open session
+-- is taken; one whose own session ends before it is late, by 1.001 s.
 SELECT test.feed('s040', $$
-	bridge  1:20    /c
+	bridge  1:15    /c
 	back    0:59    /0
-	old     0:50    /x
-	newish  0:51    /x
+	old     1:00:01 /x
+	newish  1:00:03 /x
 $$);
 CALL clickstream.process('s040');
 SELECT session_id, visitor, test.at(session_start) AS start, test.at(session_end) AS "end", event_count
@@ -117,7 +117,7 @@ SELECT clickstream.drop_stream('s040');
 -- max_length: cut at the first event more than 20 minutes after the start;
 -- exactly 20 minutes is not cut.  0..20 (3 events), then 20:00.001 .. 35 (3),
 -- whatever the order of arrival.
-SELECT clickstream.create_stream('s040', watermark_delay => '10 minutes') > 0 AS made;
+SELECT clickstream.create_stream('s040', watermark_delay => '20 minutes') > 0 AS made;
 SELECT clickstream.create_session('short', stream => 's040', gap => '10 minutes', max_length => '20 minutes', measures => 'count(*) AS events');
 SELECT test.feed('s040', $$
 	bot     0:00            /a
@@ -131,7 +131,7 @@ SELECT test.feed('s040', $$
 	pair    2:14            /b
 	pair    2:07            /b
 $$);
--- pair: 2:00 .. 2:14, and 2:24 lies within the gap but more than max_length after 2:00
+-- pair: 2:00 .. 2:14 (3), and 2:24 lies within the gap but more than max_length after 2:00
 CALL clickstream.finish('s040');
 SELECT session_id, effective_user_id AS visitor, test.at(session_start) AS start, test.at(session_end) AS "end", events, closed_reason
 FROM short ORDER BY effective_user_id, session_start;

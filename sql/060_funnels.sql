@@ -5,7 +5,7 @@ SET intervalstyle = 'postgres';
 SET client_min_messages = warning;
 CREATE SCHEMA t060;
 SET search_path = t060;
-SELECT clickstream.create_stream('s060') > 0 AS made;
+SELECT clickstream.create_stream('s060', watermark_delay => '1 hour') > 0 AS made;
 SELECT clickstream.create_funnel('abc', stream => 's060', within => '10 minutes', steps => ARRAY[
 	clickstream.step('a', $$page_url ~ 'a'$$), clickstream.step('b', $$page_url ~ 'b'$$), clickstream.step('c', $$page_url ~ 'c'$$)]);
 SELECT clickstream.create_funnel('increasing', stream => 's060', within => '10 minutes', strict_increase => true, steps => ARRAY[
@@ -50,8 +50,7 @@ SELECT test.feed('s060', $$
 $$);
 CALL clickstream.finish('s060');
 TABLE seen;
--- wrong, latest, edge, over, plain were used throughout, also events that fill no step;
--- x of plain, and the events of nobody and nostart wait for nothing
+-- Whatever may fill a step waits, which is used; x of plain and nobody's a are filtered.
 SELECT used, filtered, late, balanced FROM test.ledger WHERE stream = 's060';
 TABLE seen_increasing;
 SELECT clickstream.reset('s060');
@@ -59,10 +58,9 @@ SELECT clickstream.reset('s060');
 -- Ties: equal times in whatever order helps; each event fills one step only.
 -- any      c, b, a at one time: converts
 -- one      one event that is a, b and c: level 1
--- two      "ab" and "c" at one time, then "b": ab is a only if it is not b: level 2 at the tie?
---          ab and c: a needs ab, then b has no event of its own: level 1; b at 1 makes 2
+-- two      "ab" and "c" at one time: ab is the a and cannot be the b, too: level 1; the b at 1 makes 2
 -- three    abc, abc, abc at one time: converts
--- trap     a, a, c ... of the design: a at 2; a and b at 6, c at 8
+-- trap     a at 2; a and b at 6, c at 8: the latest chain begins at 6
 -- strict increase: any 1, one 1, two 2, three 1, trap 3
 SELECT test.feed('s060', $$
 	any     0:00    c
@@ -113,11 +111,11 @@ FROM buying ORDER BY anonymous_id, started_at, attempt_id;
 -- d5  bots are not seen
 SELECT test.feed('s060', $$
 	u  0:00 a anonymous_id=d1
+	u  0:00 a anonymous_id=d2
 	u  0:01 b anonymous_id=d1
 	u  0:02 b anonymous_id=d1
 	u  0:03 a anonymous_id=d1
 	u  0:04 b anonymous_id=d1
-	u  0:00 a anonymous_id=d2
 	u  0:30 a anonymous_id=d2
 	u  0:30 b anonymous_id=d3
 	u  0:29:55 a anonymous_id=d3

@@ -14,6 +14,8 @@
 # postgres cannot look (/root).  So servers and tests run in a copy of the
 # tree, with a copy of the server, in a directory below /tmp; as root they run
 # as user postgres.
+# The extension is built there with assertions on; the server's own build
+# decides about its own.
 # Everything started inherits CLICKSTREAM_CHECK from here or works in that
 # directory: that is how the end finds what was left running.
 #
@@ -141,7 +143,7 @@ trap 'exit 130' INT TERM HUP
 # ---- making it
 
 build() {
-	make -j"$(nproc)" all
+	make -C "$work/tree" -j"$(nproc)" COPT=-DUSE_ASSERT_CHECKING=1 all demo-tools && give_tree
 }
 
 # A copy of the server to install into: needs no root, leaves the machine's own
@@ -155,7 +157,12 @@ copy_server() {
 
 copy_tree() {
 	mkdir "$work/tree" "$work/home" "$work/regress" "$work/isolation" "$work/tap" "$work/socket"
-	tar -C "$source" -cf - --exclude=./.git --exclude='*.o' . | tar -C "$work/tree" -xf -
+	tar -C "$source" -cf - --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude=./demo/bin --exclude=./bench/bin \
+		--exclude=./bench/out . | tar -C "$work/tree" -xf -
+}
+
+# As root, all of it is for user postgres.
+give_tree() {
 	if [ "$(id -u)" = 0 ]; then
 		chown -R postgres "$work"
 		chmod 755 "$work"
@@ -274,7 +281,7 @@ run_tap_file() {
 # ---- the demo, as somebody without a terminal sees it
 
 run_demo() {
-	DEMO_SECONDS=${DEMO_SECONDS:-20} demo/run.sh
+	DEMO_SECONDS=${DEMO_SECONDS:-20} "$work/tree/demo/run.sh"
 }
 
 # ---- in order
@@ -301,10 +308,9 @@ must server-copy copy_server
 bindir=$work/server$("$pg_config" --bindir)
 export PG_CONFIG=$bindir/pg_config
 pgxs=$(cd "$(dirname "$("$PG_CONFIG" --pgxs)")/../.." && pwd)
-must build build
-must install make install
-must demo-tools make demo-tools
 must tree-copy copy_tree
+must build build
+must install make -C "$work/tree" install
 if [ ${#parts[@]} = 0 ] && [ -d test/unit ]; then
 	step unit test/unit/run.sh
 fi
@@ -312,6 +318,7 @@ fi
 if wanted regress || wanted isolation; then
 	if step server start_cluster; then
 		wanted regress && run_regress
+		wanted regress && step readme as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres test/readme.sh
 		wanted isolation && run_isolation
 		step no-crash no_crash
 	fi

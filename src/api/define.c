@@ -25,7 +25,7 @@ static const struct
 	{"session_start", "time of the first event"},
 	{"session_end", "time of the last event and the gap: exclusive"},
 	{"session_duration_seconds", "whole seconds from the first event to the last"},
-	{"closed_reason", "what closed it: gap, max_length, within, conversion, finish"},
+	{"closed_reason", "what closed it: gap, max_length, expired, conversion, finish"},
 	{"is_final", "true: the row cannot change any more"},
 	{"revision", "how often the row has changed after it was final"},
 	{"window_start", "begin of the window: inclusive"},
@@ -33,10 +33,9 @@ static const struct
 	{"group_key", "stands for the values of the group columns in the primary key"},
 	{"attempt_id", "topic/partition/offset of the attempt's first event"},
 	{"level", "the most steps in order that the attempt has reached"},
-	{"funnel_duration_seconds", "whole seconds from the first step to the last one reached"},
+	{"funnel_duration_seconds", "whole seconds from the first step to the last, of a conversion"},
 	{"is_conversion", "true: all steps were reached"},
 	{"started_at", "time of the attempt's first event"},
-	{"is_rest", "true: the row holds the groups beyond the limit of groups of the window"},
 };
 
 void

@@ -121,6 +121,7 @@ typedef struct CsPartition
 	TimestampTz last_event_time;		/* newest event_time seen, or CS_WM_NONE */
 	TimestampTz last_spoke;				/* clock when it last delivered or was opened */
 	int64		ledger[CS_CLASS_COUNT]; /* totals, this transaction included */
+	int			ahead;					/* its events of this chunk that the watermark has not seen yet; engine */
 } CsPartition;
 
 /*
@@ -153,6 +154,8 @@ typedef struct CsEvent
 	uint8 class;				/* CsClass; operators raise it by cs_event_mark() */
 	bool	  has_visitor;
 	CsHash128 visitor_hash;
+	bool	  has_dedupe; /* dedupe_by has a value for it */
+	CsHash128 dedupe_hash;
 	Datum	 *values;
 	bool	 *isnull;
 } CsEvent;

@@ -20,6 +20,7 @@
 #include "catalog/pg_type.h"
 #include "core/clock.h"
 #include "core/place.h"
+#include "engine/dedupe.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
 #include "mb/pg_wchar.h"
@@ -38,12 +39,19 @@ cs_engine_compile_stream(CsEngine *e)
 	Query		*query = cs_definition_query(e->stream->stream_view);
 	TargetEntry *visitor = list_nth_node(TargetEntry, query->targetList, 0);
 	TargetEntry *filter = list_nth_node(TargetEntry, query->targetList, 1);
+	TargetEntry *dedupe = list_nth_node(TargetEntry, query->targetList, 2);
 
 	cs_expr_columns((Node *) query->targetList, e->needed, e->stream->event_desc->natts);
 	cs_expr_init(&e->visitor, visitor->expr);
 	e->has_filter = !IsA(filter->expr, Const);
 	if (e->has_filter)
 		cs_expr_init(&e->filter, filter->expr);
+	e->has_dedupe = !IsA(dedupe->expr, Const);
+	if (e->has_dedupe)
+	{
+		cs_expr_init(&e->dedupe, dedupe->expr);
+		cs_hasher_init(&e->dedupe_hasher, e->dedupe.type, e->dedupe.collation, "dedupe_by");
+	}
 	e->topic_names = palloc(e->stream->ntopics * sizeof(Datum));
 	for (int i = 0; i < e->stream->ntopics; i++)
 		e->topic_names[i] = CStringGetTextDatum(e->stream->topics[i]);
@@ -218,6 +226,13 @@ evaluate_stream(CsEngine *e, CsEvent *event)
 		event->skip = true;
 		return;
 	}
+	if (e->has_dedupe)
+	{
+		Datum value = cs_expr_eval(&e->dedupe, e->econtext, &isnull);
+
+		event->has_dedupe = !isnull;
+		event->dedupe_hash = cs_hash_value(&e->dedupe_hasher, value, isnull);
+	}
 	visitor = cs_expr_eval(&e->visitor, e->econtext, &isnull);
 	event->has_visitor = !isnull;
 	if (!isnull)
@@ -283,11 +298,14 @@ prepare_events(CsEngine *e, int n)
 	e->events = palloc0(n * sizeof(CsEvent));
 	e->nevents = n;
 	memset(isnull, true, n * natts * sizeof(bool));
+	for (int i = 0; i < e->npartitions; i++)
+		e->partitions[i]->ahead = 0;
 	for (int i = 0; i < n; i++)
 	{
 		CsEvent *event = &e->events[i];
 
 		event->message = &e->messages[i];
+		event->message->partition->ahead++;
 		event->place.topic = event->message->partition->topic;
 		event->place.partition = event->message->partition->id;
 		event->place.offset = event->message->offset;
@@ -306,6 +324,7 @@ assign_watermarks(CsEngine *e)
 		CsPartition *p = event->message->partition;
 
 		event->watermark = e->watermark;
+		p->ahead--;
 		if (event->class == CS_CLASS_DEAD || event->class == CS_CLASS_EMPTY)
 			continue;
 		p->last_event_time = Max(p->last_event_time, event->place.time);
@@ -365,6 +384,20 @@ account(CsEngine *e)
 	}
 }
 
+/* With on_error => 'stop' a message that cannot be used ends the batch. */
+static void
+stop_on_error(CsEngine *e)
+{
+	CsDeadLetter *d = e->stop_at;
+
+	if (e->stream->stop_on_error && d != NULL)
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE(d->sqlstate[0], d->sqlstate[1], d->sqlstate[2], d->sqlstate[3], d->sqlstate[4])),
+				 errmsg("message %s/%d/" INT64_FORMAT " cannot be used: %s", d->topic, d->partition, d->offset,
+						d->error),
+				 errhint("The stream was made with on_error => 'stop'; clickstream.alter_stream() changes that.")));
+}
+
 /* The messages in e->messages; leaves nothing of them behind but the state's changes. */
 void
 cs_chunk_run(CsEngine *e, int n)
@@ -373,7 +406,9 @@ cs_chunk_run(CsEngine *e, int n)
 
 	prepare_events(e, n);
 	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
+	stop_on_error(e);
 	assign_watermarks(e);
+	cs_dedupe_run(e);
 	for (int i = 0; i < e->nstages; i++)
 	{
 		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP)

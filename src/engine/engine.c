@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "core/clock.h"
 #include "core/settings.h"
+#include "engine/dedupe.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
 #include "executor/executor.h"
@@ -175,6 +176,7 @@ load_definitions(CsEngine *e)
 		}
 	}
 	cs_engine_compile_stream(e);
+	cs_dedupe_register(e);
 }
 
 static void
@@ -332,6 +334,7 @@ advance(CsEngine *e, bool finish)
 		if (op->def->kind != CS_KIND_ROLLUP && !op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, finish))
 			e->closings_left = true;
 	}
+	cs_dedupe_advance(e);
 	cs_write_rollups(e);
 	for (int i = 0; i < e->nstages; i++)
 	{

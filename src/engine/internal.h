@@ -4,6 +4,7 @@
  *
  *	engine.c	open, close, the batch as a whole
  *	chunk.c		messages to events: decode, evaluate, apply
+ *	dedupe.c	dedupe_by
  *	watermark.c	the stream's watermark, idle partitions
  *	positions.c	partitions: which there are, where reading begins
  *	write.c		rows of operators into tables, rollups, the batch's end
@@ -66,6 +67,9 @@ struct CsEngine
 	CsExpr			visitor;
 	bool			has_filter;
 	CsExpr			filter;
+	bool			has_dedupe;
+	CsExpr			dedupe;
+	CsHasher		dedupe_hasher;
 	TupleTableSlot *slot;
 	Datum		   *slot_values; /* the slot's own arrays */
 	bool		   *slot_isnull;
@@ -95,8 +99,9 @@ struct CsEngine
 	int			   nevents;
 	int64		   batch_messages;
 	int64		   total;
-	List		  *dead; /* CsDeadLetter* */
-	List		  *late; /* CsLateEvent* */
+	List		  *dead;	/* CsDeadLetter* */
+	CsDeadLetter  *stop_at; /* the batch's first one of a whole message */
+	List		  *late;	/* CsLateEvent* */
 	int			   guc_nest;
 };
 

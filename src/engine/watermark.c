@@ -23,7 +23,7 @@ allowed_by(const CsEngine *e, const CsPartition *p)
 	if (p->idle)
 		return CS_WM_DONE;
 	if (p->max_time == CS_WM_NONE)
-		return p->at_end ? CS_WM_DONE : CS_WM_NONE;
+		return p->at_end && p->ahead == 0 ? CS_WM_DONE : CS_WM_NONE;
 	return p->max_time - e->stream->watermark_delay;
 }
 

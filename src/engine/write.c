@@ -102,6 +102,7 @@ cs_write_begin(CsEngine *e)
 	e->emitter.row = emit_row;
 	e->emitter.late = emit_late;
 	e->dead = e->late = NIL;
+	e->stop_at = NULL;
 	for (int i = 0; i < e->nstages; i++)
 	{
 		e->stages[i].table = NULL;

@@ -14,10 +14,9 @@
  *
  * An attempt ends by conversion, when wm or the key's next event is later than
  * what could still extend its latest chain ('expired'), when it would become
- * longer than max_length, or by finish().  Without a max_length it is ten
- * times `within`, at most 366 days: nobody's chain lasts longer than `within`,
- * so only keys that begin anew all the time are ever cut, and those must be
- * cut for their row to appear at all.  Which of 'expired' and 'max_length' it
+ * longer than max_length, or by finish().  Nobody's chain lasts longer
+ * than `within`, so max_length only ever cuts keys that begin anew all the
+ * time, and those must be cut for their row to appear at all.  Which of 'expired' and 'max_length' it
  * is follows from the attempt's own times, not from what noticed the end.
  *
  * How many open attempts start when is kept beside the state, for rollups
@@ -39,9 +38,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define FUNNEL_VERSION 1   /* of an entry's bytes */
-#define FUNNEL_OPEN 0x01   /* flag of an entry: an attempt is open */
-#define DEFAULT_LENGTHS 10 /* default max_length in units of within */
+#define FUNNEL_VERSION 1 /* of an entry's bytes */
+#define FUNNEL_OPEN 0x01 /* flag of an entry: an attempt is open */
 
 StaticAssertDecl(CS_MAX_STEPS <= CS_FUNNEL_MAX_STEPS, "steps of a definition must fit a mask");
 
@@ -678,7 +676,7 @@ funnel_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	op->rule.nsteps = def->nsteps;
 	op->rule.within = def->within;
 	op->rule.strict_increase = def->strict_increase;
-	op->rule.max_length = def->max_length >= 0 ? def->max_length : Min(def->within * DEFAULT_LENGTHS, CS_WITHIN_MAX);
+	op->rule.max_length = def->max_length >= 0 ? def->max_length : CS_WITHIN_MAX;
 	op->starts = cs_open_starts_create(cxt);
 	compile(op, def, natts);
 	MemoryContextSwitchTo(old);

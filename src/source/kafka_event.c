@@ -239,7 +239,7 @@ raise_lost_offset(KafkaSource *source, const KafkaFault *fault, const char *topi
 	int64			high;
 	int64			wanted = p ? p->position : -1;
 	const char	   *hint = "Retention removed messages that were never read, or the topic was made anew.  Use "
-						   "clickstream.reset() to begin again, or clickstream.seek() to go on at an offset that exists.";
+						   "clickstream.reset() to begin again from an offset that exists.";
 
 	if (p && cs_kafka_watermarks(source, p->partition, &low, &high, FAULT_ASK_MS))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

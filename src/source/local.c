@@ -446,8 +446,7 @@ check_range(const LocalSource *source, LocalPartition *p, const LocalRange *rang
 						   source->stream->name, p->partition->id),
 					errdetail("The topic holds offsets from %lld up to, not including, %lld.",
 							  (long long) range->first_offset, (long long) range->next_offset),
-					errhint("Use clickstream.reset() to begin again, or clickstream.seek() to go on at an offset that "
-							"exists.")));
+					errhint("Use clickstream.reset() to begin again from an offset that exists.")));
 }
 
 static void

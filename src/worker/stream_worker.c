@@ -417,6 +417,9 @@ judge(int sqlstate)
 									MAKE_SQLSTATE('5', '5', '0', '0', '0'), MAKE_SQLSTATE('5', '7', '0', '0', '0'),
 									MAKE_SQLSTATE('5', '8', '0', '0', '0')};
 
+	/* Of their class, but not about a lock: an offset that is gone, a secret that cannot be read. */
+	if (sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+		return PERMANENT;
 	for (int i = 0; i < lengthof(transient); i++)
 		if (ERRCODE_TO_CATEGORY(sqlstate) == transient[i])
 			return TRANSIENT;

@@ -1,13 +1,37 @@
 #!/bin/sh
-# Makes, widens or deletes a topic of a Kafka server.
+# Makes, widens or deletes a topic of a Kafka server, or deletes the messages of
+# a partition that lie before an offset.
 #
 #   test/kafka/topic.sh create ADDRESS TOPIC PARTITIONS [NAME=VALUE ...]
 #   test/kafka/topic.sh widen  ADDRESS TOPIC PARTITIONS
 #   test/kafka/topic.sh delete ADDRESS TOPIC
+#   test/kafka/topic.sh trim   ADDRESS TOPIC PARTITION OFFSET
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 libs=${CLICKSTREAM_KAFKA_LIBS:-$("$here/../setup.sh" kafka-libs)}
+
+# run CLASS ARGUMENT...: a tool of Kafka's; its output only if it fails.
+run() {
+	class=$1
+	shift
+	out=$(java -XX:TieredStopAtLevel=1 -cp "$libs/*" "org.apache.kafka.tools.$class" "$@" 2>&1) || {
+		echo "$out" >&2
+		exit 1
+	}
+}
+
+trim() {
+	list=$(mktemp)
+	trap 'rm -f "$list"' EXIT
+	echo "{\"version\": 1, \"partitions\": [{\"topic\": \"$2\", \"partition\": $3, \"offset\": $4}]}" >"$list"
+	run DeleteRecordsCommand --bootstrap-server "$1" --offset-json-file "$list"
+}
+
 verb=$1 address=$2 topic=$3 partitions=${4:-}
+if [ "$verb" = trim ]; then
+	trim "$address" "$topic" "$4" "$5"
+	exit
+fi
 shift $(($# < 4 ? $# : 4))
 
 for setting; do
@@ -19,12 +43,8 @@ case $verb in
 	widen) set -- --alter --partitions "$partitions" ;;
 	delete) set -- --delete ;;
 	*)
-		echo "usage: $0 create|widen|delete ADDRESS TOPIC [PARTITIONS [NAME=VALUE ...]]" >&2
+		echo "usage: $0 create|widen|delete|trim ADDRESS TOPIC [PARTITIONS [NAME=VALUE ...]]" >&2
 		exit 2
 		;;
 esac
-if ! out=$(java -XX:TieredStopAtLevel=1 -cp "$libs/*" org.apache.kafka.tools.TopicCommand \
-	--bootstrap-server "$address" --topic "$topic" "$@" 2>&1); then
-	echo "$out" >&2
-	exit 1
-fi
+run TopicCommand --bootstrap-server "$address" --topic "$topic" "$@"

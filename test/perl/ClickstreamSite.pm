@@ -7,6 +7,7 @@
 #   load_site($node, $events);                     # into table site_event
 #   ...
 #   same_site($node, 'a', 'b', 'a and b have the same tables');
+#   is_as_in_sql($node, 'a', 'windows of a are what plain SQL makes of site_event');
 #
 # All is inside the lag condition (an event is at most 8 s behind its
 # partition, the watermark's delay is 10 s), so tables depend on the topic's
@@ -25,7 +26,7 @@ use POSIX qw(strftime);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(site_events create_site produce_site load_site same_site);
+our @EXPORT = qw(site_events create_site produce_site load_site same_site is_as_in_sql);
 
 my @tables = qw(sessions pages rolling funnel metrics);
 my $partitions = 4;
@@ -172,6 +173,38 @@ sub same_site
 		}
 	}
 	return 0;
+}
+
+# Windows against plain SQL over site_event.
+sub is_as_in_sql
+{
+	my ($node, $prefix, $name) = @_;
+
+	is($node->safe_psql('postgres', <<~END), '0', $name);
+		WITH event AS (
+			SELECT (payload::jsonb->>'event_time')::timestamptz AS event_time, payload::jsonb->>'event_type' AS event_type,
+				payload::jsonb->>'page_url' AS page_url, payload::jsonb->>'device_type' AS device_type,
+				payload::jsonb->>'user_id' AS user_id,
+				coalesce(payload::jsonb->>'user_id', payload::jsonb->>'anonymous_id') AS visitor,
+				(payload::jsonb->'event_properties'->>'price')::numeric AS price
+			FROM site_event
+			WHERE payload LIKE '%}' AND payload NOT LIKE '%"event_type":"ping"%'),
+		pages AS (
+			SELECT date_trunc('minute', event_time) AS window_start, page_url, count(*), count(DISTINCT visitor)
+			FROM event WHERE event_type = 'page_view' GROUP BY 1, 2),
+		rolling AS (
+			SELECT w.window_start, device_type, count(*), count(DISTINCT visitor), sum(price), min(page_url), max(user_id),
+				max(event_time)
+			FROM event, clickstream.window_starts(event_time, '5 minutes', '1 minute', 'epoch') AS w(window_start)
+			GROUP BY 1, 2),
+		got_pages AS (SELECT window_start, page_url, views, visitors FROM ${prefix}_pages),
+		got_rolling AS (
+			SELECT window_start, device_type, events, visitors, total, least, greatest, last_time FROM ${prefix}_rolling)
+		SELECT (SELECT count(*) FROM (TABLE pages EXCEPT TABLE got_pages) AS d)
+			+ (SELECT count(*) FROM (TABLE got_pages EXCEPT TABLE pages) AS d)
+			+ (SELECT count(*) FROM (TABLE rolling EXCEPT TABLE got_rolling) AS d)
+			+ (SELECT count(*) FROM (TABLE got_rolling EXCEPT TABLE rolling) AS d)
+		END
 }
 
 1;

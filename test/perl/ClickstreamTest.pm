@@ -256,6 +256,13 @@ sub widen_topic
 	ClickstreamTest::kafka_script('topic.sh', 'widen', $self->{address}, $topic, $partitions);
 }
 
+# Deletes what lies before an offset in a partition, as retention does.
+sub trim_topic
+{
+	my ($self, $topic, $partition, $offset) = @_;
+	ClickstreamTest::kafka_script('topic.sh', 'trim', $self->{address}, $topic, $partition, $offset);
+}
+
 sub delete_topic
 {
 	my ($self, $topic) = @_;

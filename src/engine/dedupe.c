@@ -1,0 +1,121 @@
+/*
+ * engine/dedupe.c
+ *	  Duplicates by dedupe_by, in the same transaction as everything else.
+ *
+ * A value seen is a state entry like any other, under definition 0, holding
+ * the event time of its first good copy; it is due, and goes, when the
+ * watermark has passed that by more than the horizon.  An entry that is over
+ * but still there counts as gone, so batches do not matter.
+ *
+ * No locking: private to the engine.
+ */
+#include "postgres.h"
+
+#include "engine/dedupe.h"
+#include "utils/memutils.h"
+
+#define DEDUPE_DEFINITION 0 /* no definition has this id */
+#define DEDUPE_VERSION 1
+
+typedef struct Seen
+{
+	TimestampTz time;
+} Seen;
+
+static TimestampTz
+read_time(const CsEntry *entry)
+{
+	CsReader r = {entry->data, entry->data + entry->len};
+
+	if (cs_get_u8(&r) != DEDUPE_VERSION)
+		cs_codec_corrupt("a value seen is of another version");
+	return cs_get_int(&r);
+}
+
+static void
+serialize(void *op, CsState *state, CsWork *work, StringInfo buf)
+{
+	(void) op;
+	(void) state;
+	cs_put_u8(buf, DEDUPE_VERSION);
+	cs_put_int(buf, ((Seen *) work->work)->time);
+}
+
+static TimestampTz
+due_at(const CsEngine *e, TimestampTz time)
+{
+	return time + e->stream->dedupe_horizon + 1;
+}
+
+static TimestampTz
+due_of(void *op, const CsEntry *entry)
+{
+	return due_at(op, read_time(entry));
+}
+
+void
+cs_dedupe_register(CsEngine *e)
+{
+	cs_state_register(e->state, DEDUPE_DEFINITION, serialize, e);
+	cs_state_register_due(e->state, DEDUPE_DEFINITION, due_of);
+}
+
+/* Has this value been seen, and is it still remembered? */
+static bool
+was_seen(CsEngine *e, CsWork *work, TimestampTz watermark)
+{
+	TimestampTz time;
+
+	if (work->deleted)
+		return false;
+	if (work->work)
+		time = ((Seen *) work->work)->time;
+	else if (work->base)
+		time = read_time(work->base);
+	else
+		return false;
+	return watermark == CS_WM_NONE || due_at(e, time) > watermark;
+}
+
+void
+cs_dedupe_run(CsEngine *e)
+{
+	if (!e->has_dedupe)
+		return;
+	for (int i = 0; i < e->nevents; i++)
+	{
+		CsEvent *event = &e->events[i];
+		CsKey	 key = {.def = DEDUPE_DEFINITION, .who = event->dedupe_hash};
+		CsWork	*work;
+		Seen	*seen;
+
+		if (event->skip || !event->has_dedupe)
+			continue;
+		work = cs_state_get(e->state, &key);
+		if (was_seen(e, work, event->watermark))
+		{
+			event->skip = true;
+			event->class = CS_CLASS_DUPLICATE;
+			continue;
+		}
+		seen = MemoryContextAlloc(e->batch, sizeof(Seen));
+		seen->time = event->place.time;
+		work->work = seen;
+		work->due = due_at(e, seen->time);
+		cs_work_dirty(e->state, work);
+	}
+}
+
+void
+cs_dedupe_advance(CsEngine *e)
+{
+	int		 n;
+	bool	 more;
+	CsWork **works;
+
+	if (!e->has_dedupe)
+		return;
+	works = cs_state_due(e->state, DEDUPE_DEFINITION, e->watermark, CS_CLOSINGS_PER_BATCH, &n, &more);
+	for (int i = 0; i < n; i++)
+		cs_work_delete(e->state, works[i]);
+}

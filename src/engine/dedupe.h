@@ -1,0 +1,18 @@
+/*
+ * engine/dedupe.h
+ *	  dedupe_by: events whose expression has a value that was seen before, no
+ *	  longer ago than dedupe_horizon in event time behind the watermark.
+ */
+#ifndef CS_ENGINE_DEDUPE_H
+#define CS_ENGINE_DEDUPE_H
+
+#include "engine/internal.h"
+
+/* Tell the state of our entries; before recovery. */
+extern void cs_dedupe_register(CsEngine *e);
+/* The chunk's events in order of arrival: later copies become duplicates. */
+extern void cs_dedupe_run(CsEngine *e);
+/* Forget values whose horizon is over. */
+extern void cs_dedupe_advance(CsEngine *e);
+
+#endif
