@@ -70,19 +70,13 @@ JOIN clickstream.stream s USING (stream_id) WHERE s.name = 's030' AND message_ke
 SELECT consumed, used, filtered, dead, empty, balanced FROM test.ledger WHERE stream = 's030';
 SELECT clickstream.drop_stream('s030');
 
--- Forms of a time: all of them 11:00:00.25, or without a fraction 11:00.
-SELECT clickstream.create_stream('s030', max_future => NULL) > 0 AS made;
-SELECT clickstream.create_window('times', stream => 's030', size => '1 millisecond', group_by => 'event_time AS at, message_offset',
-	measures => 'count(*) AS events');
+-- Forms of a time: most of them say 11:00:00.25 of 2024-06-01.
 CREATE TABLE form (i serial, form text);
-INSERT INTO form (form) VALUES ('"2024-06-01T11:00:00.25Z"'), ('"2024-06-01 11:00:00.25"'), ('"2024-06-01T13:00:00.250+02:00"'),
+INSERT INTO form (form) VALUES ('-1'), ('0'), ('"1e9"'), ('"2024-06-01T11:00:00.25Z"'), ('"2024-06-01 11:00:00.25"'), ('"2024-06-01T13:00:00.250+02:00"'),
 	('"2024-06-01T05:30:00.250000-0530"'), ('"2024-06-01 11:00:00.25+00"'), ('"2024-06-01t11:00:00.25z"'), ('"2024-06-01T11:00Z"'),
 	('1717239600.25'), ('1717239600250'), ('1717239600250000'), ('"1717239600.25"'), ('"1717239600250"'), ('1717239600'),
 	('1.71723960025e9'), ('"2024-06-01T11:00:00.2500004Z"'), ('"2024-06-01T11:00:00.123456Z"'), ('"2024-06-01T23:59:60Z"'),
-	('"2024-06-01"'), ('"2024-06-01T24:00:00Z"'), ('"2024-06-01T25:00:00Z"'), ('"2024-06-01T11:00:00.25 Z"'), ('"06/01/2024 11:00"'),
-	('0'), ('-1'), ('""'), ('"1e9"');
-SELECT clickstream.produce('s030', '{"event_time": ' || form || '}') IS NOT NULL AS sent FROM form ORDER BY i OFFSET 25;
-SELECT clickstream.drop_stream('s030');
+	('"2024-06-01"'), ('"2024-06-01T24:00:00Z"'), ('"2024-06-01T25:00:00Z"'), ('"2024-06-01T11:00:00.25 Z"'), ('"06/01/2024 11:00"'), ('""');
 SELECT clickstream.create_stream('s030', max_future => NULL, watermark_delay => '366 days') > 0 AS made;
 SELECT clickstream.create_window('times', stream => 's030', size => '1 hour', group_by => 'event_time AS at, message_offset',
 	measures => 'count(*) AS events');

@@ -98,7 +98,7 @@ $$);
 CALL clickstream.process('s080');
 -- used: /mh, /h, /ms at 0:31; late: /m, /ms at 0:29; filtered: /zzz, /n, /s of nobody; dead: "" and []
 SELECT consumed, used, late, filtered, dead, balanced FROM test.ledger WHERE stream = 's080';
-SELECT message_offset, definition FROM clickstream.late_event WHERE stream = 's080' ORDER BY 1, 2;
+SELECT message_offset, definition FROM clickstream.late_event WHERE stream = 's080' ORDER BY 1, definition::text;
 SELECT * FROM clickstream.audit('s080');
 SELECT clickstream.drop_stream('s080');
 
@@ -118,16 +118,26 @@ SELECT consumed, used, late, filtered, dead, balanced FROM test.ledger WHERE str
 SELECT m.events AS windows, v.events AS sessions FROM minute m, visits v;
 SELECT clickstream.drop_stream('s080');
 
--- Aggregates that fail: the transition belongs to the event, combine and final
--- to the measure, which is NULL then.
+-- Aggregates that fail: the transition belongs to the event, combine and what
+-- is computed of the result to the measure, which is NULL then.
+CREATE FUNCTION few(integer, integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE STRICT AS $$ BEGIN
+	IF $1 + $2 > 5 THEN RAISE EXCEPTION 'too many'; END IF;
+	RETURN $1 + $2; END $$;
+CREATE AGGREGATE few(integer) (SFUNC = int4pl, STYPE = integer, INITCOND = '0', COMBINEFUNC = few);
 SELECT clickstream.create_stream('s080', extra_columns => 'n integer, big bigint') > 0 AS made;
-SELECT clickstream.create_window('sums', stream => 's080', size => '1 minute', measures => 'count(*) AS events, sum(big::numeric) AS fine, sum(n) AS small, 100 / (sum(n) - 3) AS final');
+SELECT clickstream.create_window('sums', stream => 's080', size => '1 minute',
+	measures => 'count(*) AS events, sum(big::numeric) AS fine, sum(n) AS small, 100 / (sum(n) - 3) AS final, t080.few(n) AS few');
 SELECT test.feed('s080', $$
 	a   0:00:00 /   n=1 big=9223372036854775807
 	a   0:00:01 /   n=2 big=9223372036854775807
 	a   0:01:00 /   n=5 big=1
+	a   0:02:00 /   n=4
+	a   0:02:01 /   n=4
+	a   0:02:02 /   n=0
 $$);
 CALL clickstream.finish('s080');
-SELECT test.at(window_start) AS start, events, fine, small, final FROM sums ORDER BY 1;
+-- final: 100 / 0; few: 8 is more than 5, and stays so
+SELECT test.at(window_start) AS start, events, fine, small, final, few FROM sums ORDER BY 1;
+SELECT consumed, used, dead FROM test.ledger WHERE stream = 's080';
 SELECT clickstream.drop_stream('s080');
 DROP SCHEMA t080 CASCADE;

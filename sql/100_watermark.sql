@@ -33,44 +33,19 @@ TABLE wm;
 SELECT test.feed('s100', 'a 0:25 /');
 CALL clickstream.process('s100');
 TABLE wm;
--- Idle: 59.999 s of silence are not enough, 60 are: nobody holds it, so it
--- stands where the furthest has come.
-SET clickstream.mock_clock = '2024-06-02 12:00:59.999+00';
-SELECT test.feed('s100', 'a 0:31 /');
-CALL clickstream.process('s100');
-TABLE parts;
-TABLE wm;
-SET clickstream.mock_clock = '2024-06-02 12:01:00+00';
-CALL clickstream.process('s100');
-TABLE parts;
-TABLE wm;
--- it speaks again with an old event: late; then it holds the watermark again,
--- which never goes back
-SELECT test.feed('s100', $$
-	b   0:21    /   part=1
-	a   0:40    /
-$$);
-CALL clickstream.process('s100');
-TABLE parts;
-TABLE wm;
-SELECT partition, message_offset, lateness FROM clickstream.late_event WHERE stream = 's100';
--- The clock alone moves nothing further: a day of silence
+-- The clock alone moves nothing: a day of silence
 SET clickstream.mock_clock = '2024-06-03 12:00:00+00';
 CALL clickstream.process('s100');
 TABLE wm;
-SELECT test.at(window_start) AS start, events, is_final FROM minute ORDER BY 1;
 -- by hand, forward only
 SELECT clickstream.advance_watermark('s100', '2024-06-01 00:40:00+00');
 CALL clickstream.process('s100');
 TABLE wm;
-SELECT test.at(window_start) AS start, events, is_final FROM minute ORDER BY 1 DESC LIMIT 2;
+SELECT test.at(window_start) AS start, events, is_final FROM minute ORDER BY 1 DESC LIMIT 1;
 SELECT clickstream.advance_watermark('s100', '2024-06-01 00:39:59.999999+00');
 SELECT clickstream.advance_watermark('s100', 'infinity');
 SELECT clickstream.advance_watermark('s100', NULL);
 SELECT clickstream.advance_watermark('nowhere', '2024-06-01 00:39:59.999999+00');
-SELECT clickstream.advance_watermark('s100', '2024-06-01 01:00:00+00');
-CALL clickstream.process('s100');
-SELECT test.at(window_start) AS start, events, is_final FROM minute ORDER BY 1 DESC LIMIT 1;
 CALL clickstream.finish('s100');
 TABLE wm;
 SELECT clickstream.advance_watermark('s100', '2024-06-01 02:00:00+00');

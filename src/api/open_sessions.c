@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/catalog.h"
 #include "core/ledger.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -136,23 +137,23 @@ clickstream_open_sessions(PG_FUNCTION_ARGS)
 	CsDefinition *def = cs_definition_load_by_table(table, context);
 	CsStream	 *stream = cs_stream_load_by_id(def->stream_id, context);
 	ShowContext	  show = {0};
-	Oid			  user;
-	int			  sec;
+	CsIdentity	  owner;
 
 	InitMaterializedSRF(fcinfo, 0);
 	require_select(table, stream);
 	if (def->kind != CS_KIND_SESSION)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" holds no sessions", get_rel_name(table)),
 						errhint("Name a table made by clickstream.create_session().")));
-	GetUserIdAndSecContext(&user, &sec);
-	SetUserIdAndSecContext(stream->owner, sec | SECURITY_RESTRICTED_OPERATION);
+	/* His functions see his identity, so they must not see the caller's search_path. */
+	cs_identity_enter(&owner, stream->owner, true);
+	SetUserIdAndSecContext(stream->owner, owner.sec_context | SECURITY_RESTRICTED_OPERATION);
 	show.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	show.op = cs_operator_ops(def->kind)->create(stream, def, context);
 	show.row_context = AllocSetContextCreate(context, "clickstream open session", ALLOCSET_DEFAULT_SIZES);
 	show.state = cs_state_create(context, show.row_context);
 	describe_measures(&show);
 	fold(&show, stream);
-	SetUserIdAndSecContext(user, sec);
+	cs_identity_leave(&owner);
 	MemoryContextDelete(context);
 	return (Datum) 0;
 }

@@ -136,7 +136,8 @@ check_topics(const char *topics)
 		appendStringInfo(&result, "%s%s", result.len > 0 ? "," : "", topic);
 	}
 	if (result.len == 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("topic must be given")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("topic must be given"),
+						errhint("Give topic => 'name', or several names separated by commas.")));
 	return result.data;
 }
 

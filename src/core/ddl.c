@@ -17,8 +17,10 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_index.h"
 #include "commands/comment.h"
+#include "commands/extension.h"
 #include "compat.h"
 #include "core/catalog.h"
 #include "core/definition.h"
@@ -289,6 +291,21 @@ cs_relation_drop(Oid relid)
 	CommandCounterIncrement();
 }
 
+/*
+ * A relation of ours goes with DROP EXTENSION, which leaves the schema and
+ * whatever is in it: ids begin anew with the next CREATE EXTENSION.
+ */
+void
+cs_depend_on_extension(Oid relid)
+{
+	ObjectAddress relation;
+	ObjectAddress extension;
+
+	ObjectAddressSet(relation, RelationRelationId, relid);
+	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid(CS_SCHEMA, false));
+	recordDependencyOn(&relation, &extension, DEPENDENCY_AUTO_EXTENSION);
+}
+
 const char *const *
 cs_event_columns(void)
 {
@@ -341,9 +358,12 @@ cs_event_relation_create(int32 stream_id, List *extra, Oid owner)
 	cs_execute_as(InvalidOid, psprintf("ALTER VIEW " CS_SCHEMA ".%s OWNER TO %s", name,
 									   quote_identifier(GetUserNameFromId(owner, false))));
 	relid = cs_own_relation(name);
+	cs_depend_on_extension(relid);
 	CreateComments(relid, RelationRelationId, 0, "columns of a stream's events; expressions of definitions read them");
 	for (int i = 0; i < lengthof(event_columns); i++)
 		CreateComments(relid, RelationRelationId, get_attnum(relid, event_columns[i].name), event_columns[i].comment);
+	foreach_ptr(ColumnDef, column, extra)
+		CreateComments(relid, RelationRelationId, get_attnum(relid, column->colname), "extra column of the stream");
 	CommandCounterIncrement();
 	return relid;
 }
@@ -364,6 +384,7 @@ cs_state_log_create(int32 stream_id, Oid relids[2])
 		cs_execute_as(InvalidOid, psprintf("COMMENT ON TABLE " CS_SCHEMA ".%s IS 'state log of stream %d, half %d'",
 										   name, stream_id, half + 1));
 		relids[half] = cs_own_relation(name);
+		cs_depend_on_extension(relids[half]);
 	}
 }
 

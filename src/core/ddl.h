@@ -50,6 +50,9 @@ extern void cs_index_column(Oid table, const char *column, Oid owner);
 /* Drop a relation if it is still there; other objects that depend on it are an error. */
 extern void cs_relation_drop(Oid relid);
 
+/* Have DROP EXTENSION drop a relation that a definition brought into our schema. */
+extern void cs_depend_on_extension(Oid relid);
+
 /* clickstream.event_<id>: the seed's columns, extra ones (List of ColumnDef), the system's. */
 extern Oid cs_event_relation_create(int32 stream_id, List *extra, Oid owner);
 /* Names of its columns apart from the extra ones, ending with NULL. */

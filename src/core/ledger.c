@@ -8,33 +8,30 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/catalog.h"
 #include "core/ledger.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-/* Become the extension's owner and connect; undone by leave(). */
-typedef struct Frame
-{
-	Oid user;
-	int sec;
-} Frame;
-
+/*
+ * Become the extension's owner and connect; undone by leave().  With a narrow
+ * search_path, whatever the caller's is or an owner's trigger has made of it:
+ * else his operators would run with the extension owner's rights.
+ */
 static void
-enter(Frame *frame)
+enter(CsIdentity *frame)
 {
-	GetUserIdAndSecContext(&frame->user, &frame->sec);
-	SetUserIdAndSecContext(cs_extension_owner(), frame->sec | SECURITY_LOCAL_USERID_CHANGE);
+	cs_identity_enter(frame, cs_extension_owner(), true);
 	SPI_connect();
 }
 
 static void
-leave(Frame *frame)
+leave(const CsIdentity *frame)
 {
 	SPI_finish();
-	SetUserIdAndSecContext(frame->user, frame->sec);
+	cs_identity_leave(frame);
 }
 
 static SPIPlanPtr
@@ -98,7 +95,7 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	static SPIPlanPtr plan = NULL;
 	static const Oid  types[] = {INT4OID};
 	Datum			  value = Int32GetDatum(stream_id);
-	Frame			  frame;
+	CsIdentity		  frame;
 	bool			  isnull;
 	Datum			  xid;
 
@@ -139,7 +136,7 @@ cs_progress_store(int32 stream_id, const CsProgressRow *row)
 	static const Oid  types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID, BOOLOID, XID8OID, INT8OID};
 	Datum			  values[8];
 	char			  nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
-	Frame			  frame;
+	CsIdentity		  frame;
 
 	values[0] = Int32GetDatum(stream_id);
 	values[1] = Int64GetDatum(row->commit_number);
@@ -168,7 +165,7 @@ cs_control_load(int32 stream_id, CsControl *control)
 	static SPIPlanPtr plan = NULL;
 	static const Oid  types[] = {INT4OID};
 	Datum			  value = Int32GetDatum(stream_id);
-	Frame			  frame;
+	CsIdentity		  frame;
 
 	memset(control, 0, sizeof(*control));
 	enter(&frame);
@@ -224,7 +221,7 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 	static const Oid  types[] = {INT4OID};
 	Datum			  value = Int32GetDatum(stream->stream_id);
 	List			 *result = NIL;
-	Frame			  frame;
+	CsIdentity		  frame;
 
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
@@ -266,7 +263,7 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 									CS_CLASS_DEAD, CS_CLASS_EMPTY,	  CS_CLASS_SKIPPED};
 	Datum				 values[16];
 	char				 nulls[16];
-	Frame				 frame;
+	CsIdentity			 frame;
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int32GetDatum(stream->stream_id);

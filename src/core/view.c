@@ -20,6 +20,7 @@
 #include "commands/view.h"
 #include "compat.h"
 #include "core/catalog.h"
+#include "core/ddl.h"
 #include "core/definition.h"
 #include "core/view_check.h"
 #include "mb/pg_wchar.h"
@@ -485,6 +486,7 @@ cs_view_create(CsView *view, const char *name, Oid owner)
 									   quote_identifier(GetUserNameFromId(owner, false))));
 	cs_execute_as(InvalidOid, psprintf("COMMENT ON VIEW " CS_SCHEMA ".%s IS %s", quote_identifier(name),
 									   quote_literal_cstr(psprintf("expressions of %s", view->what))));
+	cs_depend_on_extension(address.objectId);
 	return address.objectId;
 }
 

@@ -272,7 +272,7 @@ decode_step(CsEngine *e, void *arg, int i)
 	{
 		kill_event(e, event, "event_time in the future",
 				   psprintf("event_time %s is more than max_future ahead of the message's timestamp %s",
-							pstrdup(timestamptz_to_str(event->place.time)), timestamptz_to_str(m->timestamp)),
+							pstrdup(timestamptz_to_str(event->place.time)), pstrdup(timestamptz_to_str(m->timestamp))),
 				   ERRCODE_DATETIME_VALUE_OUT_OF_RANGE);
 		return;
 	}

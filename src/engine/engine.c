@@ -89,7 +89,7 @@ begin(CsEngine *e, Oid *user, int *sec)
 static void
 finish_transaction(CsEngine *e, Oid user, int sec)
 {
-	AtEOXact_GUC(true, e->guc_nest);
+	AtEOXact_GUC(false, e->guc_nest); /* what an owner's trigger has set is not for whoever called */
 	SetUserIdAndSecContext(user, sec);
 	e->host->commit();
 	MemoryContextSwitchTo(e->context);

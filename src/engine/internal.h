@@ -27,8 +27,8 @@
 /* A row that a source of rollups has emitted in this batch. */
 typedef struct CsSourceRow
 {
-	Datum			   *values;
-	bool			   *isnull;
+	Datum			   *values; /* of the operator's columns */
+	HeapTuple			tuple;	/* as the table has it: the user's columns, what his triggers made of it */
 	struct CsSourceRow *next;
 } CsSourceRow;
 

@@ -62,12 +62,12 @@ emit_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 			cs_table_delete(table, values, isnull);
 			break;
 	}
-	if (stage->feeds_rollup)
+	if (stage->feeds_rollup && action != CS_ROW_DELETE && cs_table_slot(table) != NULL)
 	{
 		CsSourceRow *row = palloc(sizeof(CsSourceRow));
 
 		row->values = values;
-		row->isnull = isnull;
+		row->tuple = ExecCopySlotHeapTuple(cs_table_slot(table));
 		row->next = NULL;
 		*stage->rows_tail = row;
 		stage->rows_tail = &row->next;
@@ -139,7 +139,7 @@ reload_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 {
 	RollupFeed *feed = arg;
 
-	/* It was a dead letter when it came first. */
+	/* It was a dead letter when it came first, or becomes one by check_step(). */
 	(void) e;
 	(void) i;
 	(void) error;
@@ -177,53 +177,16 @@ reload_bucket(CsEngine *e, RollupFeed *feed)
 	cs_rollup_revisions(def->table, feed->start, reload_revision, args);
 }
 
-static void
-feed_step(CsEngine *e, void *arg, int i)
-{
-	RollupFeed	*feed = arg;
-	CsSourceRow *row = feed->rows[i];
-	CsOperator	*op = feed->rollup->op;
-	TimestampTz	 start, end;
-
-	if (row == NULL)
-		return;
-	if (cs_rollup_needs_reload(op, &e->ctx, row->values, row->isnull, &start, &end))
-	{
-		feed->start = start;
-		feed->end = end;
-		reload_bucket(e, feed);
-		/* All of this batch's rows of the bucket are in it now. */
-		for (int j = i; j < feed->n; j++)
-		{
-			TimestampTz s2, e2;
-
-			if (feed->rows[j] == NULL)
-				continue;
-			(void) cs_rollup_needs_reload(op, &e->ctx, feed->rows[j]->values, feed->rows[j]->isnull, &s2, &e2);
-			if (s2 == start)
-				feed->rows[j] = NULL;
-		}
-		return;
-	}
-	cs_rollup_take(op, &e->ctx, row->values, row->isnull);
-}
-
 /* A source row that the rollup cannot use: known by its key, topic/partition/offset. */
 static void
-feed_failed(CsEngine *e, void *arg, int i, ErrorData *error)
+source_row_dead(CsEngine *e, RollupFeed *feed, const CsSourceRow *row, ErrorData *error)
 {
-	RollupFeed *feed = arg;
-	CsOperator *op = feed->rollup->op;
-	char	   *id;
+	char	   *id = TextDatumGetCString(row->values[feed->source->keys[0]]);
 	char	   *slash;
 	CsMessage	message = {0};
 	CsPartition partition = {0};
 	CsEvent		event = {.message = &message};
 
-	op->errors++;
-	if (feed->rows[i] == NULL)
-		return;
-	id = TextDatumGetCString(feed->rows[i]->values[feed->source->keys[0]]);
 	message.partition = &partition;
 	message.timestamp = CS_WM_NONE;
 	if ((slash = strrchr(id, '/')) != NULL)
@@ -237,8 +200,83 @@ feed_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 		*slash = '\0';
 	}
 	partition.topic = Max(cs_stream_topic_index(e->stream, id), 0);
-	cs_dead_letter_add(e, &event, op->def->definition_id, "error in the definition's expressions", error->message,
-					   error->sqlerrcode);
+	cs_dead_letter_add(e, &event, feed->rollup->op->def->definition_id, "error in the definition's expressions",
+					   error->message, error->sqlerrcode);
+}
+
+static void
+check_step(CsEngine *e, void *arg, int i)
+{
+	RollupFeed *feed = arg;
+
+	cs_rollup_check(feed->rollup->op, &e->ctx, feed->rows[i]->tuple);
+}
+
+static void
+check_failed(CsEngine *e, void *arg, int i, ErrorData *error)
+{
+	RollupFeed *feed = arg;
+
+	source_row_dead(e, feed, feed->rows[i], error);
+}
+
+/*
+ * This batch's rows of the bucket, from i on, are in it now: they are not fed,
+ * but those that could not be used become dead letters.
+ */
+static void
+drop_reloaded(CsEngine *e, RollupFeed *feed, int i)
+{
+	CsOperator *op = feed->rollup->op;
+	RollupFeed	reloaded = *feed;
+
+	reloaded.rows = palloc((feed->n - i) * sizeof(CsSourceRow *));
+	reloaded.n = 0;
+	for (int j = i; j < feed->n; j++)
+	{
+		TimestampTz start, end;
+
+		if (feed->rows[j] == NULL)
+			continue;
+		(void) cs_rollup_needs_reload(op, &e->ctx, feed->rows[j]->tuple, &start, &end);
+		if (start != feed->start)
+			continue;
+		reloaded.rows[reloaded.n++] = feed->rows[j];
+		feed->rows[j] = NULL;
+	}
+	cs_guarded_loop(e, reloaded.n, check_step, check_failed, &reloaded);
+	pfree(reloaded.rows);
+}
+
+static void
+feed_step(CsEngine *e, void *arg, int i)
+{
+	RollupFeed	*feed = arg;
+	CsSourceRow *row = feed->rows[i];
+	CsOperator	*op = feed->rollup->op;
+	TimestampTz	 start, end;
+
+	if (row == NULL)
+		return;
+	if (cs_rollup_needs_reload(op, &e->ctx, row->tuple, &start, &end))
+	{
+		feed->start = start;
+		feed->end = end;
+		reload_bucket(e, feed);
+		drop_reloaded(e, feed, i);
+		return;
+	}
+	cs_rollup_take(op, &e->ctx, row->tuple);
+}
+
+static void
+feed_failed(CsEngine *e, void *arg, int i, ErrorData *error)
+{
+	RollupFeed *feed = arg;
+
+	feed->rollup->op->errors++;
+	if (feed->rows[i] != NULL)
+		source_row_dead(e, feed, feed->rows[i], error);
 }
 
 static void

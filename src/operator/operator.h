@@ -139,8 +139,10 @@ extern const CsOperatorOps *cs_operator_ops(CsKind kind);
 
 /* ---- rollups: rollup.c ---- */
 
-/* Take over a row of the source operator (its columns' order); may raise, and then nothing has changed. */
-extern void cs_rollup_take(CsOperator *op, CsBatchContext *batch, Datum *values, bool *isnull);
+/* Take over a row of the source table, as it has it; may raise, and then nothing has changed. */
+extern void cs_rollup_take(CsOperator *op, CsBatchContext *batch, HeapTuple row);
+/* Raises if the row could not be taken; changes nothing. */
+extern void cs_rollup_check(CsOperator *op, CsBatchContext *batch, HeapTuple row);
 /*
  * Is the row's bucket one that the watermark has passed and that has no
  * state?  Then it may have been final before, and is to be made from the
@@ -148,8 +150,8 @@ extern void cs_rollup_take(CsOperator *op, CsBatchContext *batch, Datum *values,
  * them (this batch's included), then cs_rollup_reloaded() says which revision
  * each group's row is to get.
  */
-extern bool cs_rollup_needs_reload(CsOperator *op, CsBatchContext *batch, Datum *values, bool *isnull,
-								   TimestampTz *start, TimestampTz *end);
+extern bool cs_rollup_needs_reload(CsOperator *op, CsBatchContext *batch, HeapTuple row, TimestampTz *start,
+								   TimestampTz *end);
 extern void cs_rollup_reload(CsOperator *op, CsBatchContext *batch, TupleTableSlot *row);
 extern void cs_rollup_reloaded(CsOperator *op, CsBatchContext *batch, TimestampTz start, Datum group_key,
 							   int32 old_revision);

@@ -30,11 +30,8 @@ typedef struct CsRollup
 {
 	CsOperator		op;
 	CsGrouping		grouping;
-	AttrNumber		start_attno;  /* of the source table */
-	int				start_column; /* of the source operator */
-	TupleTableSlot *slot;		  /* a source row as the source table has it */
-	int				nmap;		  /* columns of the source operator ... */
-	AttrNumber	   *map;		  /* ... and where they are in the table; 0 gone */
+	AttrNumber		start_attno; /* of the source table */
+	TupleTableSlot *slot;		 /* a source row as the source table has it */
 	bool			stale_before;
 	TimestampTz		emit_before, closed_before;
 } CsRollup;
@@ -45,7 +42,7 @@ read_layout(CsRollup *r, Oid source)
 {
 	Relation rel = table_open(source, AccessShareLock);
 
-	r->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)), &TTSOpsVirtual);
+	r->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)), &TTSOpsHeapTuple);
 	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
@@ -81,47 +78,20 @@ rollup_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	return &r->op;
 }
 
-/* Where the source operator's columns are in its table: once both are known. */
-static void
-make_map(CsRollup *r)
+static TimestampTz
+row_start(const CsRollup *r, TupleTableSlot *row)
 {
-	CsOperator *source = r->op.source;
-	TupleDesc	desc = r->slot->tts_tupleDescriptor;
+	bool  isnull;
+	Datum start = slot_getattr(row, r->start_attno, &isnull);
 
-	r->nmap = source->ncolumns;
-	r->map = MemoryContextAllocZero(GetMemoryChunkContext(r), r->nmap * sizeof(AttrNumber));
-	for (int c = 0; c < r->nmap; c++)
-	{
-		for (int i = 0; i < desc->natts; i++)
-		{
-			Form_pg_attribute att = TupleDescAttr(desc, i);
-
-			if (!att->attisdropped && strcmp(NameStr(att->attname), source->columns[c].name) == 0)
-				r->map[c] = att->attnum;
-		}
-		if (r->map[c] == r->start_attno)
-			r->start_column = c;
-	}
+	if (isnull)
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s is null", r->op.def->start_column)));
+	return DatumGetTimestampTz(start);
 }
 
+/* Evaluate the row in the econtext's slot, then (add) add it to its cell. */
 static void
-fill_slot(CsRollup *r, const Datum *values, const bool *isnull)
-{
-	ExecClearTuple(r->slot);
-	memset(r->slot->tts_isnull, true, r->slot->tts_tupleDescriptor->natts * sizeof(bool));
-	for (int c = 0; c < r->nmap; c++)
-	{
-		if (r->map[c] == 0)
-			continue;
-		r->slot->tts_values[r->map[c] - 1] = values[c];
-		r->slot->tts_isnull[r->map[c] - 1] = isnull[c];
-	}
-	ExecStoreVirtualTuple(r->slot);
-}
-
-/* Evaluate the row in the econtext's slot, then add it to its cell. */
-static void
-take_slot(CsRollup *r, CsBatchContext *batch, TimestampTz start)
+take_slot(CsRollup *r, CsBatchContext *batch, TimestampTz start, bool add)
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 	CsGroupInput *input = cs_grouping_inputs(&r->grouping, 1);
@@ -129,7 +99,7 @@ take_slot(CsRollup *r, CsBatchContext *batch, TimestampTz start)
 	CsCell		 *cell;
 
 	cs_grouping_evaluate(&r->grouping, batch, input);
-	if (input->take)
+	if (input->take && add)
 	{
 		cell = cs_cell_get(&r->grouping, batch->state, r->op.def->definition_id,
 						   CS_BUCKET(cs_slide_start(start, r->op.def->size, r->op.def->origin)), input,
@@ -144,15 +114,17 @@ take_slot(CsRollup *r, CsBatchContext *batch, TimestampTz start)
 }
 
 static void
-take_from(CsRollup *r, CsBatchContext *batch, TupleTableSlot *slot, TimestampTz start)
+take_from(CsRollup *r, CsBatchContext *batch, TupleTableSlot *slot, bool add)
 {
 	TupleTableSlot *events = batch->econtext->ecxt_scantuple;
+	TimestampTz		start = row_start(r, slot);
 
+	slot_getallattrs(slot); /* expressions read its arrays */
 	batch->econtext->ecxt_scantuple = slot;
 	r->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
 	PG_TRY();
 	{
-		take_slot(r, batch, start);
+		take_slot(r, batch, start, add);
 	}
 	PG_FINALLY();
 	{
@@ -162,12 +134,19 @@ take_from(CsRollup *r, CsBatchContext *batch, TupleTableSlot *slot, TimestampTz 
 }
 
 void
-cs_rollup_take(CsOperator *op, CsBatchContext *batch, Datum *values, bool *isnull)
+cs_rollup_take(CsOperator *op, CsBatchContext *batch, HeapTuple row)
 {
 	CsRollup *r = (CsRollup *) op;
 
-	fill_slot(r, values, isnull);
-	take_from(r, batch, r->slot, DatumGetTimestampTz(values[r->start_column]));
+	take_from(r, batch, ExecStoreHeapTuple(row, r->slot, false), true);
+}
+
+void
+cs_rollup_check(CsOperator *op, CsBatchContext *batch, HeapTuple row)
+{
+	CsRollup *r = (CsRollup *) op;
+
+	take_from(r, batch, ExecStoreHeapTuple(row, r->slot, false), false);
 }
 
 static inline bool
@@ -177,15 +156,11 @@ is_passed(TimestampTz end, TimestampTz wm)
 }
 
 bool
-cs_rollup_needs_reload(CsOperator *op, CsBatchContext *batch, Datum *values, bool *isnull, TimestampTz *start,
-					   TimestampTz *end)
+cs_rollup_needs_reload(CsOperator *op, CsBatchContext *batch, HeapTuple row, TimestampTz *start, TimestampTz *end)
 {
 	CsRollup *r = (CsRollup *) op;
 
-	(void) isnull;
-	if (r->map == NULL)
-		make_map(r);
-	*start = cs_slide_start(DatumGetTimestampTz(values[r->start_column]), op->def->size, op->def->origin);
+	*start = cs_slide_start(row_start(r, ExecStoreHeapTuple(row, r->slot, false)), op->def->size, op->def->origin);
 	*end = *start + op->def->size;
 	return is_passed(*end, op->closed) &&
 		   cs_state_bucket_count(batch->state, op->def->definition_id, CS_BUCKET(*start)) == 0;
@@ -194,12 +169,7 @@ cs_rollup_needs_reload(CsOperator *op, CsBatchContext *batch, Datum *values, boo
 void
 cs_rollup_reload(CsOperator *op, CsBatchContext *batch, TupleTableSlot *row)
 {
-	CsRollup *r = (CsRollup *) op;
-	bool	  isnull;
-	Datum	  start = slot_getattr(row, r->start_attno, &isnull);
-
-	slot_getallattrs(row);
-	take_from(r, batch, row, DatumGetTimestampTz(start));
+	take_from((CsRollup *) op, batch, row, true);
 }
 
 void

@@ -345,24 +345,40 @@ place_order(const void *a, const void *b)
 	return cs_place_cmp(&((const Session *) a)->first, &((const Session *) b)->first);
 }
 
+/* Close the session that an event at t would prolong beyond max_length; true if there was one. */
+static bool
+cut(CsSessions *s, CsBatchContext *batch, Visitor *v, TimestampTz t)
+{
+	int64 max_length = s->op.def->max_length;
+
+	for (int i = 0; max_length >= 0 && i < v->n; i++)
+	{
+		Session *session = &v->sessions[i];
+
+		if (t > session->last.time && t - session->first.time > max_length && within_gap(s, session, t))
+		{
+			close_session(s, batch, v, i, "max_length");
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Apply one waiting event whose turn has come; cuts where it has to. */
 static void
 decide(CsSessions *s, CsBatchContext *batch, Visitor *v, Session *event)
 {
-	int64 max_length = s->op.def->max_length;
-	int	  i = find_session(s, batch, v, event->first.time);
+	bool is_cut = cut(s, batch, v, event->first.time);
+	int	 i = find_session(s, batch, v, event->first.time);
 
-	if (i >= 0 && event->first.time - v->sessions[i].first.time <= max_length)
+	if (i >= 0)
 	{
 		cs_measures_merge(s->ms, batch->state, v->sessions[i].states, event->states);
 		widen(s, &v->sessions[i], &event->first, &event->last);
+		v->sessions[i].fixed_start |= is_cut;
 		return;
 	}
-	if (i >= 0)
-	{
-		close_session(s, batch, v, i, "max_length");
-		event->fixed_start = true;
-	}
+	event->fixed_start = is_cut;
 	insert_session(s, v, event);
 }
 
@@ -456,11 +472,13 @@ apply_to_visitor(CsSessions *s, CsBatchContext *batch, Visitor *v, CsEvent *even
 		wait_for_decision(s, v, event, inputs);
 		return true;
 	}
+	fresh.fixed_start = cut(s, batch, v, t); /* behind wm it does not wait, but is no exception */
 	i = find_session(s, batch, v, t);
 	if (i >= 0)
 	{
 		cs_measures_add(s->ms, v->sessions[i].states, inputs, &event->place);
 		widen(s, &v->sessions[i], &event->place, &event->place);
+		v->sessions[i].fixed_start |= fresh.fixed_start;
 		return true;
 	}
 	if (is_final(s, &fresh, wm) || before_cut(s, v, t))
@@ -517,6 +535,19 @@ apply_event(CsSessions *s, CsBatchContext *batch, CsEvent *event, SessionInput *
 	update_work(s, batch, work);
 }
 
+/* Announce event i + ahead to the state; see cs_state_prefetch_slot(). */
+static inline void
+prefetch(CsSessions *s, CsState *state, int i, int n, int ahead, void (*announce)(CsState *, const CsKey *))
+{
+	CsKey key = {.def = (uint32) s->op.def->definition_id};
+
+	if (i + ahead < n && s->inputs[i + ahead].take)
+	{
+		key.who = s->inputs[i + ahead].key;
+		announce(state, &key);
+	}
+}
+
 static void
 session_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 {
@@ -526,6 +557,8 @@ session_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 	s->ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
 	for (int i = 0; i < n; i++)
 	{
+		prefetch(s, batch->state, i, n, CS_PREFETCH_SLOT, cs_state_prefetch_slot);
+		prefetch(s, batch->state, i, n, CS_PREFETCH_ENTRY, cs_state_prefetch_entry);
 		if (!events[i].skip && s->inputs[i].take)
 			apply_event(s, batch, &events[i], &s->inputs[i]);
 	}

@@ -23,6 +23,7 @@
 
 #include "lib/stringinfo.h"
 #include "operator/cell.h"
+#include "operator/running.h"
 #include "utils/memutils.h"
 
 typedef struct CsWindow
@@ -30,6 +31,7 @@ typedef struct CsWindow
 	CsOperator	  op;
 	CsGrouping	  grouping;
 	CsGroupInput *inputs;		 /* of the chunk */
+	CsRunning	 *running;		 /* hopping: carries a window on to the next, or NULL */
 	TimestampTz	  closed_before; /* op.closed as of the last commit */
 	bool		  stale_before;
 	TimestampTz	  emit_before;
@@ -54,6 +56,7 @@ window_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	cs_operator_needs(&w->op, (Node *) parts.measures);
 	cs_grouping_compile(&w->grouping, &parts, cs_system_attno(stream, CS_SYS_PLACE));
 	cs_cell_columns(&w->op, &w->grouping, &parts);
+	w->running = cs_running_create(&w->op, &w->grouping, cxt);
 	MemoryContextSwitchTo(old);
 	return &w->op;
 }
@@ -112,7 +115,11 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 		return;
 	}
 	if (def->slide != def->size && is_closed_by(start + def->slide, event->watermark))
+	{
 		close_windows(w, batch, event->watermark); /* those that must not see it */
+		if (w->running)
+			cs_running_forget(w->running);
+	}
 	cell = cs_cell_get(&w->grouping, batch->state, def->definition_id, CS_BUCKET(start), input, def->group_limit);
 	cell->stale = true;
 	cell->rows++;
@@ -120,6 +127,22 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 	cs_measures_add(w->grouping.ms, cell->states, input->inputs, &event->place);
 	w->op.used++;
 	cs_event_mark(event, CS_CLASS_USED);
+}
+
+/* Announce event i + ahead to the state; see cs_state_prefetch_slot(). */
+static inline void
+prefetch(CsWindow *w, CsState *state, CsEvent *events, int i, int n, int ahead,
+		 void (*announce)(CsState *, const CsKey *))
+{
+	const CsDefinition *def = w->op.def;
+	CsKey				key = {.def = (uint32) def->definition_id};
+
+	if (i + ahead < n && w->inputs[i + ahead].take && !events[i + ahead].skip)
+	{
+		key.bucket = CS_BUCKET(cs_slide_start(events[i + ahead].place.time, def->slide, def->origin));
+		key.who = w->inputs[i + ahead].key;
+		announce(state, &key);
+	}
 }
 
 static void
@@ -131,6 +154,8 @@ window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 	w->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
 	for (int i = 0; i < n; i++)
 	{
+		prefetch(w, batch->state, events, i, n, CS_PREFETCH_SLOT, cs_state_prefetch_slot);
+		prefetch(w, batch->state, events, i, n, CS_PREFETCH_ENTRY, cs_state_prefetch_entry);
 		if (!events[i].skip && w->inputs[i].take)
 			apply_event(w, batch, &events[i], &w->inputs[i]);
 	}
@@ -309,6 +334,15 @@ window_starts(CsWindow *w, CsState *state, TimestampTz after, TimestampTz upto, 
 	return starts;
 }
 
+static void
+close_hopping(CsWindow *w, CsBatchContext *batch, TimestampTz start, CsRowAction action)
+{
+	if (w->running)
+		cs_running_emit(w->running, batch, start, action);
+	else
+		emit_hopping(w, batch, start, action, true);
+}
+
 static bool
 close_windows(CsWindow *w, CsBatchContext *batch, TimestampTz wm)
 {
@@ -324,7 +358,7 @@ close_windows(CsWindow *w, CsBatchContext *batch, TimestampTz wm)
 		CsRowAction	 action = def->emit == CS_EMIT_CHANGES ? CS_ROW_UPSERT : CS_ROW_INSERT;
 
 		for (int i = 0; i < n; i++)
-			emit_hopping(w, batch, starts[i], action, true);
+			close_hopping(w, batch, starts[i], action);
 	}
 	buckets = cs_state_buckets(batch->state, def->definition_id, &n);
 	for (int i = 0; i < n; i++)
@@ -397,6 +431,8 @@ window_end_batch(CsOperator *op, bool committed)
 		w->emit_before = op->emit_at;
 		return;
 	}
+	if (w->running)
+		cs_running_forget(w->running);
 	op->closed = w->closed_before;
 	w->op.stale = w->stale_before;
 	op->emit_at = w->emit_before;

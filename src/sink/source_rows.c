@@ -4,12 +4,14 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "sink/source_rows.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 static char *
@@ -18,16 +20,35 @@ table_name(Oid table)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
 }
 
+/* All columns, each under its number: one that was dropped leaves a NULL. */
+static char *
+column_list(Oid table)
+{
+	StringInfoData list;
+	Relation	   rel = table_open(table, AccessShareLock);
+
+	initStringInfo(&list);
+	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "",
+						 att->attisdropped ? "NULL" : quote_identifier(NameStr(att->attname)));
+	}
+	table_close(rel, NoLock);
+	return list.data;
+}
+
 void
 cs_source_rows(Oid table, const char *column, TimestampTz start, TimestampTz end,
 			   void (*row)(TupleTableSlot *row, void *arg), void *arg)
 {
-	Oid			  types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		  values[2] = {TimestampTzGetDatum(start), TimestampTzGetDatum(end)};
-	const char	 *name = quote_identifier(column);
-	char		 *sql = psprintf("SELECT * FROM %s WHERE %s OPERATOR(pg_catalog.>=) $1 AND %s OPERATOR(pg_catalog.<) $2"
-										 " AND closed_reason IS NOT NULL",
-								 table_name(table), name, name);
+	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[2] = {TimestampTzGetDatum(start), TimestampTzGetDatum(end)};
+	const char *name = quote_identifier(column);
+	char	   *sql = psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.>=) $1 AND %s OPERATOR(pg_catalog.<) $2"
+									 " AND closed_reason IS NOT NULL",
+							   column_list(table), table_name(table), name, name);
 	MemoryContext context = CurrentMemoryContext;
 
 	SPI_connect();

@@ -112,6 +112,7 @@ struct CsState
 	MemoryContext batch;
 	keyset_hash	 *entries; /* CsEntry */
 	keyset_hash	 *works;   /* CsWork without base */
+	void		 *advised; /* entries->data that large pages were asked for */
 	CsWork		 *all_works;
 	int64		  nworks;
 	uint32		  due_round; /* counts calls of cs_state_due() */

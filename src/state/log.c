@@ -15,8 +15,9 @@
  * half, then the newer one, under its own snapshot, and sees the state of the
  * newest commit that the snapshot sees.
  *
- * Rows are always appended at the end of the table (HEAP_INSERT_SKIP_FSM), so
- * that a scan returns them in the order of commits; recovery checks that.
+ * Rows are appended at the end of the table (HEAP_INSERT_SKIP_FSM), so a scan
+ * returns them in the order of commits; where it does not (VACUUM gave back
+ * the place of an aborted row) recovery sorts them.
  *
  * Locking: RowExclusiveLock on a half while a batch writes it; TRUNCATE only
  * where AccessExclusiveLock is had at once.
@@ -26,6 +27,7 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_operator_d.h"
 #include "core/settings.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -37,6 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/tuplesort.h"
 
 #define ROW_BYTES 8000					 /* of data; a row then just fits a page */
 #define SET_PIECE 480					 /* members in one record: below 8 kB */
@@ -304,6 +307,8 @@ cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 	state->log_next = state->log;
 	maybe_switch_half(state);
 	w.rel = table_open(stream->log_relation[state->log_next.half], RowExclusiveLock);
+	RelationSetTargetBlock(w.rel,
+						   InvalidBlockNumber); /* another process may have gone on from the page we wrote last */
 	w.bulk = GetBulkInsertState();
 	w.row = palloc(VARHDRSZ + sizeof(pg_crc32c) + ROW_BYTES);
 	initStringInfo(&w.bytes);
@@ -488,39 +493,108 @@ replay_row(CsState *state, bytea *row, StringInfo bytes, int half)
 	replay_bytes(state, bytes, half);
 }
 
+/* Where a replay stands in a half. */
+typedef struct ReplayOrder
+{
+	int64 commit_number;
+	int32 seq;
+} ReplayOrder;
+
+static void
+replay_slot(CsState *state, TupleTableSlot *slot, ReplayOrder *last, StringInfo bytes, int half)
+{
+	bool  isnull;
+	int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
+	Datum data = slot_getattr(slot, 3, &isnull);
+
+	if (commit_number != last->commit_number)
+	{
+		if (commit_number < last->commit_number || bytes->len != 0)
+			cs_codec_corrupt("rows of the state log are out of order");
+		last->seq = -1;
+	}
+	if (seq != last->seq + 1)
+		cs_codec_corrupt("a row of the state log is missing");
+	last->commit_number = commit_number;
+	last->seq = seq;
+	replay_row(state, DatumGetByteaPP(data), bytes, half);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Does a scan return the rows in the order of commits?  Nearly always. */
+static bool
+is_in_order(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+{
+	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	int64		  last = PG_INT64_MIN;
+	int32		  last_seq = 0;
+	bool		  in_order = true;
+
+	while (in_order && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool  isnull;
+		int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+		int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
+
+		in_order = commit_number > last || (commit_number == last && seq > last_seq);
+		last = commit_number;
+		last_seq = seq;
+		CHECK_FOR_INTERRUPTS();
+	}
+	table_endscan(scan);
+	return in_order;
+}
+
+/* The same rows, sorted: VACUUM gives back the place of a row that an aborted commit left among others. */
+static void
+replay_sorted(CsState *state, Relation rel, TupleTableSlot *slot, Snapshot snapshot, StringInfo bytes, int half)
+{
+	AttrNumber		keys[2] = {1, 2};
+	Oid				less[2] = {Int8LessOperator, Int4LessOperator};
+	Oid				collations[2] = {InvalidOid, InvalidOid};
+	bool			nulls_first[2] = {false, false};
+	Tuplesortstate *sort = tuplesort_begin_heap(RelationGetDescr(rel), 2, keys, less, collations, nulls_first,
+												maintenance_work_mem, NULL, TUPLESORT_NONE);
+	TableScanDesc	scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	TupleTableSlot *sorted = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsMinimalTuple);
+	ReplayOrder		last = {-1, -1};
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		tuplesort_puttupleslot(sort, slot);
+	table_endscan(scan);
+	tuplesort_performsort(sort);
+	while (tuplesort_gettupleslot(sort, true, false, sorted, NULL))
+		replay_slot(state, sorted, &last, bytes, half);
+	ExecDropSingleTupleTableSlot(sorted);
+	tuplesort_end(sort);
+}
+
+static void
+replay_scanned(CsState *state, Relation rel, TupleTableSlot *slot, Snapshot snapshot, StringInfo bytes, int half)
+{
+	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	ReplayOrder	  last = {-1, -1};
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		replay_slot(state, slot, &last, bytes, half);
+	table_endscan(scan);
+}
+
 static void
 replay_half(CsState *state, Oid relid, int half, Snapshot snapshot)
 {
 	Relation		rel = table_open(relid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc	scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
 	StringInfoData	bytes;
-	int64			last_commit = -1;
-	int32			next_seq = 0;
 
 	initStringInfo(&bytes);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool  isnull;
-		int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-		int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
-		Datum data = slot_getattr(slot, 3, &isnull);
-
-		if (commit_number != last_commit)
-		{
-			if (commit_number < last_commit || seq != 0 || bytes.len != 0)
-				cs_codec_corrupt("rows of the state log are out of order");
-			next_seq = 0;
-		}
-		if (seq != next_seq++)
-			cs_codec_corrupt("a row of the state log is missing");
-		last_commit = commit_number;
-		replay_row(state, DatumGetByteaPP(data), &bytes, half);
-		CHECK_FOR_INTERRUPTS();
-	}
+	if (is_in_order(rel, slot, snapshot))
+		replay_scanned(state, rel, slot, snapshot, &bytes, half);
+	else
+		replay_sorted(state, rel, slot, snapshot, &bytes, half);
 	if (bytes.len != 0)
 		cs_codec_corrupt("the state log ends within a record");
-	table_endscan(scan);
 	state->log_bytes[half] = (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);

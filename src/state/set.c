@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "core/memory.h"
 #include "state/internal.h"
 #include "utils/memutils.h"
 
@@ -87,6 +88,8 @@ bigset_grow(CsState *state, CsBigSet *set)
 		pfree(set->index);
 	}
 	state->bytes += (capacity - set->capacity) * (sizeof(CsHash128) + 2 * sizeof(uint32));
+	cs_memory_advise(members, capacity * sizeof(CsHash128));
+	cs_memory_advise(index, slots * sizeof(uint32));
 	set->members = members;
 	set->index = index;
 	set->index_mask = slots - 1;
@@ -201,16 +204,37 @@ cs_set_add(CsSet *set, CsHash128 member)
 	return true;
 }
 
+/* A large set is added with its places in dst's index on their way from memory. */
+static void
+add_all(CsSet *dst, const CsHash128 *members, int64 n)
+{
+	for (int64 i = 0; i < n; i++)
+	{
+		if (dst->index && i + 8 < n)
+			__builtin_prefetch(&dst->index[(uint32) members[i + 8].lo & dst->index_mask]);
+		cs_set_add(dst, members[i]);
+	}
+}
+
 void
 cs_set_union(CsState *state, CsSet *dst, const CsSet *src)
 {
 	(void) state;
 	for (int i = 0; i < src->nbase; i++)
 		cs_set_add(dst, load_member(src->base + i * sizeof(CsHash128)));
-	for (int64 i = 0; i < src->nbig; i++)
-		cs_set_add(dst, src->big->members[i]);
-	for (int i = 0; i < src->nadded; i++)
-		cs_set_add(dst, src->added[i]);
+	add_all(dst, src->nbig > 0 ? src->big->members : NULL, src->nbig);
+	add_all(dst, src->added, src->nadded);
+}
+
+void
+cs_set_visit(const CsSet *set, void (*visit)(CsHash128 member, void *arg), void *arg)
+{
+	for (int i = 0; i < set->nbase; i++)
+		visit(load_member(set->base + i * sizeof(CsHash128)), arg);
+	for (int64 i = 0; i < set->nbig; i++)
+		visit(set->big->members[i], arg);
+	for (int i = 0; i < set->nadded; i++)
+		visit(set->added[i], arg);
 }
 
 static CsSetChange *

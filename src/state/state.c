@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "core/memory.h"
 #include "state/internal.h"
 #include "utils/memutils.h"
 
@@ -240,6 +241,24 @@ cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
 	def->count--;
 	pfree(entry->data);
 	pfree(entry);
+}
+
+void
+cs_state_prefetch_slot(CsState *state, const CsKey *key)
+{
+	__builtin_prefetch(&state->entries->data[cs_key_hash(key) & state->entries->sizemask]);
+}
+
+void
+cs_state_prefetch_entry(CsState *state, const CsKey *key)
+{
+	const CsKeyRef *ref = &state->entries->data[cs_key_hash(key) & state->entries->sizemask];
+
+	if (ref->status != 0)
+	{
+		__builtin_prefetch(ref->key);
+		__builtin_prefetch((const char *) ref->key + 64);
+	}
 }
 
 /* ---- the overlay ---- */
@@ -705,6 +724,12 @@ cs_state_publish(CsState *state)
 	publish_sets(state);
 	for (int i = 0; i < state->ndefs; i++)
 		publish_works(state, &state->defs[i]);
+	if (state->advised != state->entries->data)
+	{
+		state->advised = state->entries->data;
+		cs_memory_advise(state->entries->data, state->entries->size * sizeof(CsKeyRef));
+	}
+	cs_memory_advise_heap();
 	state->log = state->log_next;
 	state->log_bytes[0] = state->log_bytes_next[0];
 	state->log_bytes[1] = state->log_bytes_next[1];

@@ -71,6 +71,15 @@ extern CsState *cs_state_create(MemoryContext parent, MemoryContext batch);
 /* Register the serializer of a definition. */
 extern void cs_state_register(CsState *state, int32 definition_id, CsSerialize serialize, void *op);
 
+/*
+ * A lookup is some cache misses in a row.  Whoever will look up many keys
+ * announces each: first (a dozen ahead) the slot, then (half of that) the entry.
+ */
+#define CS_PREFETCH_SLOT 16
+#define CS_PREFETCH_ENTRY 8
+extern void cs_state_prefetch_slot(CsState *state, const CsKey *key);
+extern void cs_state_prefetch_entry(CsState *state, const CsKey *key);
+
 /* The overlay's work of a key; made if missing.  Never NULL. */
 extern CsWork *cs_state_get(CsState *state, const CsKey *key);
 /* The committed entry of a key, or NULL. */
@@ -189,6 +198,8 @@ typedef struct CsSet
 } CsSet;
 
 extern bool cs_set_add(CsSet *set, CsHash128 member); /* true if new */
+/* Call visit with each member. */
+extern void cs_set_visit(const CsSet *set, void (*visit)(CsHash128 member, void *arg), void *arg);
 extern void cs_set_union(CsState *state, CsSet *dst, const CsSet *src);
 static inline int64
 cs_set_count(const CsSet *set)

@@ -10,7 +10,8 @@
  * Errors.  A transient one (its class says so) drops the batch and is tried
  * again with back-off.  A permanent one gets one more try with a fresh engine,
  * as a definition may have changed under it; if that fails too before a batch
- * succeeds, the slot says "failed" with the reason and the process ends.
+ * commits, the slot says "failed" with the reason and the process ends; at
+ * once where trying again is of no use.
  * After any error the stream is looked up again: if it, or the extension, is
  * gone or stopped, the process ends quietly.
  *
@@ -25,6 +26,7 @@
 #include "worker/slots.h"
 
 #include "core/clock.h"
+#include "core/memory.h"
 #include "core/progress.h"
 #include "core/settings.h"
 #include "engine/engine.h"
@@ -44,10 +46,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 #define SLEEP_MAX_MS 60000	   /* a net under lost wake-ups (a prepared transaction that produced) */
 #define HEALTHY_AFTER_MS 60000 /* without an error: the back-off begins anew */
 #define PAUSE_MIN_MS 10		   /* between batches that found nothing */
@@ -57,7 +55,8 @@
 typedef enum Verdict
 {
 	TRANSIENT,
-	PERMANENT
+	PERMANENT,
+	HOPELESS
 } Verdict;
 
 static CsSlot *slot = NULL;
@@ -359,16 +358,24 @@ open_engine(void)
 	cs_slots_unlock();
 }
 
-/* A batch succeeded: errors of long ago no longer count. */
+/*
+ * A batch went without an error: those of long ago no longer count, and if it
+ * committed something, those of just now neither.  (One that found nothing yet
+ * may only have been too early to meet the error again.)
+ */
 static void
-note_success(void)
+note_success(bool committed)
 {
 	const char *problem = cs_engine_problem(engine);
+	bool		healthy = last_error != 0 && TimestampDifferenceExceeds(last_error, last_batch, HEALTHY_AFTER_MS);
 
-	errors_in_a_row = 0;
-	after_permanent = false;
+	if (committed || healthy)
+	{
+		errors_in_a_row = 0;
+		after_permanent = false;
+	}
 	show_state(problem ? CS_SLOT_WAITING : CS_SLOT_RUNNING, problem);
-	if (last_error != 0 && TimestampDifferenceExceeds(last_error, last_batch, HEALTHY_AFTER_MS))
+	if (healthy)
 	{
 		last_error = 0;
 		cs_slots_lock();
@@ -393,7 +400,7 @@ run_batches(void)
 		last_batch = GetCurrentTimestamp();
 		if (outcome != CS_BATCH_IDLE)
 			last_commit = last_batch;
-		note_success();
+		note_success(outcome != CS_BATCH_IDLE);
 		if (cs_engine_is_stale(engine))
 			return;
 		if (outcome != CS_BATCH_MORE)
@@ -407,7 +414,8 @@ run_batches(void)
  * Classes that may mend themselves: connection, rollback (deadlock,
  * serialization), transaction state (a server made read-only), resources,
  * object state (locks), intervention, system.  Internal errors may be races
- * (a tuple concurrently updated) or bugs: some tries.
+ * (a tuple concurrently updated) or bugs: some tries.  An offset that is gone
+ * from the topic (a state, but not of a lock) comes back by no try at all.
  */
 static Verdict
 judge(int sqlstate)
@@ -417,9 +425,8 @@ judge(int sqlstate)
 									MAKE_SQLSTATE('5', '5', '0', '0', '0'), MAKE_SQLSTATE('5', '7', '0', '0', '0'),
 									MAKE_SQLSTATE('5', '8', '0', '0', '0')};
 
-	/* Of their class, but not about a lock: an offset that is gone, a secret that cannot be read. */
 	if (sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-		return PERMANENT;
+		return HOPELESS;
 	for (int i = 0; i < lengthof(transient); i++)
 		if (ERRCODE_TO_CATEGORY(sqlstate) == transient[i])
 			return TRANSIENT;
@@ -475,7 +482,7 @@ recover(int sqlstate)
 	last_error = GetCurrentTimestamp();
 	if (!is_still_wanted())
 		leave("the stream is gone or stopped");
-	if (verdict == PERMANENT && after_permanent)
+	if (verdict == HOPELESS || (verdict == PERMANENT && after_permanent))
 		fail();
 	after_permanent = verdict == PERMANENT;
 	if (verdict == PERMANENT || errors_in_a_row >= TRIES_BEFORE_REOPEN)
@@ -537,19 +544,6 @@ worker_settings(void)
 		SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/*
- * Each batch takes and gives back tens of megabytes.  Handing them to the
- * kernel in between would cost a tenth of the worker's time in page faults.
- */
-static void
-keep_memory(void)
-{
-#ifdef __GLIBC__
-	(void) mallopt(M_MMAP_THRESHOLD, 64 * 1024 * 1024);
-	(void) mallopt(M_TRIM_THRESHOLD, 512 * 1024 * 1024);
-#endif
-}
-
 void
 cs_stream_worker_main(Datum arg)
 {
@@ -560,7 +554,7 @@ cs_stream_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	worker_settings();
-	keep_memory();
+	cs_memory_init();
 	worker_context = AllocSetContextCreate(TopMemoryContext, "clickstream worker", ALLOCSET_DEFAULT_SIZES);
 	round_context = AllocSetContextCreate(worker_context, "clickstream round", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(worker_context);

@@ -18,8 +18,8 @@ my $node = new_node('main',
 	"clickstream.commit_interval = '50ms'",
 	"clickstream.restart_delay = '50ms'",
 	"clickstream.metadata_refresh_interval = '200ms'");
-my $kafka = start_kafka(starts => 3, grows => 1, same => 4, short => 1);
-my $broker = start_broker(starts => 3);
+my $kafka = start_kafka(starts => 3, grows => 1, marks => 1, same => 4, short => 1);
+my $broker = start_broker(starts => 3, same => 4, few => 4);
 my %address = (kafka => $kafka->address, embedded => $broker->address);
 my $hour = 0;
 
@@ -123,6 +123,21 @@ produce($kafka, 'grows', lines(5), partition => $_) for 1 .. 2;
 wait_until($node, "SELECT count(*) = 3 FROM clickstream.stat_partition WHERE stream = 'grows' AND next_offset = 5");
 is_counted('grows', 15, 'new partitions are found while running, and read from their beginnings');
 
+# ---- offsets without a message, messages without payload
+
+make_stream('marks', 'kafka', 'marks', 'earliest');
+for my $part (1 .. 3)
+{
+	produce($kafka, 'marks', lines(4), kcat => [ '-X', 'transactional.id=t' ]);
+	wait_for($node, 'marks');
+}
+produce($kafka, 'marks', ["k\t"], kcat => ['-Z']);
+wait_for($node, 'marks');
+is(query(q(SELECT consumed, used, skipped, empty, balanced FROM clickstream.audit('marks'))), '16|12|3|1|t',
+	"marks of transactions are skipped, tombstones are empty");
+is(query("SELECT lag FROM clickstream.stat_stream WHERE stream = 'marks'"), '0', 'and none is waited for');
+query("SELECT clickstream.drop_stream('marks')");
+
 # ---- offsets that are gone
 
 make_stream('short', 'kafka', 'short', 'earliest');
@@ -158,7 +173,8 @@ for my $from (qw(kafka embedded))
 	is(query("SELECT problem IS NULL FROM clickstream.stat_stream WHERE stream = 'away'"), 't', "$from: no problem yet");
 	$from eq 'kafka' ? $kafka->stop('KILL') : $broker->command('down');
 	wait_until($node, "SELECT state = 'waiting for broker' AND problem <> '' FROM clickstream.stat_stream WHERE stream = 'away'");
-	pass("$from: the broker's absence is shown: " . query("SELECT problem FROM clickstream.stat_stream WHERE stream = 'away'"));
+	pass("$from: the broker's absence is shown");
+	note query("SELECT problem FROM clickstream.stat_stream WHERE stream = 'away'");
 	$from eq 'kafka' ? $kafka->start : $broker->command('up');
 	produce($there, 'starts', lines(5), partition => $_) for 0 .. 2;
 	wait_for($node, 'away');
@@ -188,13 +204,14 @@ sub through_local
 		END
 }
 
-sub through_kafka
+# Through a broker's topic by the worker.
+sub through_broker
 {
-	my ($name, $size) = @_;
+	my ($name, $size, $from, $topic) = @_;
 
 	query("ALTER SYSTEM SET clickstream.batch_messages = $size");
 	$node->reload;
-	create_site($node, $name, $name, "brokers => '$address{kafka}', topic => 'same', start_from => 'earliest'");
+	create_site($node, $name, $name, "brokers => '$address{$from}', topic => '$topic', start_from => 'earliest'");
 	query("SELECT clickstream.start('$name')");
 	wait_for($node, $name);
 	query("CALL clickstream.finish('$name')");
@@ -237,13 +254,22 @@ through_local('sevens', 7, 20_000);
 same_site($node, 'sevens', 'whole', 'the local topic, 7 messages a batch');
 through_local_interleaved('interleaved');
 same_site($node, 'interleaved', 'whole', 'the local topic, partitions interleaved at random');
-through_kafka('kafka_whole', 1_000_000);
+through_broker('kafka_whole', 1_000_000, 'kafka', 'same');
 same_site($node, 'kafka_whole', 'whole', 'Kafka, all at once');
-through_kafka('kafka_thousands', 1000);
+through_broker('kafka_thousands', 1000, 'kafka', 'same');
 same_site($node, 'kafka_thousands', 'whole', 'Kafka, 1,000 messages a batch');
+through_broker('kafka_sevens', 7, 'kafka', 'same');
+same_site($node, 'kafka_sevens', 'whole', 'Kafka, 7 messages a batch');
+produce_site($broker, 'same', $events);
+through_broker('embedded_whole', 1_000_000, 'embedded', 'same');
+same_site($node, 'embedded_whole', 'whole', 'the embedded broker, all at once');
+
 through_local('few', 1_000_000, 2000);
 through_local('ones', 1, 2000);
 same_site($node, 'ones', 'few', 'the local topic, a batch for each message');
+produce_site($broker, 'few', [ @$events[ 0 .. 1999 ] ]);
+through_broker('broker_ones', 1, 'embedded', 'few');
+same_site($node, 'broker_ones', 'few', 'the embedded broker, a batch for each message');
 
 $node->stop;
 done_testing();

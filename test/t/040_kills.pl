@@ -24,6 +24,7 @@ note "CLICKSTREAM_SEED=$seed";
 my $node = new_node('main',
 	'restart_after_crash = on',
 	'clickstream.batch_messages = 8000',
+	"clickstream.state_log_size = '256kB'",    # so that its halves change, too
 	"clickstream.restart_delay = '10ms'");
 my $broker = start_broker(web => 4);
 my $address = $broker->address;

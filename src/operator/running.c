@@ -1,0 +1,318 @@
+/*
+ * operator/running.c
+ *	  Hopping windows carried from slide to slide; see running.h.
+ *
+ * Two tables: groups, with their totals; and members, each value of a
+ * distinct count of a group with the last slide in which it was seen.  A
+ * value leaves with a slide if that was the last one.  Both live in a context
+ * of their own and are dropped as a whole.
+ *
+ * No locking: private to the process that runs the stream.
+ */
+#include "postgres.h"
+
+#include "operator/running.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+
+#define MIN_HOPS 3 /* with fewer slides a window, merging is as cheap */
+
+typedef struct RunningGroup
+{
+	CsHash128 key;
+	uint32	  hash;
+	char	  status;
+	int32	  ncells;
+	Datum	 *values; /* of the group columns */
+	bool	 *isnull;
+	int64	 *totals; /* by measure */
+} RunningGroup;
+
+typedef struct Member
+{
+	CsHash128 key;	/* of group, measure and value */
+	int32	  last; /* slide, counted from the carried window's epoch */
+	char	  status;
+} Member;
+
+static inline uint32
+hash_of(CsHash128 key)
+{
+	return (uint32) (key.lo >> 32);
+}
+
+#define SAME(a, b) ((a).lo == (b).lo && (a).hi == (b).hi)
+
+#define SH_PREFIX rgroups
+#define SH_ELEMENT_TYPE RunningGroup
+#define SH_KEY_TYPE CsHash128
+#define SH_KEY key
+#define SH_HASH_KEY(tb, k) hash_of(k)
+#define SH_EQUAL(tb, a, b) SAME(a, b)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+#define SH_PREFIX rmembers
+#define SH_ELEMENT_TYPE Member
+#define SH_KEY_TYPE CsHash128
+#define SH_KEY key
+#define SH_HASH_KEY(tb, k) hash_of(k)
+#define SH_EQUAL(tb, a, b) SAME(a, b)
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+struct CsRunning
+{
+	CsOperator	  *op;
+	CsGrouping	  *g;
+	MemoryContext  parent;
+	MemoryContext  cxt;	 /* NULL: nothing is carried */
+	TimestampTz	   next; /* start of the window that is carried, less its last slide */
+	TimestampTz	   epoch;
+	rgroups_hash  *groups;
+	rmembers_hash *members;
+	CsCell		  *scratch;
+	CsState		  *state;
+	int32		   slide; /* being added or taken away */
+	bool		   leaving;
+};
+
+CsRunning *
+cs_running_create(CsOperator *op, CsGrouping *g, MemoryContext cxt)
+{
+	CsRunning *r;
+
+	if (op->def->size / op->def->slide < MIN_HOPS)
+		return NULL;
+	for (int i = 0; i < g->ms->n; i++)
+	{
+		CsMeasureKind kind = g->ms->measures[i].kind;
+
+		if (kind != CS_MEASURE_COUNT && kind != CS_MEASURE_DISTINCT)
+			return NULL;
+	}
+	r = MemoryContextAllocZero(cxt, sizeof(CsRunning));
+	r->op = op;
+	r->g = g;
+	r->parent = cxt;
+	return r;
+}
+
+void
+cs_running_forget(CsRunning *r)
+{
+	if (r->cxt)
+		MemoryContextDelete(r->cxt);
+	r->cxt = NULL;
+}
+
+static void
+begin_at(CsRunning *r, TimestampTz start)
+{
+	MemoryContext old;
+
+	cs_running_forget(r);
+	r->cxt = AllocSetContextCreate(r->parent, "clickstream hopping window", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(r->cxt);
+	r->groups = rgroups_create(r->cxt, 1024, NULL);
+	r->members = rmembers_create(r->cxt, 8192, NULL);
+	r->next = r->epoch = start;
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- slides coming and leaving ---- */
+
+static void
+fill_group(CsRunning *r, RunningGroup *group, const CsCell *cell)
+{
+	MemoryContext old = MemoryContextSwitchTo(r->cxt);
+	int			  n = r->g->ngroups;
+
+	group->ncells = 0;
+	group->values = palloc0(Max(n, 1) * sizeof(Datum));
+	group->isnull = palloc0(Max(n, 1) * sizeof(bool));
+	group->totals = palloc0(Max(r->g->ms->n, 1) * sizeof(int64));
+	for (int i = 0; i < n; i++)
+	{
+		group->isnull[i] = cell->isnull[i];
+		if (!cell->isnull[i])
+			group->values[i] = datumCopy(cell->values[i], r->g->groups[i].typbyval, r->g->groups[i].typlen);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+drop_group(CsRunning *r, RunningGroup *group)
+{
+	for (int i = 0; i < r->g->ngroups; i++)
+	{
+		if (!group->isnull[i] && !r->g->groups[i].typbyval)
+			pfree(DatumGetPointer(group->values[i]));
+	}
+	pfree(group->values);
+	pfree(group->isnull);
+	pfree(group->totals);
+	rgroups_delete(r->groups, group->key);
+}
+
+typedef struct MemberVisit
+{
+	CsRunning *r;
+	CsHash128  prefix; /* of the group and measure */
+	int64	   change; /* to the number of values */
+} MemberVisit;
+
+static void
+visit_member(CsHash128 value, void *arg)
+{
+	MemberVisit *visit = arg;
+	CsRunning	*r = visit->r;
+	CsHash128	 key = cs_hash_combine(visit->prefix, value);
+	Member		*member;
+	bool		 found;
+
+	if (r->leaving)
+	{
+		member = rmembers_lookup(r->members, key);
+		if (member && member->last == r->slide)
+		{
+			rmembers_delete_item(r->members, member);
+			visit->change--;
+		}
+		return;
+	}
+	member = rmembers_insert(r->members, key, &found);
+	member->last = r->slide;
+	if (!found)
+		visit->change++;
+}
+
+static void
+move_measure(CsRunning *r, RunningGroup *group, int i, CsMeasureState *st)
+{
+	MemberVisit visit = {.r = r, .prefix = group->key};
+
+	if (r->g->ms->measures[i].kind == CS_MEASURE_COUNT)
+	{
+		group->totals[i] += r->leaving ? -st->n : st->n;
+		return;
+	}
+	visit.prefix.hi ^= (uint64) (i + 1) * UINT64CONST(0x9E3779B97F4A7C15);
+	cs_set_visit(st->set, visit_member, &visit);
+	group->totals[i] += visit.change;
+}
+
+static void
+move_cell(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
+{
+	CsRunning	 *r = arg;
+	CsCell		 *cell;
+	RunningGroup *group;
+	bool		  found = true;
+
+	if (work && work->work)
+		cell = work->work;
+	else
+	{
+		cell = r->scratch;
+		cs_cell_read(r->g, r->state, cell, entry ? entry : work->base);
+	}
+	group = r->leaving ? rgroups_lookup(r->groups, key->who) : rgroups_insert(r->groups, key->who, &found);
+	if (group == NULL)
+		return;
+	if (!found)
+		fill_group(r, group, cell);
+	group->ncells += r->leaving ? -1 : 1;
+	for (int i = 0; i < r->g->ms->n; i++)
+		move_measure(r, group, i, &cell->states[i]);
+	if (group->ncells == 0)
+		drop_group(r, group);
+}
+
+static void
+move_slide(CsRunning *r, TimestampTz start, bool leaving)
+{
+	const CsDefinition *def = r->op->def;
+
+	r->slide = (int32) ((start - r->epoch) / def->slide);
+	r->leaving = leaving;
+	cs_state_visit_bucket(r->state, def->definition_id, CS_BUCKET(start), move_cell, r);
+}
+
+/* ---- rows ---- */
+
+static int
+group_cmp(const void *x, const void *y)
+{
+	const RunningGroup *a = *(RunningGroup *const *) x;
+	const RunningGroup *b = *(RunningGroup *const *) y;
+
+	if (a->key.hi != b->key.hi)
+		return a->key.hi < b->key.hi ? -1 : 1;
+	return a->key.lo < b->key.lo ? -1 : a->key.lo > b->key.lo;
+}
+
+/* The group's totals as a cell; its column values are copied, because the group may go before the row is written. */
+static void
+emit_group(CsRunning *r, CsBatchContext *batch, RunningGroup *group, CsCell *cell, TimestampTz start,
+		   CsRowAction action)
+{
+	for (int i = 0; i < r->g->ngroups; i++)
+	{
+		cell->isnull[i] = group->isnull[i];
+		if (!group->isnull[i])
+			cell->values[i] = datumCopy(group->values[i], r->g->groups[i].typbyval, r->g->groups[i].typlen);
+	}
+	for (int i = 0; i < r->g->ms->n; i++)
+	{
+		CsMeasureState *st = &cell->states[i];
+
+		st->n = group->totals[i];
+		if (st->set)
+			st->set->nbig = group->totals[i];
+	}
+	cs_cell_emit(r->op, r->g, batch, action, start, start + r->op->def->size, group->key, cell, true);
+}
+
+static void
+emit_groups(CsRunning *r, CsBatchContext *batch, TimestampTz start, CsRowAction action)
+{
+	RunningGroup   **sorted = palloc(Max(r->groups->members, 1) * sizeof(RunningGroup *));
+	CsCell			*cell = cs_cell_make(r->g);
+	rgroups_iterator iter;
+	RunningGroup	*group;
+	int				 n = 0;
+
+	rgroups_start_iterate(r->groups, &iter);
+	while ((group = rgroups_iterate(r->groups, &iter)) != NULL)
+		sorted[n++] = group;
+	qsort(sorted, n, sizeof(RunningGroup *), group_cmp);
+	for (int i = 0; i < n; i++)
+		emit_group(r, batch, sorted[i], cell, start, action);
+	pfree(sorted);
+}
+
+void
+cs_running_emit(CsRunning *r, CsBatchContext *batch, TimestampTz start, CsRowAction action)
+{
+	const CsDefinition *def = r->op->def;
+
+	r->state = batch->state;
+	r->scratch = cs_cell_make(r->g);
+	if (r->cxt == NULL || r->next != start)
+	{
+		begin_at(r, start);
+		for (TimestampTz s = start; s < start + def->size - def->slide; s += def->slide)
+			move_slide(r, s, false);
+	}
+	move_slide(r, start + def->size - def->slide, false);
+	emit_groups(r, batch, start, action);
+	move_slide(r, start, true);
+	r->next = start + def->slide;
+}
