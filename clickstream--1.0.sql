@@ -130,6 +130,7 @@ CREATE TABLE partition (
 	max_time        timestamptz,
 	last_event_time timestamptz,
 	idle            boolean NOT NULL DEFAULT false,
+	spoke_at        timestamptz,
 	used            bigint NOT NULL DEFAULT 0,
 	filtered        bigint NOT NULL DEFAULT 0,
 	late            bigint NOT NULL DEFAULT 0,
@@ -148,6 +149,7 @@ COMMENT ON COLUMN partition.next_offset IS 'offset to read next';
 COMMENT ON COLUMN partition.end_offset IS 'end of the partition when last seen';
 COMMENT ON COLUMN partition.last_event_time IS 'newest event time';
 COMMENT ON COLUMN partition.idle IS 'does it no longer hold the watermark back?';
+COMMENT ON COLUMN partition.spoke_at IS 'when the partition last delivered a message: it is silent since';
 COMMENT ON COLUMN partition.used IS 'offsets used by a definition';
 COMMENT ON COLUMN partition.filtered IS 'offsets wanted by no definition';
 COMMENT ON COLUMN partition.late IS 'offsets too late for those that wanted them';

@@ -189,6 +189,12 @@ cs_draft_insert(CsDraft *draft, Oid table)
 	cs_worker_wake(draft->stream->stream_id);
 }
 
+static bool
+is_rewritten(const CsDefinition *def)
+{
+	return (def->kind == CS_KIND_WINDOW || def->kind == CS_KIND_ROLLUP) && def->emit == CS_EMIT_CHANGES;
+}
+
 Oid
 cs_draft_finish(CsDraft *draft, CsView *view)
 {
@@ -199,7 +205,7 @@ cs_draft_finish(CsDraft *draft, CsView *view)
 	op = compile(draft);
 	table = cs_result_table(draft->table_name, draft->stream->owner,
 							psprintf("%s of stream %s", draft->noun, draft->stream->name),
-							result_columns(draft, view, op), op->ncolumns);
+							result_columns(draft, view, op), op->ncolumns, is_rewritten(&draft->def));
 	cs_view_end(view);
 	cs_draft_insert(draft, table);
 	return table;

@@ -408,12 +408,10 @@ Datum
 clickstream_drop_stream(PG_FUNCTION_ARGS)
 {
 	char	 *name = cs_arg_required(fcinfo, 0, "name");
-	CsStream *stream;
+	CsStream *stream = cs_stream_find(name, CurrentMemoryContext);
 
-	if (!cs_arg_bool(fcinfo, 1, false))
-		stream = cs_stream_load_by_name(name, CurrentMemoryContext);
-	else
-		stream = cs_stream_find(name, CurrentMemoryContext);
+	if (stream == NULL && !cs_arg_bool(fcinfo, 1, false))
+		(void) cs_stream_load_by_name(name, CurrentMemoryContext); /* raises */
 	if (stream == NULL)
 		ereport(NOTICE, (errmsg("stream \"%s\" does not exist, skipping", name)));
 	else

@@ -128,7 +128,7 @@ cs_type_name(Oid type, int32 typmod, Oid collation)
 }
 
 static Oid
-create_table(const char *qualified, Oid owner, const CsResultColumn *columns, int n)
+create_table(const char *qualified, Oid owner, const CsResultColumn *columns, int n, bool rewritten)
 {
 	StringInfoData command;
 	const char	  *separator = "";
@@ -145,7 +145,7 @@ create_table(const char *qualified, Oid owner, const CsResultColumn *columns, in
 			appendStringInfo(&command, "%s%s", separator, quote_identifier(columns[i].name));
 			separator = ", ";
 		}
-	appendStringInfoString(&command, "))");
+	appendStringInfoString(&command, rewritten ? ")) WITH (fillfactor = 50)" : "))");
 	cs_execute_as(owner, command.data);
 	return cs_relation_find(qualified);
 }
@@ -241,14 +241,14 @@ adopt_table(Oid relid, Oid owner, const CsResultColumn *columns, int n)
 }
 
 Oid
-cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n)
+cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n, bool rewritten)
 {
 	Oid relid = cs_relation_find(name);
 
 	if (OidIsValid(relid))
 		adopt_table(relid, owner, columns, n);
 	else
-		relid = create_table(cs_relation_new_name(name), owner, columns, n);
+		relid = create_table(cs_relation_new_name(name), owner, columns, n, rewritten);
 	CreateComments(relid, RelationRelationId, 0, comment);
 	for (int i = 0; i < n; i++)
 		if (columns[i].comment)

@@ -31,9 +31,12 @@ extern Oid cs_relation_find(const char *name);
 /*
  * Make the result table, or take one that exists if it is the owner's, empty
  * and has just these columns in this order with this primary key; raises
- * ERRCODE_DUPLICATE_TABLE naming the first difference otherwise.
+ * ERRCODE_DUPLICATE_TABLE naming the first difference otherwise.  Pages of a
+ * table whose rows are rewritten while they grow are left half empty, so that
+ * the new version of a row lies beside the old one and needs no index entry.
  */
-extern Oid cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n);
+extern Oid cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n,
+						   bool rewritten);
 
 /* Where a relation of that name would be made: schema.table, quoted.  Not in a temporary schema. */
 extern char *cs_relation_new_name(const char *name);

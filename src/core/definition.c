@@ -318,12 +318,14 @@ read_stream(const Row *row)
 	return stream;
 }
 
-/* The columns of the event relation, and how many of them are extra. */
+/* The columns of the event relation, and how many of them are extra; none if a user dropped it. */
 static void
 load_event_desc(CsStream *stream)
 {
-	Relation rel = relation_open(stream->event_relation, AccessShareLock);
+	Relation rel = try_relation_open(stream->event_relation, AccessShareLock);
 
+	if (rel == NULL)
+		return;
 	stream->event_desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	stream->nextra = stream->event_desc->natts - CS_SEED_COLUMNS - CS_SYS_COLUMNS;
 	relation_close(rel, NoLock);
@@ -362,6 +364,18 @@ stream_load(const char *condition, Oid type, Datum value, MemoryContext cxt)
 	return stream;
 }
 
+/* Whoever goes on with a stream needs its event relation; only dropping it does not. */
+static CsStream *
+require_whole(CsStream *stream)
+{
+	if (stream->event_desc == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("stream \"%s\" has lost its event relation", stream->name),
+				 errdetail("A view of it in schema clickstream was dropped."),
+				 errhint("Drop the stream with clickstream.drop_stream() and make it again.")));
+	return stream;
+}
+
 CsStream *
 cs_stream_load_by_id(int32 stream_id, MemoryContext cxt)
 {
@@ -369,7 +383,7 @@ cs_stream_load_by_id(int32 stream_id, MemoryContext cxt)
 
 	if (stream == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream with id %d does not exist", stream_id)));
-	return stream;
+	return require_whole(stream);
 }
 
 CsStream *
@@ -387,7 +401,7 @@ cs_stream_load_by_name(const char *name, MemoryContext cxt)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream \"%s\" does not exist", name),
 						errhint("Streams are made by clickstream.create_stream() and listed in "
 								"clickstream.stat_stream.")));
-	return stream;
+	return require_whole(stream);
 }
 
 static void

@@ -211,6 +211,7 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	p->ledger[CS_CLASS_DEAD] = get_int(row, 11);
 	p->ledger[CS_CLASS_EMPTY] = get_int(row, 12);
 	p->ledger[CS_CLASS_SKIPPED] = get_int(row, 13);
+	p->last_spoke = get_time(row, 14);
 	return p;
 }
 
@@ -226,7 +227,7 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"SELECT topic, partition::bigint, next_offset, max_time, last_event_time, idle, used,"
-								" filtered, late, duplicate, dead, empty, skipped FROM clickstream.partition"
+								" filtered, late, duplicate, dead, empty, skipped, spoke_at FROM clickstream.partition"
 								" WHERE stream_id = $1 ORDER BY topic, partition",
 								1, types),
 					 &value, NULL, true, 0);
@@ -245,24 +246,27 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 
 #define INSERT_PARTITION                                                                                 \
 	"INSERT INTO clickstream.partition (stream_id, topic, partition, next_offset, end_offset, max_time," \
-	" last_event_time, idle, used, filtered, late, duplicate, dead, empty, skipped, start_offset)"       \
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
-#define UPDATE_PARTITION                                                                                         \
-	"UPDATE clickstream.partition SET next_offset = $4, end_offset = $5, max_time = $6, last_event_time = $7,"   \
-	" idle = $8, used = $9, filtered = $10, late = $11, duplicate = $12, dead = $13, empty = $14, skipped = $15" \
+	" last_event_time, idle, used, filtered, late, duplicate, dead, empty, skipped, start_offset,"       \
+	" spoke_at)"                                                                                         \
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+#define UPDATE_PARTITION                                                                                          \
+	"UPDATE clickstream.partition SET next_offset = $4, end_offset = $5, max_time = $6, last_event_time = $7,"    \
+	" idle = $8, used = $9, filtered = $10, late = $11, duplicate = $12, dead = $13, empty = $14, skipped = $15," \
+	" spoke_at = $17"                                                                                             \
 	" WHERE stream_id = $1 AND topic = $2 AND partition = $3 AND next_offset = $16"
 
 void
 cs_partition_store(const CsStream *stream, CsPartition *p)
 {
-	static SPIPlanPtr insert_plan = NULL;
-	static SPIPlanPtr update_plan = NULL;
-	static const Oid  types[] = {INT4OID, TEXTOID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID,
-								 INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,		  INT8OID,		  INT8OID};
+	static SPIPlanPtr	 insert_plan = NULL;
+	static SPIPlanPtr	 update_plan = NULL;
+	static const Oid	 types[] = {INT4OID,		TEXTOID, INT4OID, INT8OID, INT8OID,		  TIMESTAMPTZOID,
+									TIMESTAMPTZOID, BOOLOID, INT8OID, INT8OID, INT8OID,		  INT8OID,
+									INT8OID,		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID};
 	static const CsClass order[] = {CS_CLASS_USED, CS_CLASS_FILTERED, CS_CLASS_LATE,   CS_CLASS_DUPLICATE,
 									CS_CLASS_DEAD, CS_CLASS_EMPTY,	  CS_CLASS_SKIPPED};
-	Datum				 values[16];
-	char				 nulls[16];
+	Datum				 values[17];
+	char				 nulls[17];
 	CsIdentity			 frame;
 
 	memset(nulls, ' ', sizeof(nulls));
@@ -278,9 +282,10 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 	for (int i = 0; i < (int) lengthof(order); i++)
 		values[8 + i] = Int64GetDatum(p->ledger[order[i]]);
 	values[15] = Int64GetDatum(p->stored_offset);
+	put_time(&values[16], &nulls[16], p->last_spoke);
 	enter(&frame);
-	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 16, types)
-							   : saved_plan(&update_plan, UPDATE_PARTITION, 16, types),
+	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 17, types)
+							   : saved_plan(&update_plan, UPDATE_PARTITION, 17, types),
 					 values, nulls, false, 0);
 	if (SPI_processed != 1)
 		someone_else();

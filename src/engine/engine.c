@@ -476,6 +476,7 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 		*full = consume(e, max_messages, polled);
 	if (e->stream->brokers != NULL && e->assigned && cs_now() >= e->next_refresh)
 		cs_positions_refresh(e, METADATA_MS); /* after reading: a new assignment drops what is queued */
+	cs_positions_pass_gaps(e);
 	cs_watermark_recompute(e);
 	cs_watermark_idle(e, e->ctx.now);
 	finish = obey(e, &control);

@@ -129,6 +129,7 @@ extern void	 cs_positions_load(CsEngine *e);
 extern bool	 cs_positions_refresh(CsEngine *e, int timeout_ms);
 extern void	 cs_positions_rewind(CsEngine *e);
 extern void	 cs_positions_committed(CsEngine *e);
+extern void	 cs_positions_pass_gaps(CsEngine *e);
 extern bool	 cs_positions_changed(CsEngine *e, int i);
 extern int64 cs_positions_lag(CsEngine *e);
 extern bool	 cs_positions_at_end(CsEngine *e);

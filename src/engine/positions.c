@@ -29,7 +29,6 @@ add_partition(CsEngine *e, CsPartition *p)
 
 	e->partitions = e->partitions ? repalloc(e->partitions, n * sizeof(CsPartition *)) : palloc(sizeof(CsPartition *));
 	e->committed = e->committed ? repalloc(e->committed, n * sizeof(CsPartition)) : palloc(sizeof(CsPartition));
-	p->last_spoke = cs_now();
 	e->partitions[e->npartitions] = p;
 	e->committed[e->npartitions] = *p;
 	e->npartitions = n;
@@ -83,6 +82,7 @@ take_partition(CsEngine *e, const CsPartition *found, int timeout_ms)
 	p->stored_offset = p->next_offset;
 	p->is_new = true;
 	p->max_time = p->last_event_time = CS_WM_NONE;
+	p->last_spoke = cs_now();
 	add_partition(e, p);
 	return true;
 }
@@ -149,6 +149,21 @@ cs_positions_rewind(CsEngine *e)
 	}
 	if (e->assigned)
 		e->source->ops->assign(e->source, e->partitions, e->npartitions);
+}
+
+/* A partition may end in offsets without a message (marks of transactions, compaction): nobody shall wait for those. */
+void
+cs_positions_pass_gaps(CsEngine *e)
+{
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		CsPartition *p = e->partitions[i];
+
+		if (!p->at_end || p->end_offset <= p->next_offset)
+			continue;
+		p->ledger[CS_CLASS_SKIPPED] += p->end_offset - p->next_offset;
+		p->next_offset = p->end_offset;
+	}
 }
 
 bool
