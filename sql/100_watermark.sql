@@ -33,7 +33,7 @@ TABLE wm;
 SELECT test.feed('s100', 'a 0:25 /');
 CALL clickstream.process('s100');
 TABLE wm;
--- The clock alone moves nothing: a day of silence
+-- a day of silence at the end: nobody holds it, it stands where the furthest has come
 SET clickstream.mock_clock = '2024-06-03 12:00:00+00';
 CALL clickstream.process('s100');
 TABLE wm;

@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/errors.h"
 #include "core/place.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
@@ -59,21 +60,6 @@ cs_engine_compile_stream(CsEngine *e)
 
 /* ---- errors ---- */
 
-bool
-cs_error_is_fatal(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
-		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
-		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
-		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
-			return true;
-		default:
-			return false;
-	}
-}
-
 void
 cs_guarded_loop(CsEngine *e, int n, CsStep step, CsFailed failed, void *arg)
 {
@@ -103,7 +89,7 @@ cs_guarded_loop(CsEngine *e, int n, CsStep step, CsFailed failed, void *arg)
 			RollbackAndReleaseCurrentSubTransaction();
 			MemoryContextSwitchTo(context);
 			CurrentResourceOwner = owner;
-			if (cs_error_is_fatal(error->sqlerrcode))
+			if (cs_error_is_servers(error->sqlerrcode))
 				ReThrowError(error);
 			failed(e, arg, i, error);
 			FreeErrorData(error);

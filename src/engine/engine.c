@@ -44,7 +44,9 @@ release_lock(void *arg)
 {
 	CsEngine *e = arg;
 
-	LockRelease(&e->lock, ExclusiveLock, true);
+	/* A process that exits has given it back before. */
+	if (LockHeldByMe(&e->lock, ExclusiveLock))
+		LockRelease(&e->lock, ExclusiveLock, true);
 }
 
 static void

@@ -105,9 +105,6 @@ struct CsEngine
 	int			   guc_nest;
 };
 
-/* A raised error is the server's or the user's will, not one message's fault. */
-extern bool cs_error_is_fatal(int sqlerrcode);
-
 /* chunk.c */
 extern void cs_chunk_run(CsEngine *e, int n);
 extern void cs_engine_compile_stream(CsEngine *e);

@@ -23,6 +23,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "core/errors.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -252,8 +253,7 @@ call_guarded(AggFunction *f, Datum *result, bool *isnull)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		if (geterrcode() == ERRCODE_QUERY_CANCELED || geterrcode() == ERRCODE_ADMIN_SHUTDOWN ||
-			geterrcode() == ERRCODE_OUT_OF_MEMORY)
+		if (cs_error_is_servers(geterrcode()))
 			PG_RE_THROW();
 		FlushErrorState();
 		if (!f->builtin)
@@ -321,7 +321,7 @@ cs_aggregate_combine(CsAggregate *agg, CsMeasureState *dst, Datum src, bool src_
 			return true;
 		if (dst->isnull)
 		{
-			dst->value = src;
+			dst->value = copy_state(agg, src); /* the next combine may write into it */
 			dst->isnull = false;
 			return true;
 		}

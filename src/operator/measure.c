@@ -10,6 +10,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
+#include "core/errors.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -433,8 +434,7 @@ guarded_output(CsMeasures *ms, CsOutput *out, Datum *value, bool *isnull)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		if (geterrcode() == ERRCODE_QUERY_CANCELED || geterrcode() == ERRCODE_ADMIN_SHUTDOWN ||
-			geterrcode() == ERRCODE_OUT_OF_MEMORY)
+		if (cs_error_is_servers(geterrcode()))
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();

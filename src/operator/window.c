@@ -343,6 +343,15 @@ close_hopping(CsWindow *w, CsBatchContext *batch, TimestampTz start, CsRowAction
 		emit_hopping(w, batch, start, action, true);
 }
 
+/* Windows end at multiples of the slide: does the last millisecond of one lie in (after, upto]? */
+static bool
+passes_an_end(const CsDefinition *def, TimestampTz after, TimestampTz upto)
+{
+	if (after == CS_WM_NONE || upto == CS_WM_DONE)
+		return true;
+	return cs_slide_start(upto + CS_USECS_PER_MSEC, def->slide, def->origin) - CS_USECS_PER_MSEC > after;
+}
+
 static bool
 close_windows(CsWindow *w, CsBatchContext *batch, TimestampTz wm)
 {
@@ -352,6 +361,11 @@ close_windows(CsWindow *w, CsBatchContext *batch, TimestampTz wm)
 
 	if (wm <= w->op.closed)
 		return true;
+	if (!passes_an_end(def, w->op.closed, wm))
+	{
+		w->op.closed = wm;
+		return true;
+	}
 	if (def->slide != def->size)
 	{
 		TimestampTz *starts = window_starts(w, batch->state, w->op.closed, wm, &n);

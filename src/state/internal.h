@@ -48,6 +48,7 @@ struct CsBigSet
 	uint64	   id; /* hash key */
 	int32	   definition_id;
 	uint8	   half;
+	bool	   dropping; /* this batch drops it */
 	int64	   n;
 	int64	   capacity;
 	CsHash128 *members;

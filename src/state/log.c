@@ -216,17 +216,6 @@ log_sets(CsState *state, LogWriter *w)
 
 /* ---- copying forward ---- */
 
-static bool
-set_is_dropped(CsState *state, const CsBigSet *set)
-{
-	for (CsSetChange *c = state->set_changes; c; c = c->next)
-	{
-		if (c->drop && c->id == set->id)
-			return true;
-	}
-	return false;
-}
-
 /* Entries of the other half that this batch does not write anyway; false if the quota ended first. */
 static bool
 copy_entries(CsState *state, LogWriter *w, int64 quota)
@@ -270,7 +259,7 @@ copy_sets(CsState *state, LogWriter *w, int64 quota)
 		CsBigSet *set = dlist_container(CsBigSet, half_node, iter.cur);
 		int64	  piece = Min(set->n - set->copied, Max(quota, 0) / (int64) sizeof(CsHash128));
 
-		if (set_is_dropped(state, set))
+		if (set->dropping)
 			continue;
 		log_members(w, set->definition_id, set->id, (const char *) (set->members + set->copied), piece);
 		quota -= piece * (int64) sizeof(CsHash128);

@@ -298,6 +298,9 @@ cs_set_get(CsReader *r, CsState *state, CsSet *set)
 void
 cs_set_drop(CsState *state, CsSet *set)
 {
-	if (set->id != 0)
-		note_change(state, set->id)->drop = true;
+	if (set->id == 0)
+		return;
+	note_change(state, set->id)->drop = true;
+	if (set->big)
+		set->big->dropping = true;
 }

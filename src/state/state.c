@@ -640,6 +640,13 @@ forget_batch(CsState *state)
 void
 cs_state_abort(CsState *state)
 {
+	for (CsSetChange *c = state->set_changes; c; c = c->next)
+	{
+		CsBigSet *set = c->drop ? cs_bigset_find(state, c->id) : NULL;
+
+		if (set)
+			set->dropping = false;
+	}
 	state->log_next = state->log;
 	state->log_bytes_next[0] = state->log_bytes[0];
 	state->log_bytes_next[1] = state->log_bytes[1];
