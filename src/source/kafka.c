@@ -281,7 +281,9 @@ set_defaults(KafkaSource *source)
 	set_property(source, "isolation.level", "read_committed", false);
 	set_property(source, "check.crcs", "true", false);
 	set_property(source, "socket.keepalive.enable", "true", false);
+	/* A trickle is fetched ten times a second, not message by message: each fetch costs both sides. */
 	set_number(source, "fetch.wait.max.ms", 100);
+	set_number(source, "fetch.min.bytes", 100000);
 	set_number(source, "fetch.error.backoff.ms", 100);
 	set_number(source, "reconnect.backoff.max.ms", 5000);
 	set_number(source, "fetch.max.bytes", Min(FETCH_MAX_BYTES, Max(queue_bytes, FETCH_MIN_BYTES)));

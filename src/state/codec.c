@@ -53,30 +53,6 @@ cs_put_place(StringInfo buf, const CsPlace *place)
 	cs_put_int(buf, place->offset);
 }
 
-uint8
-cs_get_u8(CsReader *r)
-{
-	if (r->pos >= r->end)
-		cs_codec_corrupt("it ends early");
-	return (uint8) *r->pos++;
-}
-
-uint64
-cs_get_uint(CsReader *r)
-{
-	uint64 value = 0;
-
-	for (int shift = 0; shift < 64; shift += 7)
-	{
-		uint8 byte = cs_get_u8(r);
-
-		value |= (uint64) (byte & 0x7f) << shift;
-		if (byte < 0x80)
-			return value;
-	}
-	cs_codec_corrupt("a number is too long");
-}
-
 const char *
 cs_get_raw(CsReader *r, size_t len)
 {
