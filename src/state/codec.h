@@ -39,8 +39,30 @@ cs_put_int(StringInfo buf, int64 value)
 	cs_put_uint(buf, ((uint64) value << 1) ^ (uint64) (value >> 63));
 }
 
-extern uint8	   cs_get_u8(CsReader *r);
-extern uint64	   cs_get_uint(CsReader *r);
+static inline uint8
+cs_get_u8(CsReader *r)
+{
+	if (unlikely(r->pos >= r->end))
+		cs_codec_corrupt("it ends early");
+	return (uint8) *r->pos++;
+}
+
+static inline uint64
+cs_get_uint(CsReader *r)
+{
+	uint64 value = 0;
+
+	for (int shift = 0; shift < 64; shift += 7)
+	{
+		uint8 byte = cs_get_u8(r);
+
+		value |= (uint64) (byte & 0x7f) << shift;
+		if (byte < 0x80)
+			return value;
+	}
+	cs_codec_corrupt("a number is too long");
+}
+
 extern const char *cs_get_bytes(CsReader *r, size_t *len);
 extern const char *cs_get_raw(CsReader *r, size_t len);
 extern void		   cs_get_place(CsReader *r, CsPlace *place);
