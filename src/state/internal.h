@@ -105,6 +105,9 @@ cs_key_equal(const CsKey *a, const CsKey *b)
 #define SH_GET_HASH(tb, a) (a)->hash
 #define SH_SCOPE extern
 #define SH_DECLARE
+#ifdef CS_DEFINE_KEYSET
+#define SH_DEFINE
+#endif
 #include "lib/simplehash.h"
 
 struct CsState

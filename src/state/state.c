@@ -15,20 +15,9 @@
 #include "postgres.h"
 
 #include "core/memory.h"
+#define CS_DEFINE_KEYSET /* the hash table of keys is compiled here */
 #include "state/internal.h"
 #include "utils/memutils.h"
-
-#define SH_PREFIX keyset
-#define SH_ELEMENT_TYPE CsKeyRef
-#define SH_KEY_TYPE const CsKey *
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) cs_key_hash(k)
-#define SH_EQUAL(tb, a, b) cs_key_equal(a, b)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE extern
-#define SH_DEFINE
-#include "lib/simplehash.h"
 
 #define ENTRY_OVERHEAD ((int64) (sizeof(CsEntry) + 2 * sizeof(CsKeyRef)))
 
