@@ -110,10 +110,10 @@ SELECT clickstream.create_window('pg_temp.bad', stream => 's020', size => '1 min
 CREATE TABLE other (window_start timestamptz, n bigint);
 SELECT clickstream.create_window('other', stream => 's020', size => '1 minute', measures => 'count(*) AS n');
 DROP TABLE other;
-CREATE TABLE other (window_start timestamptz, window_end timestamptz, n integer, is_final boolean, revision integer, group_key uuid, PRIMARY KEY (window_start, group_key));
+CREATE TABLE other (window_start timestamptz, window_end timestamptz, n integer, is_final boolean, revision integer, is_rest boolean, group_key uuid, PRIMARY KEY (window_start, group_key));
 SELECT clickstream.create_window('other', stream => 's020', size => '1 minute', measures => 'count(*) AS n');
 ALTER TABLE other ALTER n TYPE bigint;
-INSERT INTO other VALUES (now(), now(), 1, true, 0, '00000000-0000-0000-0000-000000000000');
+INSERT INTO other VALUES (now(), now(), 1, true, 0, false, '00000000-0000-0000-0000-000000000000');
 SELECT clickstream.create_window('other', stream => 's020', size => '1 minute', measures => 'count(*) AS n');
 TRUNCATE other;
 CREATE VIEW looks AS TABLE other;

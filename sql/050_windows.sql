@@ -108,7 +108,8 @@ SELECT test.feed('s050', $$
 	a   0:01:04 /d
 $$);
 CALL clickstream.finish('s050');
-SELECT test.at(window_start) AS start, page_url, events, group_key = '00000000-0000-0000-0000-000000000000' AS is_rest
+SELECT test.at(window_start) AS start, page_url, events, is_rest,
+	group_key = '00000000-0000-0000-0000-000000000000' AS zeros
 FROM limited ORDER BY window_start, is_rest, page_url;
 SELECT clickstream.drop_stream('s050');
 

@@ -34,6 +34,7 @@ static const struct
 	{"attempt_id", "topic/partition/offset of the attempt's first event"},
 	{"level", "the most steps in order that the attempt has reached"},
 	{"funnel_duration_seconds", "whole seconds from the first step to the last, of a conversion"},
+	{"is_rest", "true: the row holds the groups beyond the limit of groups of the window; its group_key is all zeros"},
 	{"is_conversion", "true: all steps were reached"},
 	{"started_at", "time of the attempt's first event"},
 };

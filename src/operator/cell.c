@@ -228,6 +228,7 @@ cs_cell_columns(CsOperator *op, CsGrouping *g, const CsQueryParts *parts)
 	}
 	cs_operator_column(op, "is_final", BOOLOID, -1, InvalidOid, false);
 	cs_operator_column(op, "revision", INT4OID, -1, InvalidOid, false);
+	cs_operator_column(op, "is_rest", BOOLOID, -1, InvalidOid, false);
 	cs_operator_column(op, "group_key", UUIDOID, -1, InvalidOid, true);
 }
 
@@ -248,6 +249,7 @@ cs_cell_emit(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsRowAction a
 	c += g->ms->noutputs;
 	values[c++] = BoolGetDatum(is_final);
 	values[c++] = Int32GetDatum(cell->revision);
+	values[c++] = BoolGetDatum(key.lo == 0 && key.hi == 0);
 	values[c++] = cs_hash_uuid(key);
 	batch->emitter->row(batch->emitter, op, action, values, isnull);
 }

@@ -73,7 +73,7 @@ extern TimestampTz cs_slide_start(TimestampTz t, int64 slide, TimestampTz origin
 
 /*
  * Append the result columns: window_start, window_end, groups, measures,
- * is_final, revision, group_key.
+ * is_final, revision, is_rest, group_key.
  */
 extern void cs_cell_columns(CsOperator *op, CsGrouping *g, const CsQueryParts *parts);
 /* Emit a cell's row. */
