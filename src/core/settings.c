@@ -15,8 +15,8 @@
 #include "utils/guc.h"
 
 int	  cs_commit_interval = 1000;
-int	  cs_batch_messages = 200000;
-int	  cs_batch_memory = 128 * 1024;
+int	  cs_batch_messages = 400000;
+int	  cs_batch_memory = 256 * 1024;
 int	  cs_queue_memory = 64 * 1024;
 int	  cs_metadata_refresh_interval = 60 * 1000;
 int	  cs_max_message_size = 1024 * 1024;
@@ -33,10 +33,10 @@ define_batch_settings(void)
 							"A longer one writes each result row less often; a shorter one shows it earlier.",
 							&cs_commit_interval, 1000, 10, 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("clickstream.batch_messages", "Sets the most messages that one transaction takes.", NULL,
-							&cs_batch_messages, 200000, 1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+							&cs_batch_messages, 400000, 1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("clickstream.batch_memory",
 							"Sets the memory that one transaction's changes may take before it commits.", NULL,
-							&cs_batch_memory, 128 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL,
+							&cs_batch_memory, 256 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL,
 							NULL);
 }
 

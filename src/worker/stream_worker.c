@@ -68,7 +68,7 @@ static MemoryContext round_context;	 /* current outside transactions; reset befo
 static CsEngine		*engine = NULL;
 
 static TimestampTz last_batch = 0;	/* when the last batch ended */
-static TimestampTz last_commit = 0; /* when the last one that committed did */
+static TimestampTz last_commit = 0; /* when the last one that committed began: the interval counts from there */
 static TimestampTz last_error = 0;
 static bool		   after_permanent = false; /* the last error was one, and no batch succeeded since */
 static int		   errors_in_a_row = 0;
@@ -390,16 +390,18 @@ run_batches(void)
 {
 	for (;;)
 	{
-		CsOutcome outcome;
+		CsOutcome	outcome;
+		TimestampTz begun;
 
 		handle_interrupts();
 		MemoryContextReset(round_context);
 		MemoryContextSwitchTo(round_context);
 		pgstat_report_activity(STATE_RUNNING, "applying messages");
+		begun = GetCurrentTimestamp();
 		outcome = cs_engine_batch(engine, 0);
 		last_batch = GetCurrentTimestamp();
 		if (outcome != CS_BATCH_IDLE)
-			last_commit = last_batch;
+			last_commit = begun;
 		note_success(outcome != CS_BATCH_IDLE);
 		if (cs_engine_is_stale(engine))
 			return;
