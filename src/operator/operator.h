@@ -123,7 +123,7 @@ struct CsOperator
 	int					 ncolumns;
 	CsColumn			*columns;
 	bool				*needed;							/* attributes of the event relation it reads, natts of it */
-	int64				 used, late, errors, null_visitors; /* since the engine was opened; shown in stat_definition */
+	int64				 used, late, errors, null_visitors; /* since the engine was opened */
 	CsOperator			*source;							/* rollup: the operator it reads rows of */
 	TimestampTz			 closed;  /* everything up to here is closed; set by the engine from what is stored */
 	bool				 stale;	  /* some row lags behind its state */
