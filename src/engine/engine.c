@@ -192,6 +192,7 @@ recover(CsEngine *e)
 	position.copied_xid = e->stored.log_copied_xid;
 	position.next_set_id = e->stored.next_set_id;
 	e->watermark = e->stored.watermark;
+	e->closings_left = e->stored.closed != e->stored.watermark; /* a large closing goes on where it was */
 	cs_state_recover(e->state, e->stream, &position, GetActiveSnapshot());
 	for (int i = 0; i < e->nstages; i++)
 	{

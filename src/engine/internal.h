@@ -88,7 +88,6 @@ struct CsEngine
 	bool		  polled_empty; /* the last poll returned nothing */
 	bool		  catching_up;
 	bool		  closings_left;
-	bool		  redo_emit; /* rows lag behind and were held back by catching up */
 	char		  problem[256];
 
 	/* the batch */

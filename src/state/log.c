@@ -371,12 +371,6 @@ cs_state_trimmed(CsState *state)
 	state->log_bytes[1 - state->log.half] = 0;
 }
 
-int64
-cs_state_log_bytes(CsState *state)
-{
-	return state->log_bytes[state->log.half];
-}
-
 /* ---- recovery ---- */
 
 static void

@@ -331,12 +331,6 @@ cs_work_delete(CsState *state, CsWork *work)
 }
 
 int64
-cs_state_works(CsState *state)
-{
-	return state->nworks;
-}
-
-int64
 cs_state_count(CsState *state, int32 definition_id)
 {
 	CsDefState *def = def_must(state, definition_id);

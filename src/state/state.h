@@ -148,8 +148,6 @@ typedef struct CsLogPosition
 extern CsLogPosition cs_state_log(CsState *state, const CsStream *stream, int64 commit_number);
 extern void			 cs_state_publish(CsState *state);
 extern void			 cs_state_abort(CsState *state);
-/* What the overlay holds, bytes of the batch context aside: works. */
-extern int64 cs_state_works(CsState *state);
 
 /*
  * ---- recovery and readers: fold the log under a snapshot ----
@@ -172,8 +170,6 @@ extern void cs_state_recover(CsState *state, const CsStream *stream, const CsLog
 extern bool cs_state_wants_trim(CsState *state);
 extern bool cs_state_trim_log(CsState *state, const CsStream *stream);
 extern void cs_state_trimmed(CsState *state);
-/* Bytes of the half being written. */
-extern int64 cs_state_log_bytes(CsState *state);
 
 /* ---- distinct sets: state/set.c ---- */
 
