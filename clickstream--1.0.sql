@@ -86,6 +86,7 @@ CREATE TABLE definition (
 	emit            text,
 	emit_interval   interval,
 	group_limit     bigint,
+	allowed_lateness interval,
 	retention       interval,
 	filter          text,
 	group_by        text,
@@ -113,6 +114,7 @@ COMMENT ON COLUMN definition.steps IS 'funnel: names of the steps';
 COMMENT ON COLUMN definition.emit IS 'changes: rows show while they grow; closed: when closed';
 COMMENT ON COLUMN definition.emit_interval IS 'shortest time between two rewrites of a row';
 COMMENT ON COLUMN definition.group_limit IS 'window: groups kept apart in one window';
+COMMENT ON COLUMN definition.allowed_lateness IS 'how long after closing late events still change a row; NULL: not at all';
 COMMENT ON COLUMN definition.retention IS 'event log: how long events are kept; NULL: for ever';
 COMMENT ON COLUMN definition.filter IS 'condition, as given';
 COMMENT ON COLUMN definition.group_by IS 'group columns, as given';
@@ -165,6 +167,7 @@ CREATE TABLE progress (
 	commit_number   bigint NOT NULL DEFAULT 0,
 	watermark       timestamptz,
 	closed          timestamptz,
+	shown           timestamptz,
 	advanced        timestamptz,
 	finished        boolean NOT NULL DEFAULT false,
 	log_half        smallint NOT NULL DEFAULT 0,
@@ -183,6 +186,7 @@ COMMENT ON COLUMN progress.next_set_id IS 'number of the next large set';
 COMMENT ON COLUMN progress.committed_at IS 'when the newest commit was made';
 COMMENT ON COLUMN progress.watermark IS 'the stream''s watermark; NULL before anything was read';
 COMMENT ON COLUMN progress.closed IS 'everything up to this watermark is closed; behind watermark while a large closing goes on';
+COMMENT ON COLUMN progress.shown IS 'the furthest moment as of which rows were shown while the topic was silent; NULL: never';
 COMMENT ON COLUMN progress.advanced IS 'the watermark as last moved by hand, by advance_watermark()';
 COMMENT ON COLUMN progress.finished IS 'finish() was called: the watermark is plus infinity';
 

@@ -14,7 +14,8 @@
 # postgres cannot look (/root).  So servers and tests run in a copy of the
 # tree, with a copy of the server, in a directory below /tmp; as root they run
 # as user postgres.
-# The extension is built there with assertions on; the server's own build
+# The extension is built there with assertions on, and with the mistakes of
+# src/core/mutant.h in it, which are off unless a test sets one; the server's own build
 # decides about its own.
 # Everything started inherits CLICKSTREAM_CHECK from here or works in that
 # directory: that is how the end finds what was left running.
@@ -143,7 +144,7 @@ trap 'exit 130' INT TERM HUP
 # ---- making it
 
 build() {
-	make -C "$work/tree" -j"$(nproc)" COPT=-DUSE_ASSERT_CHECKING=1 all demo-tools && give_tree
+	make -C "$work/tree" -j"$(nproc)" COPT="-DUSE_ASSERT_CHECKING=1 -DCLICKSTREAM_MUTANTS=1" all demo-tools && give_tree
 }
 
 # A copy of the server to install into: needs no root, leaves the machine's own

@@ -469,11 +469,9 @@ static void
 reset_progress(const CsStream *stream)
 {
 	CsValue values[] = {
-		cs_value_time("watermark", NULL),
-		cs_value_time("closed", NULL),
-		cs_value_time("advanced", NULL),
-		cs_value_bool("finished", false),
-		cs_value_oid("log_copied_xid", XID8OID, InvalidOid),
+		cs_value_time("watermark", NULL),  cs_value_time("closed", NULL),
+		cs_value_time("shown", NULL),	   cs_value_time("advanced", NULL),
+		cs_value_bool("finished", false),  cs_value_oid("log_copied_xid", XID8OID, InvalidOid),
 		cs_value_bool("log_copied", true),
 	};
 

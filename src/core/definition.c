@@ -69,7 +69,7 @@ enum
 #define DEFINITION_QUERY                                                                                        \
 	"SELECT definition_id, stream_id, kind, table_oid::pg_catalog.oid, view_oid::pg_catalog.oid, source_id, "   \
 	"start_column, size, slide, origin, gap, max_length, within, strict_increase, steps, emit, emit_interval, " \
-	"group_limit, retention FROM clickstream.definition WHERE "
+	"group_limit, retention, allowed_lateness FROM clickstream.definition WHERE "
 
 enum
 {
@@ -91,7 +91,8 @@ enum
 	D_EMIT,
 	D_EMIT_INTERVAL,
 	D_GROUP_LIMIT,
-	D_RETENTION
+	D_RETENTION,
+	D_ALLOWED_LATENESS
 };
 
 /* A row that SPI returned. */
@@ -415,6 +416,7 @@ read_spans(CsDefinition *def, const Row *row)
 	def->within = get_span(row, D_WITHIN, 0);
 	def->emit_interval = get_span(row, D_EMIT_INTERVAL, 0);
 	def->retention = get_span(row, D_RETENTION, -1);
+	def->lateness = get_span(row, D_ALLOWED_LATENESS, 0);
 }
 
 static void

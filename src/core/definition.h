@@ -100,6 +100,7 @@ typedef struct CsDefinition
 	int64		group_limit;   /* window: groups per window */
 	int32		source_id;	   /* rollup: definition it reads */
 	char	   *start_column;  /* rollup: column of the source that assigns the bucket */
+	int64		lateness;	   /* session, window, funnel: allowed_lateness, µs */
 	int64		retention;	   /* event log: µs, -1 keep */
 } CsDefinition;
 

@@ -102,7 +102,7 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"SELECT commit_number, watermark, closed, advanced, finished, log_half::bigint,"
-								" log_copied, log_copied_xid, next_set_id FROM clickstream.progress"
+								" log_copied, log_copied_xid, next_set_id, shown FROM clickstream.progress"
 								" WHERE stream_id = $1",
 								1, types),
 					 &value, NULL, true, 1);
@@ -118,6 +118,7 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	xid = column(0, 8, &isnull);
 	row->log_copied_xid = isnull ? InvalidFullTransactionId : DatumGetFullTransactionId(xid);
 	row->next_set_id = get_int(0, 9);
+	row->shown = get_time(0, 10);
 	leave(&frame);
 }
 
@@ -133,9 +134,10 @@ void
 cs_progress_store(int32 stream_id, const CsProgressRow *row)
 {
 	static SPIPlanPtr plan = NULL;
-	static const Oid  types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID, BOOLOID, XID8OID, INT8OID};
-	Datum			  values[8];
-	char			  nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	static const Oid  types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID,
+								 BOOLOID, XID8OID, INT8OID,		   TIMESTAMPTZOID};
+	Datum			  values[9];
+	char			  nulls[9] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 	CsIdentity		  frame;
 
 	values[0] = Int32GetDatum(stream_id);
@@ -147,12 +149,13 @@ cs_progress_store(int32 stream_id, const CsProgressRow *row)
 	values[6] = FullTransactionIdGetDatum(row->log_copied_xid);
 	nulls[6] = FullTransactionIdIsValid(row->log_copied_xid) ? ' ' : 'n';
 	values[7] = Int64GetDatum(row->next_set_id);
+	put_time(&values[8], &nulls[8], row->shown);
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"UPDATE clickstream.progress SET commit_number = $2, watermark = $3, closed = $4,"
-								" log_half = $5, log_copied = $6, log_copied_xid = $7, next_set_id = $8,"
+								" log_half = $5, log_copied = $6, log_copied_xid = $7, next_set_id = $8, shown = $9,"
 								" committed_at = clock_timestamp() WHERE stream_id = $1 AND commit_number = $2 - 1",
-								8, types),
+								9, types),
 					 values, nulls, false, 0);
 	if (SPI_processed != 1)
 		someone_else();

@@ -18,6 +18,7 @@ typedef struct CsProgressRow
 	int64			  commit_number;
 	TimestampTz		  watermark; /* CS_WM_NONE, CS_WM_DONE possible */
 	TimestampTz		  closed;
+	TimestampTz		  shown; /* furthest moment as of which a preview showed rows; CS_WM_NONE never */
 	TimestampTz		  advanced;
 	bool			  finished;
 	int				  log_half;

@@ -11,6 +11,7 @@
 #include <limits.h>
 
 #include "core/clock.h"
+#include "core/mutant.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
@@ -25,6 +26,16 @@ int	  cs_restart_delay = 1000;
 char *cs_mock_clock = NULL;
 int	  cs_state_log_size = 16 * 1024;
 char *cs_secrets_directory = NULL;
+
+#ifdef CLICKSTREAM_MUTANTS
+int cs_mutant = CS_MUTANT_NONE;
+
+static const struct config_enum_entry mutants[] = {
+#define MUTANT_ENTRY(name, word) {word, CS_MUTANT_##name, false},
+	CS_MUTANT_LIST(MUTANT_ENTRY)
+#undef MUTANT_ENTRY
+		{NULL, 0, false}};
+#endif
 
 static void
 define_batch_settings(void)
@@ -85,5 +96,9 @@ cs_settings_init(void)
 	define_batch_settings();
 	define_source_settings();
 	define_worker_settings();
+#ifdef CLICKSTREAM_MUTANTS
+	DefineCustomEnumVariable("clickstream.mutant", "Sets the mistake that the library makes, for tests of tests.", NULL,
+							 &cs_mutant, CS_MUTANT_NONE, mutants, PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+#endif
 	MarkGUCPrefixReserved("clickstream");
 }

@@ -199,6 +199,7 @@ recover(CsEngine *e)
 		CsOperator *op = e->stages[i].op;
 
 		op->closed = e->stored.watermark;
+		op->shown = e->stored.shown;
 		if (op->ops->recovered)
 			op->ops->recovered(op, e->state);
 	}
@@ -231,6 +232,8 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait)
 	e->decoder = cs_decoder_create(e->stream, e->needed, e->context);
 	e->source = cs_source_for(e->stream)->open(e->stream, e->context);
 	e->catching_up = true;
+	e->previewed = CS_WM_NONE;
+	e->preview_again = CS_WM_NONE;
 }
 
 CsEngine *
@@ -278,6 +281,7 @@ begin_batch(CsEngine *e)
 	e->ctx.now = cs_now();
 	e->ctx.catching_up = e->catching_up;
 	e->batch_messages = 0;
+	e->previewed_next = CS_WM_NONE;
 	cs_write_begin(e);
 }
 
@@ -323,9 +327,9 @@ obey(CsEngine *e, const CsControl *control)
 		   e->batch_messages == 0 && !e->closings_left && e->stored.closed == e->stored.watermark;
 }
 
-/* Close what the watermark has passed and show what is to be shown. */
+/* Close what the watermark has passed and show what is to be shown; as_of: of a silent topic, see preview.c. */
 static void
-advance(CsEngine *e, bool finish)
+advance(CsEngine *e, bool finish, TimestampTz as_of)
 {
 	TimestampTz wm = e->watermark;
 
@@ -337,6 +341,8 @@ advance(CsEngine *e, bool finish)
 		if (op->def->kind != CS_KIND_ROLLUP && !op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, finish))
 			e->closings_left = true;
 	}
+	if (as_of != CS_WM_NONE)
+		cs_preview_run(e, as_of);
 	cs_dedupe_advance(e);
 	cs_write_rollups(e);
 	for (int i = 0; i < e->nstages; i++)
@@ -390,6 +396,7 @@ store(CsEngine *e, CsProgressRow *next)
 	next->log_copied_xid = position.copied_xid;
 	next->next_set_id = position.next_set_id;
 	next->watermark = e->watermark;
+	next->shown = Max(next->shown, e->previewed_next);
 	if (!e->closings_left)
 		next->closed = e->watermark;
 	for (int i = 0; i < e->npartitions; i++)
@@ -415,6 +422,9 @@ publish(CsEngine *e, const CsProgressRow *next)
 	cs_state_publish(e->state);
 	end_operators(e, true);
 	e->stored = *next;
+	cs_preview_committed(e);
+	for (int i = 0; i < e->nstages; i++)
+		e->stages[i].op->shown = next->shown;
 	cs_positions_committed(e);
 	MemoryContextReset(e->batch);
 	RESUME_INTERRUPTS();
@@ -464,8 +474,9 @@ trim_log(CsEngine *e)
 static bool
 run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow *next)
 {
-	CsControl control;
-	bool	  finish;
+	CsControl	control;
+	TimestampTz as_of;
+	bool		finish;
 
 	cs_control_load(e->stream->stream_id, &control);
 	if (!control.exists || control.version != e->version)
@@ -485,9 +496,10 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	finish = obey(e, &control);
 	if (finish)
 		e->watermark = CS_WM_DONE;
-	if (!has_work(e, finish))
+	as_of = cs_preview_as_of(e);
+	if (!has_work(e, finish) && as_of == CS_WM_NONE)
 		return false;
-	advance(e, e->watermark == CS_WM_DONE);
+	advance(e, e->watermark == CS_WM_DONE, as_of);
 	cs_write_end(e);
 	store(e, next);
 	return true;
@@ -579,7 +591,7 @@ cs_engine_poll_fd(CsEngine *e)
 TimestampTz
 cs_engine_deadline(CsEngine *e)
 {
-	TimestampTz deadline = Min(e->next_refresh, cs_watermark_idle_deadline(e));
+	TimestampTz deadline = Min(Min(e->next_refresh, cs_watermark_idle_deadline(e)), cs_preview_deadline(e));
 
 	for (int i = 0; i < e->nstages; i++)
 	{

@@ -88,6 +88,9 @@ struct CsEngine
 	bool		  polled_empty; /* the last poll returned nothing */
 	bool		  catching_up;
 	bool		  closings_left;
+	TimestampTz	  previewed;	  /* rows are shown as of up to here since the last message; CS_WM_NONE not at all */
+	TimestampTz	  previewed_next; /* as this batch leaves it */
+	TimestampTz	  preview_again;  /* clock: not before; a preview commits no oftener than messages do */
 	char		  problem[256];
 
 	/* the batch */
@@ -119,6 +122,12 @@ extern void		   cs_watermark_event(CsEngine *e, CsPartition *p, TimestampTz time
 extern void		   cs_watermark_recompute(CsEngine *e);
 extern bool		   cs_watermark_idle(CsEngine *e, TimestampTz now);
 extern TimestampTz cs_watermark_idle_deadline(CsEngine *e);
+
+/* preview.c */
+extern TimestampTz cs_preview_as_of(CsEngine *e);
+extern void		   cs_preview_run(CsEngine *e, TimestampTz as_of);
+extern void		   cs_preview_committed(CsEngine *e);
+extern TimestampTz cs_preview_deadline(CsEngine *e);
 
 /* positions.c */
 extern void	 cs_positions_load(CsEngine *e);

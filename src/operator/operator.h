@@ -92,6 +92,20 @@ typedef struct CsOperatorOps
 	 */
 	bool (*advance)(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, bool closed_by_finish);
 
+	/*
+	 * The topic is silent (every partition at its end, for idle_timeout):
+	 * show rows as if the watermark stood at as_of, which lies behind it.
+	 * Computed on copies of the entries, waiting events included; rows get
+	 * closed_reason 'idle' where the watermark itself has not passed them,
+	 * and is_final false.  Of the state only the memory of what is shown
+	 * changes.  Everything up to `after` was shown since the last message.
+	 * About max entries; returns the moment up to which all is shown now,
+	 * as_of unless there is more.  NULL: rows are shown anyway.
+	 */
+	TimestampTz (*preview)(CsOperator *op, CsBatchContext *batch, TimestampTz after, TimestampTz as_of, int max);
+	/* The next moment later than `after` as of which preview() has something to show; CS_WM_DONE none. */
+	TimestampTz (*preview_due)(CsOperator *op, CsState *state, TimestampTz after);
+
 	/* After COMMIT or ROLLBACK: make what this batch changed outside the state final, or forget it. */
 	void (*end_batch)(CsOperator *op, bool committed);
 
@@ -126,6 +140,7 @@ struct CsOperator
 	int64				 used, late, errors, null_visitors; /* since the engine was opened */
 	CsOperator			*source;							/* rollup: the operator it reads rows of */
 	TimestampTz			 closed;  /* everything up to here is closed; set by the engine from what is stored */
+	TimestampTz			 shown;	  /* rows as of up to here may have been shown by preview(); set by the engine */
 	bool				 stale;	  /* some row lags behind its state */
 	TimestampTz			 emit_at; /* clock time at which rows are to be rewritten, CS_WM_DONE none */
 };

@@ -98,6 +98,21 @@ extern void cs_work_delete(CsState *state, CsWork *work);
  */
 extern CsWork **cs_state_due(CsState *state, int32 definition_id, TimestampTz limit, int max, int *n, bool *more);
 
+/*
+ * Works of this definition whose due lies in (after, limit], committed ones
+ * only, opened in the overlay but left in their timers; in the order of whole
+ * seconds.  Stops behind the second in which max was reached: *upto is the
+ * moment up to which all were returned, limit if there is no more.  For
+ * batches that have changed nothing yet.  Array palloc'd in the batch context.
+ */
+extern CsWork **cs_state_preview(CsState *state, int32 definition_id, TimestampTz after, TimestampTz limit, int max,
+								 int *n, TimestampTz *upto);
+/*
+ * A moment later than `after` and not later than the next due time there is
+ * behind it; CS_WM_DONE if there is none.
+ */
+extern TimestampTz cs_state_next_due(CsState *state, int32 definition_id, TimestampTz after);
+
 /* Distinct buckets (not 0) of a definition that have entries or dirty works: ascending, palloc'd. */
 extern int64 *cs_state_buckets(CsState *state, int32 definition_id, int *n);
 /* Every live work of a bucket: committed ones are opened.  Palloc'd array. */

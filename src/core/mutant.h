@@ -1,0 +1,44 @@
+/*
+ * core/mutant.h
+ *	  Wrong versions of the code, for tests that must notice them.
+ *
+ * A random test that passes says little until it has been seen to fail.  So
+ * places where a plausible mistake could be carry that mistake behind
+ * CS_MUTANT(NAME).  It is a constant false, and costs nothing, unless the
+ * library is built with -DCLICKSTREAM_MUTANTS, as test/check.sh does: then it
+ * is true while the setting clickstream.mutant (superusers, SET) names it.
+ *
+ * To add one: a line in the list, CS_MUTANT(NAME) where the mistake is, and a
+ * test that sets it and demands a difference.
+ */
+#ifndef CS_CORE_MUTANT_H
+#define CS_CORE_MUTANT_H
+
+#include "postgres.h"
+
+/* NAME, the setting's value */
+#define CS_MUTANT_LIST(M)                                                             \
+	M(NONE, "")                                                                       \
+	M(GAP_EXCLUSIVE, "gap_exclusive")		/* a distance of exactly the gap cuts */  \
+	M(END_NOT_LAST_MS, "end_not_last_ms")	/* final at the end, not 1 ms before */   \
+	M(WITHIN_EXCLUSIVE, "within_exclusive") /* a funnel's bound is exclusive */       \
+	M(UNSORTED_APPLY, "unsorted_apply")		/* waiting events in order of arrival */  \
+	M(LATE_BY_EVENT, "late_by_event")		/* late judged before merging */          \
+	M(TIE_OVERWRITES, "tie_overwrites")		/* step 1 overwrites start[1] in a tie */ \
+	M(LOSE_ENTRY, "lose_entry")				/* a commit forgets one entry's state */
+
+typedef enum CsMutant
+{
+#define CS_MUTANT_ENUM(name, word) CS_MUTANT_##name,
+	CS_MUTANT_LIST(CS_MUTANT_ENUM)
+#undef CS_MUTANT_ENUM
+} CsMutant;
+
+#ifdef CLICKSTREAM_MUTANTS
+extern int cs_mutant; /* CsMutant; setting clickstream.mutant */
+#define CS_MUTANT(name) (cs_mutant == CS_MUTANT_##name)
+#else
+#define CS_MUTANT(name) false
+#endif
+
+#endif

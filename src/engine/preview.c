@@ -1,0 +1,111 @@
+/*
+ * engine/preview.c
+ *	  A quiet topic shows its last sessions.
+ *
+ * When every partition is at its end and has been silent for idle_timeout,
+ * rows are written as if the watermark stood at clock - watermark_delay: the
+ * last sessions of the night are there in the morning.  Watermark and state
+ * stay where the content has put them, so whatever comes next is judged as
+ * if nothing had been shown: the operators show from copies, and remember only
+ * what they have shown.
+ *
+ * As the silence lasts, the moment moves on with the clock.  What is shown
+ * since the last message is not looked at again, and a look is worth a
+ * transaction only where an operator says that there is something to show.
+ *
+ * No locking: private to the engine.
+ */
+#include "postgres.h"
+
+#include "core/clock.h"
+#include "core/settings.h"
+#include "engine/internal.h"
+
+#define PREVIEWS_PER_BATCH 100000 /* entries that one operator shows in one transaction, about */
+
+static bool
+is_silent(const CsEngine *e)
+{
+	if (!e->assigned || e->npartitions == 0 || e->problem[0] != '\0')
+		return false; /* an unreachable broker is never silent */
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		if (!e->partitions[i]->idle || !e->partitions[i]->at_end)
+			return false;
+	}
+	return true;
+}
+
+/* Everything up to here is shown or closed. */
+static TimestampTz
+shown_upto(const CsEngine *e)
+{
+	return Max(e->previewed, e->watermark);
+}
+
+/* The next moment as of which some operator has something to show. */
+static TimestampTz
+next_due(CsEngine *e)
+{
+	TimestampTz due = CS_WM_DONE;
+
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->ops->preview_due)
+			due = Min(due, op->ops->preview_due(op, e->state, shown_upto(e)));
+	}
+	return due;
+}
+
+/* The moment as of which this batch is to show rows; CS_WM_NONE: it is not. */
+TimestampTz
+cs_preview_as_of(CsEngine *e)
+{
+	TimestampTz as_of = e->ctx.now - e->stream->watermark_delay;
+
+	if (e->batch_messages > 0 || e->closings_left || e->watermark == CS_WM_DONE || !is_silent(e))
+		return CS_WM_NONE;
+	if (as_of <= shown_upto(e) || e->ctx.now < e->preview_again || next_due(e) > as_of)
+		return CS_WM_NONE;
+	return as_of;
+}
+
+void
+cs_preview_run(CsEngine *e, TimestampTz as_of)
+{
+	TimestampTz upto = as_of;
+
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->ops->preview)
+			upto = Min(upto, op->ops->preview(op, &e->ctx, shown_upto(e), as_of, PREVIEWS_PER_BATCH));
+	}
+	e->previewed_next = upto;
+}
+
+/* After COMMIT: a message begins a new silence, and all is to be looked at again. */
+void
+cs_preview_committed(CsEngine *e)
+{
+	e->previewed = e->batch_messages > 0 ? CS_WM_NONE : Max(e->previewed, e->previewed_next);
+	if (e->previewed_next != CS_WM_NONE)
+		e->preview_again = e->ctx.now + cs_commit_interval * INT64CONST(1000);
+}
+
+/* Clock time at which there will be something to show if the silence lasts; CS_WM_DONE never. */
+TimestampTz
+cs_preview_deadline(CsEngine *e)
+{
+	TimestampTz due;
+
+	if (e->watermark == CS_WM_DONE || !is_silent(e))
+		return CS_WM_DONE;
+	due = next_due(e);
+	if (due >= CS_WM_DONE - e->stream->watermark_delay)
+		return CS_WM_DONE;
+	return Max(due + e->stream->watermark_delay, e->preview_again);
+}
