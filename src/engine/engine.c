@@ -344,7 +344,7 @@ advance(CsEngine *e, bool finish, TimestampTz as_of)
 	if (as_of != CS_WM_NONE)
 		cs_preview_run(e, as_of);
 	cs_dedupe_advance(e);
-	cs_write_rollups(e);
+	cs_rollups_feed(e);
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;

@@ -28,7 +28,8 @@
 typedef struct CsSourceRow
 {
 	Datum			   *values; /* of the operator's columns */
-	HeapTuple			tuple;	/* as the table has it: the user's columns, what his triggers made of it */
+	HeapTuple			old;	/* what it stands for, or NULL: it is new */
+	HeapTuple			tuple;	/* as the table has it: the user's columns, what his triggers made of it; NULL: gone */
 	struct CsSourceRow *next;
 } CsSourceRow;
 
@@ -139,9 +140,11 @@ extern bool	 cs_positions_changed(CsEngine *e, int i);
 extern int64 cs_positions_lag(CsEngine *e);
 extern bool	 cs_positions_at_end(CsEngine *e);
 
+/* rollup_feed.c */
+extern void cs_rollups_feed(CsEngine *e);
+
 /* write.c */
 extern void cs_write_begin(CsEngine *e);
-extern void cs_write_rollups(CsEngine *e);
 extern void cs_write_end(CsEngine *e);
 extern void cs_write_abort(CsEngine *e);
 

@@ -1,7 +1,7 @@
 /*
  * engine/write.c
- *	  What operators hand out: rows into their tables, rows on to rollups,
- *	  late events; and the writing end of a batch.
+ *	  What operators hand out: rows into their tables, late events; and the
+ *	  writing end of a batch.  Rows go on to rollups by rollup_feed.c.
  *
  * A table is opened by the first row that the batch has for it.  Values live
  * in the batch's memory until the batch is over, so tables may gather rows.
@@ -10,8 +10,6 @@
 
 #include "engine/event_log.h"
 #include "engine/internal.h"
-#include "sink/source_rows.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 static CsStage *
@@ -42,6 +40,26 @@ stage_table(CsEngine *e, CsStage *stage)
 	return stage->table;
 }
 
+static HeapTuple
+copy_row(TupleTableSlot *slot)
+{
+	return slot ? ExecCopySlotHeapTuple(slot) : NULL;
+}
+
+/* What the row was and what it is, for the rollups over the table. */
+static void
+keep_for_rollups(CsStage *stage, CsTable *table, Datum *values)
+{
+	CsSourceRow *row = palloc(sizeof(CsSourceRow));
+
+	row->values = values;
+	row->old = copy_row(cs_table_old_slot(table));
+	row->tuple = copy_row(cs_table_slot(table));
+	row->next = NULL;
+	*stage->rows_tail = row;
+	stage->rows_tail = &row->next;
+}
+
 static void
 emit_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, bool *isnull)
 {
@@ -62,16 +80,8 @@ emit_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 			cs_table_delete(table, values, isnull);
 			break;
 	}
-	if (stage->feeds_rollup && action != CS_ROW_DELETE && cs_table_slot(table) != NULL)
-	{
-		CsSourceRow *row = palloc(sizeof(CsSourceRow));
-
-		row->values = values;
-		row->tuple = ExecCopySlotHeapTuple(cs_table_slot(table));
-		row->next = NULL;
-		*stage->rows_tail = row;
-		stage->rows_tail = &row->next;
-	}
+	if (stage->feeds_rollup)
+		keep_for_rollups(stage, table, values);
 	MemoryContextSwitchTo(old);
 }
 
@@ -109,215 +119,6 @@ cs_write_begin(CsEngine *e)
 		e->stages[i].rows = NULL;
 		e->stages[i].rows_tail = &e->stages[i].rows;
 	}
-}
-
-/* ---- rollups ---- */
-
-/* A rollup's step over one source row. */
-typedef struct RollupFeed
-{
-	CsStage		 *rollup;
-	CsStage		 *source;
-	CsSourceRow **rows;
-	int			  n;
-	/* a bucket made from the source table */
-	TupleTableSlot *reloading;
-	TimestampTz		start, end;
-} RollupFeed;
-
-static void
-reload_step(CsEngine *e, void *arg, int i)
-{
-	RollupFeed *feed = arg;
-
-	(void) i;
-	cs_rollup_reload(feed->rollup->op, &e->ctx, feed->reloading);
-}
-
-static void
-reload_failed(CsEngine *e, void *arg, int i, ErrorData *error)
-{
-	RollupFeed *feed = arg;
-
-	/* It was a dead letter when it came first, or becomes one by check_step(). */
-	(void) e;
-	(void) i;
-	(void) error;
-	feed->rollup->op->errors++;
-}
-
-static void
-reload_row(TupleTableSlot *row, void *arg)
-{
-	void	  **args = arg;
-	RollupFeed *feed = args[1];
-
-	feed->reloading = row;
-	cs_guarded_loop(args[0], 1, reload_step, reload_failed, feed);
-}
-
-static void
-reload_revision(Datum group_key, int32 revision, void *arg)
-{
-	void	  **args = arg;
-	CsEngine   *e = args[0];
-	RollupFeed *feed = args[1];
-
-	cs_rollup_reloaded(feed->rollup->op, &e->ctx, feed->start, group_key, revision);
-}
-
-/* Make a bucket from the source table, this batch's rows in it included. */
-static void
-reload_bucket(CsEngine *e, RollupFeed *feed)
-{
-	const CsDefinition *def = feed->rollup->op->def;
-	void			   *args[2] = {e, feed};
-
-	cs_source_rows(feed->source->op->def->table, def->start_column, feed->start, feed->end, reload_row, args);
-	cs_rollup_revisions(def->table, feed->start, reload_revision, args);
-}
-
-/* A source row that the rollup cannot use: known by its key, topic/partition/offset. */
-static void
-source_row_dead(CsEngine *e, RollupFeed *feed, const CsSourceRow *row, ErrorData *error)
-{
-	char	   *id = TextDatumGetCString(row->values[feed->source->keys[0]]);
-	char	   *slash;
-	CsMessage	message = {0};
-	CsPartition partition = {0};
-	CsEvent		event = {.message = &message};
-
-	message.partition = &partition;
-	message.timestamp = CS_WM_NONE;
-	if ((slash = strrchr(id, '/')) != NULL)
-	{
-		message.offset = strtoll(slash + 1, NULL, 10);
-		*slash = '\0';
-	}
-	if ((slash = strrchr(id, '/')) != NULL)
-	{
-		partition.id = atoi(slash + 1);
-		*slash = '\0';
-	}
-	partition.topic = Max(cs_stream_topic_index(e->stream, id), 0);
-	cs_dead_letter_add(e, &event, feed->rollup->op->def->definition_id, "error in the definition's expressions",
-					   error->message, error->sqlerrcode);
-}
-
-static void
-check_step(CsEngine *e, void *arg, int i)
-{
-	RollupFeed *feed = arg;
-
-	cs_rollup_check(feed->rollup->op, &e->ctx, feed->rows[i]->tuple);
-}
-
-static void
-check_failed(CsEngine *e, void *arg, int i, ErrorData *error)
-{
-	RollupFeed *feed = arg;
-
-	source_row_dead(e, feed, feed->rows[i], error);
-}
-
-/*
- * This batch's rows of the bucket, from i on, are in it now: they are not fed,
- * but those that could not be used become dead letters.
- */
-static void
-drop_reloaded(CsEngine *e, RollupFeed *feed, int i)
-{
-	CsOperator *op = feed->rollup->op;
-	RollupFeed	reloaded = *feed;
-
-	reloaded.rows = palloc((feed->n - i) * sizeof(CsSourceRow *));
-	reloaded.n = 0;
-	for (int j = i; j < feed->n; j++)
-	{
-		TimestampTz start, end;
-
-		if (feed->rows[j] == NULL)
-			continue;
-		(void) cs_rollup_needs_reload(op, &e->ctx, feed->rows[j]->tuple, &start, &end);
-		if (start != feed->start)
-			continue;
-		reloaded.rows[reloaded.n++] = feed->rows[j];
-		feed->rows[j] = NULL;
-	}
-	cs_guarded_loop(e, reloaded.n, check_step, check_failed, &reloaded);
-	pfree(reloaded.rows);
-}
-
-static void
-feed_step(CsEngine *e, void *arg, int i)
-{
-	RollupFeed	*feed = arg;
-	CsSourceRow *row = feed->rows[i];
-	CsOperator	*op = feed->rollup->op;
-	TimestampTz	 start, end;
-
-	if (row == NULL)
-		return;
-	if (cs_rollup_needs_reload(op, &e->ctx, row->tuple, &start, &end))
-	{
-		feed->start = start;
-		feed->end = end;
-		reload_bucket(e, feed);
-		drop_reloaded(e, feed, i);
-		return;
-	}
-	cs_rollup_take(op, &e->ctx, row->tuple);
-}
-
-static void
-feed_failed(CsEngine *e, void *arg, int i, ErrorData *error)
-{
-	RollupFeed *feed = arg;
-
-	feed->rollup->op->errors++;
-	if (feed->rows[i] != NULL)
-		source_row_dead(e, feed, feed->rows[i], error);
-}
-
-static void
-feed_rollup(CsEngine *e, CsStage *rollup, CsStage *source)
-{
-	RollupFeed feed = {.rollup = rollup, .source = source};
-	int		   n = 0;
-
-	for (CsSourceRow *row = source->rows; row; row = row->next)
-		n++;
-	if (n == 0)
-		return;
-	feed.rows = palloc(n * sizeof(CsSourceRow *));
-	for (CsSourceRow *row = source->rows; row; row = row->next)
-		feed.rows[feed.n++] = row;
-
-	/* Now, because what a subtransaction writes goes with it if a row fails. */
-	if (source->table)
-		cs_table_flush(source->table);
-	cs_guarded_loop(e, n, feed_step, feed_failed, &feed);
-}
-
-/* Hand the rows of this batch to the rollups over them. */
-void
-cs_write_rollups(CsEngine *e)
-{
-	MemoryContext old = MemoryContextSwitchTo(e->batch);
-
-	for (int i = 0; i < e->nstages; i++)
-	{
-		CsOperator *op = e->stages[i].op;
-
-		if (op->source)
-			feed_rollup(e, &e->stages[i], stage_of(e, op->source));
-	}
-	for (int i = 0; i < e->nstages; i++)
-	{
-		e->stages[i].rows = NULL;
-		e->stages[i].rows_tail = &e->stages[i].rows;
-	}
-	MemoryContextSwitchTo(old);
 }
 
 /* ---- the end ---- */

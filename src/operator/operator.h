@@ -154,22 +154,31 @@ extern const CsOperatorOps *cs_operator_ops(CsKind kind);
 
 /* ---- rollups: rollup.c ---- */
 
-/* Take over a row of the source table, as it has it; may raise, and then nothing has changed. */
+/*
+ * Rows are those of the source table, as it has them.  A row counts while its
+ * closed_reason is not NULL.
+ */
+
+/* Start and end of the row's bucket; false if the row does not count. */
+extern bool cs_rollup_bucket(CsOperator *op, HeapTuple row, TimestampTz *start, TimestampTz *end);
+/* Do two versions of a row give the rollup the same? */
+extern bool cs_rollup_same(CsOperator *op, HeapTuple a, HeapTuple b);
+/* Add a row to its bucket's cell; may raise, and then nothing has changed. */
 extern void cs_rollup_take(CsOperator *op, CsBatchContext *batch, HeapTuple row);
 /* Raises if the row could not be taken; changes nothing. */
 extern void cs_rollup_check(CsOperator *op, CsBatchContext *batch, HeapTuple row);
+/* Is the bucket one that the watermark has passed and that has no state?  Then its rows may be final. */
+extern bool cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end);
 /*
- * Is the row's bucket one that the watermark has passed and that has no
- * state?  Then it may have been final before, and is to be made from the
- * source table: cs_rollup_reload() with each of its rows, as the table has
- * them (this batch's included), then cs_rollup_reloaded() says which revision
- * each group's row is to get.
+ * A bucket made anew: begin, then cs_rollup_take() with each row that counts,
+ * then, if it was past, cs_rollup_was_shown() with each row of the rollup's
+ * table (whose revision goes up), then end, which deletes the rows of groups
+ * that nothing is left of.
  */
-extern bool cs_rollup_needs_reload(CsOperator *op, CsBatchContext *batch, HeapTuple row, TimestampTz *start,
-								   TimestampTz *end);
-extern void cs_rollup_reload(CsOperator *op, CsBatchContext *batch, TupleTableSlot *row);
-extern void cs_rollup_reloaded(CsOperator *op, CsBatchContext *batch, TimestampTz start, Datum group_key,
-							   int32 old_revision);
+extern void cs_rollup_remake_begin(CsOperator *op, CsBatchContext *batch, TimestampTz start);
+extern void cs_rollup_was_shown(CsOperator *op, CsBatchContext *batch, TimestampTz start, Datum group_key,
+								int32 revision);
+extern void cs_rollup_remake_end(CsOperator *op, CsBatchContext *batch, TimestampTz start);
 
 /* ---- what operators share: operator.c ---- */
 

@@ -4,23 +4,28 @@
  *
  * A rollup is fed with the rows that its source operator emits, bucketed by
  * the column that says when they started.  Its measures are kept as partial
- * aggregates, as a window's cells are; no row of the source is read again.
+ * aggregates, as a window's cells are; as long as rows only come, no row of the
+ * source is read again.
  *
- * A bucket is final when wm >= end - 1 ms and nothing that is still open in the
- * source starts in it.  A bucket without state that the watermark has passed
- * already may have been final before: it is made from the source table, so
- * that a row which starts there after all (an event behind the watermark
- * moved a session's start back) leaves the bucket right.
+ * A row that counted and changes, or goes, cannot be taken out of a partial
+ * aggregate: the buckets of its old and its new version are made anew from
+ * the source table, in the same transaction (engine/rollup_feed.c leads).  A
+ * change of columns that the rollup does not read is none.
  *
- * Rows of the source are only ever inserted, as long as sessions and funnels
- * show their rows when closed.
+ * A bucket is final when wm >= end - 1 ms and nothing that the source still
+ * holds (open, shown while silent, or revisable) starts in it.  A bucket without
+ * state that the watermark has passed already may have been final before: it
+ * is made anew, too, when a row falls into it after all (an event behind the
+ * watermark moved a session's start back).
  *
  * No locking: private to the process that runs the stream.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "operator/cell.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -30,30 +35,42 @@ typedef struct CsRollup
 {
 	CsOperator		op;
 	CsGrouping		grouping;
-	AttrNumber		start_attno; /* of the source table */
-	TupleTableSlot *slot;		 /* a source row as the source table has it */
+	AttrNumber		start_attno;  /* of the source table */
+	AttrNumber		reason_attno; /* closed_reason */
+	bool		   *reads;		  /* columns of the source table that the rollup reads */
+	TupleTableSlot *slot;		  /* a source row as the source table has it */
 	bool			stale_before;
 	TimestampTz		emit_before, closed_before;
 } CsRollup;
 
-/* The source table's layout, and where its start column is. */
-static void
-read_layout(CsRollup *r, Oid source)
+static AttrNumber
+source_column(TupleDesc desc, const char *table, const char *name)
 {
-	Relation rel = table_open(source, AccessShareLock);
-
-	r->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)), &TTSOpsHeapTuple);
-	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
+	for (int i = 0; i < desc->natts; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (!att->attisdropped && strcmp(NameStr(att->attname), r->op.def->start_column) == 0)
-			r->start_attno = att->attnum;
+		if (!att->attisdropped && strcmp(NameStr(att->attname), name) == 0)
+			return att->attnum;
 	}
-	if (r->start_attno == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("table \"%s\" has no column \"%s\"", RelationGetRelationName(rel), r->op.def->start_column)));
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("table \"%s\" has no column \"%s\"", table, name)));
+}
+
+/* The source table's layout: where its start and its reason are, and what the rollup reads of it. */
+static void
+read_layout(CsRollup *r, const CsQueryParts *parts)
+{
+	Relation  rel = table_open(linitial_node(RangeTblEntry, parts->query->rtable)->relid, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(rel);
+
+	r->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(desc), &TTSOpsHeapTuple);
+	r->start_attno = source_column(desc, RelationGetRelationName(rel), r->op.def->start_column);
+	r->reason_attno = source_column(desc, RelationGetRelationName(rel), "closed_reason");
+	r->reads = palloc0(desc->natts * sizeof(bool));
+	r->reads[r->start_attno - 1] = true;
+	cs_expr_columns((Node *) parts->filter, r->reads, desc->natts);
+	cs_expr_columns((Node *) parts->groups, r->reads, desc->natts);
+	cs_expr_columns((Node *) parts->measures, r->reads, desc->natts);
 	table_close(rel, AccessShareLock);
 }
 
@@ -71,7 +88,7 @@ rollup_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	r->op.closed = r->closed_before = CS_WM_NONE;
 	r->op.emit_at = r->emit_before = CS_WM_DONE;
 	cs_query_parts(def, &parts);
-	read_layout(r, linitial_node(RangeTblEntry, parts.query->rtable)->relid);
+	read_layout(r, &parts);
 	cs_grouping_compile(&r->grouping, &parts, 0);
 	cs_cell_columns(&r->op, &r->grouping, &parts);
 	MemoryContextSwitchTo(old);
@@ -156,39 +173,126 @@ is_passed(TimestampTz end, TimestampTz wm)
 }
 
 bool
-cs_rollup_needs_reload(CsOperator *op, CsBatchContext *batch, HeapTuple row, TimestampTz *start, TimestampTz *end)
+cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end)
+{
+	return is_passed(end, op->closed) &&
+		   cs_state_bucket_count(batch->state, op->def->definition_id, CS_BUCKET(start)) == 0;
+}
+
+bool
+cs_rollup_bucket(CsOperator *op, HeapTuple row, TimestampTz *start, TimestampTz *end)
 {
 	CsRollup *r = (CsRollup *) op;
 
+	if (heap_attisnull(row, r->reason_attno, r->slot->tts_tupleDescriptor))
+		return false;
 	*start = cs_slide_start(row_start(r, ExecStoreHeapTuple(row, r->slot, false)), op->def->size, op->def->origin);
 	*end = *start + op->def->size;
-	return is_passed(*end, op->closed) &&
-		   cs_state_bucket_count(batch->state, op->def->definition_id, CS_BUCKET(*start)) == 0;
+	return true;
 }
 
-void
-cs_rollup_reload(CsOperator *op, CsBatchContext *batch, TupleTableSlot *row)
+bool
+cs_rollup_same(CsOperator *op, HeapTuple a, HeapTuple b)
 {
-	take_from((CsRollup *) op, batch, row, true);
+	CsRollup *r = (CsRollup *) op;
+	TupleDesc desc = r->slot->tts_tupleDescriptor;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		bool			  null_a, null_b;
+		Datum			  value_a, value_b;
+
+		if (!r->reads[i])
+			continue;
+		value_a = heap_getattr(a, i + 1, desc, &null_a);
+		value_b = heap_getattr(b, i + 1, desc, &null_b);
+		if (null_a != null_b || (!null_a && !datum_image_eq(value_a, value_b, att->attbyval, att->attlen)))
+			return false;
+	}
+	return true;
+}
+
+/* ---- a bucket made anew ---- */
+
+static void
+empty_cell(CsRollup *r, CsBatchContext *batch, CsWork *work)
+{
+	CsCell *cell = cs_cell_of(&r->grouping, batch->state, work);
+
+	cs_measures_drop(r->grouping.ms, batch->state, cell->states);
+	cs_measures_init(r->grouping.ms, cell->states);
+	cell->rows = 0;
+	cell->stale = true;
+	cs_work_dirty(batch->state, work);
 }
 
 void
-cs_rollup_reloaded(CsOperator *op, CsBatchContext *batch, TimestampTz start, Datum group_key, int32 old_revision)
+cs_rollup_remake_begin(CsOperator *op, CsBatchContext *batch, TimestampTz start)
+{
+	CsRollup	 *r = (CsRollup *) op;
+	MemoryContext old = MemoryContextSwitchTo(batch->batch);
+	int			  n;
+	CsWork		**works = cs_state_bucket(batch->state, op->def->definition_id, CS_BUCKET(start), &n);
+
+	for (int i = 0; i < n; i++)
+		empty_cell(r, batch, works[i]);
+	op->stale = true;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+emit_gone(CsOperator *op, CsBatchContext *batch, TimestampTz start, CsHash128 key)
+{
+	Datum *values = palloc0(op->ncolumns * sizeof(Datum));
+	bool  *isnull = palloc(op->ncolumns * sizeof(bool));
+
+	memset(isnull, true, op->ncolumns * sizeof(bool));
+	values[0] = TimestampTzGetDatum(start);
+	values[op->ncolumns - 1] = cs_hash_uuid(key);
+	isnull[0] = isnull[op->ncolumns - 1] = false;
+	batch->emitter->row(batch->emitter, op, CS_ROW_DELETE, values, isnull);
+}
+
+void
+cs_rollup_was_shown(CsOperator *op, CsBatchContext *batch, TimestampTz start, Datum group_key, int32 revision)
 {
 	CsRollup	 *r = (CsRollup *) op;
 	CsKey		  key = {.def = (uint32) op->def->definition_id, .bucket = CS_BUCKET(start)};
-	pg_uuid_t	 *uuid = DatumGetUUIDP(group_key);
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
-	CsCell		 *cell;
 	CsWork		 *work;
 
-	key.who = cs_uuid_hash(uuid);
+	key.who = cs_uuid_hash(DatumGetUUIDP(group_key));
 	work = cs_state_get(batch->state, &key);
 	if (work->work != NULL)
 	{
-		cell = cs_cell_of(&r->grouping, batch->state, work);
+		CsCell *cell = cs_cell_of(&r->grouping, batch->state, work);
+
 		cell->shown = true;
-		cell->revision = old_revision + 1;
+		cell->revision = revision + 1;
+	}
+	else
+		emit_gone(op, batch, start, key.who);
+	MemoryContextSwitchTo(old);
+}
+
+void
+cs_rollup_remake_end(CsOperator *op, CsBatchContext *batch, TimestampTz start)
+{
+	CsRollup	 *r = (CsRollup *) op;
+	MemoryContext old = MemoryContextSwitchTo(batch->batch);
+	int			  n;
+	CsWork		**works = cs_state_bucket(batch->state, op->def->definition_id, CS_BUCKET(start), &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		CsCell *cell = cs_cell_of(&r->grouping, batch->state, works[i]);
+
+		if (cell->rows > 0)
+			continue;
+		if (cell->shown)
+			emit_gone(op, batch, start, works[i]->key.who);
+		cs_cell_delete(&r->grouping, batch->state, works[i]);
 	}
 	MemoryContextSwitchTo(old);
 }

@@ -45,6 +45,12 @@ extern bool cs_table_delete(CsTable *table, Datum *values, bool *isnull);
  */
 extern TupleTableSlot *cs_table_slot(CsTable *table);
 
+/*
+ * The row that the last update or delete found, as it was; valid until the
+ * next call.  NULL after an insert.
+ */
+extern TupleTableSlot *cs_table_old_slot(CsTable *table);
+
 /* Write gathered rows now, so that queries of this transaction see them. */
 extern void cs_table_flush(CsTable *table);
 

@@ -64,9 +64,10 @@ struct CsTable
 	bool		   fires_after; /* AFTER triggers are queued */
 	bool		   written;		/* by the present command */
 
-	TupleTableSlot *slot;  /* the row to be written */
-	TupleTableSlot *found; /* the row that was there */
-	TupleTableSlot *last;  /* row last written, or NULL */
+	TupleTableSlot *slot;	  /* the row to be written */
+	TupleTableSlot *found;	  /* the row that was there */
+	TupleTableSlot *last;	  /* row last written, or NULL */
+	bool			replaced; /* the last row written stands for, or deletes, the one in found */
 
 	/* finding a row by its key */
 	Relation	  index; /* belongs to info */
@@ -523,6 +524,7 @@ insert_single(CsTable *table, const Datum *values, const bool *isnull)
 void
 cs_table_insert(CsTable *table, Datum *values, bool *isnull)
 {
+	table->replaced = false;
 	if (table->gathers)
 		gather(table, values, isnull);
 	else
@@ -537,7 +539,8 @@ cs_table_update(CsTable *table, Datum *values, bool *isnull)
 	int				natts = slot->tts_tupleDescriptor->natts;
 	MemoryContext	old;
 
-	if (!find_row(table, values, isnull))
+	table->replaced = find_row(table, values, isnull);
+	if (!table->replaced)
 		return false;
 
 	/* the user's own columns stay as they are */
@@ -571,7 +574,8 @@ cs_table_delete(CsTable *table, Datum *values, bool *isnull)
 {
 	MemoryContext old;
 
-	if (!find_row(table, values, isnull))
+	table->replaced = find_row(table, values, isnull);
+	if (!table->replaced)
 		return false;
 	EvalPlanQualSetSlot(&table->epq, table->found);
 	old = begin_row(table);
@@ -586,6 +590,12 @@ TupleTableSlot *
 cs_table_slot(CsTable *table)
 {
 	return table->last;
+}
+
+TupleTableSlot *
+cs_table_old_slot(CsTable *table)
+{
+	return table->replaced ? table->found : NULL;
 }
 
 void
