@@ -133,6 +133,7 @@ CREATE TABLE partition (
 	last_event_time timestamptz,
 	idle            boolean NOT NULL DEFAULT false,
 	spoke_at        timestamptz,
+	moved_at        timestamptz,
 	used            bigint NOT NULL DEFAULT 0,
 	filtered        bigint NOT NULL DEFAULT 0,
 	late            bigint NOT NULL DEFAULT 0,
@@ -141,6 +142,7 @@ CREATE TABLE partition (
 	empty           bigint NOT NULL DEFAULT 0,
 	skipped         bigint NOT NULL DEFAULT 0,
 	start_offset    bigint NOT NULL,
+	by_definition   bigint[] NOT NULL DEFAULT '{}',
 	PRIMARY KEY (stream_id, topic, partition)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE partition IS 'position, watermark and ledger of each partition; changes with each commit of its stream';
@@ -152,6 +154,7 @@ COMMENT ON COLUMN partition.end_offset IS 'end of the partition when last seen';
 COMMENT ON COLUMN partition.last_event_time IS 'newest event time';
 COMMENT ON COLUMN partition.idle IS 'does it no longer hold the watermark back?';
 COMMENT ON COLUMN partition.spoke_at IS 'when the partition last delivered a message: it is silent since';
+COMMENT ON COLUMN partition.moved_at IS 'when max_time last moved';
 COMMENT ON COLUMN partition.used IS 'offsets used by a definition';
 COMMENT ON COLUMN partition.filtered IS 'offsets wanted by no definition';
 COMMENT ON COLUMN partition.late IS 'offsets too late for those that wanted them';
@@ -160,6 +163,7 @@ COMMENT ON COLUMN partition.dead IS 'dead letters';
 COMMENT ON COLUMN partition.empty IS 'messages without payload';
 COMMENT ON COLUMN partition.skipped IS 'offsets without a message, or passed over by hand';
 COMMENT ON COLUMN partition.start_offset IS 'offset at which reading began';
+COMMENT ON COLUMN partition.by_definition IS 'six numbers for each definition: its id, the offset from which on it counts, used, late, dead, without key; read view stat_definition_partition';
 COMMENT ON COLUMN partition.max_time IS 'max of min(event_time, message timestamp): the watermark is this less the stream''s watermark_delay';
 
 CREATE TABLE progress (
@@ -174,7 +178,8 @@ CREATE TABLE progress (
 	log_copied      boolean NOT NULL DEFAULT true,
 	log_copied_xid  xid8,
 	next_set_id     bigint NOT NULL DEFAULT 1,
-	committed_at    timestamptz
+	committed_at    timestamptz,
+	by_definition   bigint[]
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE progress IS 'number of the newest commit of each stream, its watermark, and which half of the state log is written';
 COMMENT ON COLUMN progress.stream_id IS 'stream';
@@ -184,6 +189,7 @@ COMMENT ON COLUMN progress.log_copied IS 'are all live entries in that half?';
 COMMENT ON COLUMN progress.log_copied_xid IS 'transaction that finished copying';
 COMMENT ON COLUMN progress.next_set_id IS 'number of the next large set';
 COMMENT ON COLUMN progress.committed_at IS 'when the newest commit was made';
+COMMENT ON COLUMN progress.by_definition IS 'five numbers for each definition: its id, rows written, rows deleted, failed combine or final functions, state entries; read view stat_definition';
 COMMENT ON COLUMN progress.watermark IS 'the stream''s watermark; NULL before anything was read';
 COMMENT ON COLUMN progress.closed IS 'everything up to this watermark is closed; behind watermark while a large closing goes on';
 COMMENT ON COLUMN progress.shown IS 'the furthest moment as of which rows were shown while the topic was silent; NULL: never';
@@ -261,8 +267,10 @@ CREATE TABLE late_event_data (
 	message_offset  bigint NOT NULL,
 	event_time      timestamptz NOT NULL,
 	lateness        interval NOT NULL,
+	watermark       timestamptz NOT NULL,
 	payload         bytea,
-	arrived_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+	arrived_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+	applied_at      timestamptz
 );
 COMMENT ON TABLE late_event_data IS 'events that came too late for a definition; read view late_event';
 COMMENT ON COLUMN late_event_data.late_event_id IS 'number of the late event';
@@ -273,8 +281,28 @@ COMMENT ON COLUMN late_event_data.partition IS 'partition of the message';
 COMMENT ON COLUMN late_event_data.message_offset IS 'offset of the message';
 COMMENT ON COLUMN late_event_data.event_time IS 'when it happened';
 COMMENT ON COLUMN late_event_data.lateness IS 'how much too late it was';
+COMMENT ON COLUMN late_event_data.watermark IS 'the stream''s watermark, as it stood when the event came';
 COMMENT ON COLUMN late_event_data.payload IS 'payload, as bytes';
 COMMENT ON COLUMN late_event_data.arrived_at IS 'when it was consumed';
+COMMENT ON COLUMN late_event_data.applied_at IS 'when apply_late() put it into the definition''s results; NULL: not yet';
+
+CREATE TABLE trimmed_letter (
+	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
+	definition_id   integer NOT NULL,
+	topic           text NOT NULL,
+	partition       integer NOT NULL,
+	late            bigint NOT NULL DEFAULT 0,
+	dead            bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (stream_id, definition_id, topic, partition)
+);
+COMMENT ON TABLE trimmed_letter IS 'how many late events and dead letters trim_letters() has deleted: audit() adds them to those that are there';
+COMMENT ON COLUMN trimmed_letter.stream_id IS 'stream';
+COMMENT ON COLUMN trimmed_letter.definition_id IS 'definition; 0: dead letters of whole messages';
+COMMENT ON COLUMN trimmed_letter.topic IS 'topic of the messages';
+COMMENT ON COLUMN trimmed_letter.partition IS 'partition of the messages';
+COMMENT ON COLUMN trimmed_letter.late IS 'late events deleted that were not applied';
+COMMENT ON COLUMN trimmed_letter.dead IS 'dead letters deleted';
+GRANT SELECT ON trimmed_letter TO PUBLIC;
 
 CREATE INDEX ON dead_letter_data (stream_id, arrived_at);
 CREATE INDEX ON late_event_data (stream_id, arrived_at);
@@ -294,6 +322,7 @@ SELECT pg_catalog.pg_extension_config_dump('dead_letter_data', '');
 SELECT pg_catalog.pg_extension_config_dump('dead_letter_data_dead_letter_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('late_event_data', '');
 SELECT pg_catalog.pg_extension_config_dump('late_event_data_late_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('trimmed_letter', '');
 
 -- ---------------------------------------------------------------------
 -- roles: nothing that changes anything is executable by PUBLIC (see the end)
@@ -747,7 +776,7 @@ COMMENT ON COLUMN dead_letter.arrived_at IS 'when it was consumed';
 
 CREATE VIEW late_event WITH (security_barrier) AS
 SELECT s.name AS stream, l.topic, l.partition, l.message_offset, d.table_oid AS definition, l.event_time, l.lateness,
-	   l.payload, l.arrived_at
+	   l.watermark, l.payload, l.arrived_at, l.applied_at
 FROM clickstream.late_event_data l
 JOIN clickstream.stream s USING (stream_id)
 LEFT JOIN clickstream.definition d USING (definition_id)
@@ -762,8 +791,10 @@ COMMENT ON COLUMN late_event.message_offset IS 'offset of the message';
 COMMENT ON COLUMN late_event.definition IS 'table of the definition for which it was late';
 COMMENT ON COLUMN late_event.event_time IS 'when it happened';
 COMMENT ON COLUMN late_event.lateness IS 'how much too late it was';
+COMMENT ON COLUMN late_event.watermark IS 'the stream''s watermark, as it stood when the event came; less lateness it is the last moment that would have been in time';
 COMMENT ON COLUMN late_event.payload IS 'payload of the message, as bytes';
 COMMENT ON COLUMN late_event.arrived_at IS 'when it was consumed';
+COMMENT ON COLUMN late_event.applied_at IS 'when apply_late() put it into the definition''s results; NULL: not yet';
 
 CREATE VIEW ledger WITH (security_barrier) AS
 SELECT s.name AS stream, p.topic, p.partition, p.next_offset - p.start_offset AS consumed,
@@ -787,6 +818,49 @@ COMMENT ON COLUMN ledger.dead IS 'dead letters';
 COMMENT ON COLUMN ledger.empty IS 'messages without payload';
 COMMENT ON COLUMN ledger.skipped IS 'offsets without a message, or passed over by hand';
 COMMENT ON COLUMN ledger.balanced IS 'do the classes add up to what was consumed?';
+
+CREATE VIEW letter_count WITH (security_barrier) AS
+WITH counted AS (
+	SELECT p.stream_id, 0 AS definition_id, p.topic, p.partition, 'dead letter' AS kind, p.dead AS counted
+	FROM clickstream.partition p
+	UNION ALL
+	SELECT p.stream_id, c.definition_id, p.topic, p.partition, k.kind, k.counted
+	FROM clickstream.partition p
+	CROSS JOIN LATERAL (
+		SELECT a.n[i]::integer AS definition_id, a.n[i + 3] AS late, a.n[i + 4] AS dead
+		FROM (SELECT p.by_definition) AS a(n), generate_series(1, cardinality(a.n), 6) AS i
+	) AS c
+	CROSS JOIN LATERAL (VALUES ('late event', c.late), ('dead letter', c.dead)) AS k(kind, counted)
+), kept AS (
+	SELECT l.stream_id, coalesce(l.definition_id, 0) AS definition_id, l.topic, l.partition, 'dead letter' AS kind, count(*) AS n
+	FROM clickstream.dead_letter_data l
+	GROUP BY 1, 2, 3, 4
+	UNION ALL
+	SELECT l.stream_id, l.definition_id, l.topic, l.partition, 'late event', count(*)
+	FROM clickstream.late_event_data l
+	WHERE l.applied_at IS NULL
+	GROUP BY 1, 2, 3, 4
+)
+SELECT s.name AS stream, c.topic, c.partition, d.table_oid AS definition, c.kind, c.counted, coalesce(k.n, 0) AS kept,
+	   coalesce(CASE c.kind WHEN 'late event' THEN t.late ELSE t.dead END, 0) AS trimmed
+FROM counted c
+JOIN clickstream.stream s ON s.stream_id = c.stream_id
+LEFT JOIN clickstream.definition d ON d.definition_id = c.definition_id
+LEFT JOIN kept k ON (k.stream_id, k.definition_id, k.topic, k.partition, k.kind) =
+	(c.stream_id, c.definition_id, c.topic, c.partition, c.kind)
+LEFT JOIN clickstream.trimmed_letter t
+	ON (t.stream_id, t.definition_id, t.topic, t.partition) = (c.stream_id, c.definition_id, c.topic, c.partition)
+WHERE pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE') AND (c.definition_id = 0 OR d.definition_id IS NOT NULL);
+COMMENT ON VIEW letter_count IS
+	'late events and dead letters as counted, and how many of them there are: audit() compares them';
+COMMENT ON COLUMN letter_count.stream IS 'name of the stream';
+COMMENT ON COLUMN letter_count.topic IS 'topic';
+COMMENT ON COLUMN letter_count.partition IS 'partition';
+COMMENT ON COLUMN letter_count.definition IS 'table of the definition; NULL: dead letters of whole messages';
+COMMENT ON COLUMN letter_count.kind IS 'late event (not yet applied) or dead letter';
+COMMENT ON COLUMN letter_count.counted IS 'how many were counted';
+COMMENT ON COLUMN letter_count.kept IS 'how many rows there are';
+COMMENT ON COLUMN letter_count.trimmed IS 'how many were deleted by trim_letters()';
 
 CREATE FUNCTION audit(
 	stream text,
@@ -822,12 +896,26 @@ BEGIN
 			USING ERRCODE = 'undefined_object',
 				DETAIL = 'Or it belongs to a role of which you are no member.';
 	END IF;
+	FOR row IN SELECT c.* FROM clickstream.letter_count c WHERE c.stream = audit.stream AND c.counted <> c.kept + c.trimmed LOOP
+		RAISE EXCEPTION 'counters of stream "%" do not agree with its %', stream, row.kind || 's'
+			USING ERRCODE = 'data_corrupted',
+				DETAIL = format('Partition %s/%s%s: %s were counted, %s are there and %s were trimmed.', row.topic,
+					row.partition, ', definition ' || row.definition, row.counted, row.kept, row.trimmed),
+				HINT = 'Please report this; reset() reads the topic again.';
+	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION audit(text) IS
-	'proves that each consumed offset of a stream is in exactly one class; raises where it is not';
+	'proves that each consumed offset of a stream is in exactly one class, and that each late event and dead letter that was counted is there; raises where it is not';
 
-GRANT SELECT ON dead_letter, late_event, ledger TO PUBLIC;
+CREATE FUNCTION trim_letters(stream text, keep interval)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_trim_letters'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION trim_letters(text, interval) IS
+	'deletes dead letters and late events of a stream that came longer ago than keep; returns how many';
+
+GRANT SELECT ON dead_letter, late_event, ledger, letter_count TO PUBLIC;
 
 -- ---------------------------------------------------------------------
 -- quickstart: a whole pipeline in one call
@@ -944,7 +1032,7 @@ REVOKE ALL ON PROCEDURE wait_for(text, interval) FROM PUBLIC;
 CREATE FUNCTION stat_worker(
 	stream_id integer, enabled boolean,
 	OUT state text, OUT pid integer, OUT lag bigint, OUT events_per_second double precision,
-	OUT last_error text, OUT last_error_sqlstate text, OUT last_error_at timestamptz, OUT problem text,
+	OUT last_error text, OUT last_hint text, OUT last_error_sqlstate text, OUT last_error_at timestamptz, OUT problem text,
 	OUT state_entries bigint, OUT state_bytes bigint)
 RETURNS record
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'clickstream_stat_worker';
@@ -961,7 +1049,9 @@ SELECT
 	greatest(e.end_offset - p.next_offset, 0) AS lag,
 	p.max_time - s.watermark_delay AS watermark,
 	p.last_event_time,
+	p.moved_at AS watermark_moved_at,
 	p.idle,
+	p.spoke_at AS silent_since,
 	p.used,
 	p.filtered,
 	p.late,
@@ -983,7 +1073,9 @@ COMMENT ON COLUMN stat_partition.end_offset IS 'end of the partition when it was
 COMMENT ON COLUMN stat_partition.lag IS 'offsets between next_offset and end_offset';
 COMMENT ON COLUMN stat_partition.watermark IS 'the partition''s own watermark; the least of those not idle is the stream''s';
 COMMENT ON COLUMN stat_partition.last_event_time IS 'newest event_time seen';
+COMMENT ON COLUMN stat_partition.watermark_moved_at IS 'when its watermark last moved, by the clock';
 COMMENT ON COLUMN stat_partition.idle IS 'at its end and silent for idle_timeout: it holds back no other';
+COMMENT ON COLUMN stat_partition.silent_since IS 'when it last brought a message, by the clock';
 COMMENT ON COLUMN stat_partition.used IS 'offsets of events that some definition took';
 COMMENT ON COLUMN stat_partition.filtered IS 'offsets of events that no definition wanted';
 COMMENT ON COLUMN stat_partition.late IS 'offsets of events that came too late for every definition that wanted them';
@@ -994,6 +1086,84 @@ COMMENT ON COLUMN stat_partition.skipped IS 'offsets at which the topic has no m
 COMMENT ON COLUMN stat_partition.start_offset IS 'where reading began';
 GRANT SELECT ON stat_partition TO PUBLIC;
 
+CREATE VIEW stat_definition_partition AS
+SELECT
+	s.name AS stream,
+	d.table_oid AS definition,
+	p.topic,
+	p.partition,
+	c.since AS since_offset,
+	c.used,
+	c.late,
+	c.dead,
+	c.without_key
+FROM clickstream.partition p
+JOIN clickstream.stream s USING (stream_id)
+CROSS JOIN LATERAL (
+	SELECT a.n[i] AS definition_id, a.n[i + 1] AS since, a.n[i + 2] AS used, a.n[i + 3] AS late, a.n[i + 4] AS dead,
+		   a.n[i + 5] AS without_key
+	FROM (SELECT p.by_definition) AS a(n), generate_series(1, cardinality(a.n), 6) AS i
+) AS c
+JOIN clickstream.definition d ON d.definition_id = c.definition_id;
+COMMENT ON VIEW stat_definition_partition IS
+	'what each definition made of each partition''s messages, as last committed; an event may be used by one and late for another';
+COMMENT ON COLUMN stat_definition_partition.stream IS 'name of the stream';
+COMMENT ON COLUMN stat_definition_partition.definition IS 'result table of the definition';
+COMMENT ON COLUMN stat_definition_partition.topic IS 'topic';
+COMMENT ON COLUMN stat_definition_partition.partition IS 'number of the partition';
+COMMENT ON COLUMN stat_definition_partition.since_offset IS 'offset from which on the definition counts';
+COMMENT ON COLUMN stat_definition_partition.used IS 'events that it took; of an event log, events that it holds or held';
+COMMENT ON COLUMN stat_definition_partition.late IS 'events that came too late for it and were not applied since: view late_event has them';
+COMMENT ON COLUMN stat_definition_partition.dead IS 'events on which it failed: view dead_letter has them';
+COMMENT ON COLUMN stat_definition_partition.without_key IS 'events without visitor or key, which sessions and funnels pass over';
+GRANT SELECT ON stat_definition_partition TO PUBLIC;
+
+CREATE VIEW stat_definition AS
+SELECT
+	s.name AS stream,
+	d.table_oid AS definition,
+	CASE d.kind WHEN 's' THEN 'session' WHEN 'w' THEN 'window' WHEN 'f' THEN 'funnel' WHEN 'r' THEN 'rollup'
+		WHEN 'l' THEN 'event log' END AS kind,
+	g.closed AS closed_until,
+	coalesce(c.used, 0) AS used,
+	coalesce(c.late, 0) AS late,
+	coalesce(c.dead, 0) AS dead,
+	coalesce(c.without_key, 0) AS without_key,
+	coalesce(e.rows_written, 0) AS rows_written,
+	coalesce(e.rows_deleted, 0) AS rows_deleted,
+	coalesce(e.measure_errors, 0) AS measure_errors,
+	coalesce(e.state_entries, 0) AS state_entries
+FROM clickstream.definition d
+JOIN clickstream.stream s USING (stream_id)
+LEFT JOIN clickstream.progress g USING (stream_id)
+LEFT JOIN LATERAL (
+	SELECT sum(q.used)::bigint AS used, sum(q.late)::bigint AS late, sum(q.dead)::bigint AS dead,
+		   sum(q.without_key)::bigint AS without_key
+	FROM clickstream.stat_definition_partition q
+	WHERE q.definition = d.table_oid
+) AS c ON true
+LEFT JOIN LATERAL (
+	SELECT a.n[i + 1] AS rows_written, a.n[i + 2] AS rows_deleted, a.n[i + 3] AS measure_errors,
+		   a.n[i + 4] AS state_entries
+	FROM (SELECT g.by_definition) AS a(n), generate_series(1, cardinality(a.n), 5) AS i
+	WHERE a.n[i] = d.definition_id
+) AS e ON true;
+COMMENT ON VIEW stat_definition IS
+	'what each definition has made of its stream''s messages, as last committed; by partition: stat_definition_partition';
+COMMENT ON COLUMN stat_definition.stream IS 'name of the stream';
+COMMENT ON COLUMN stat_definition.definition IS 'result table of the definition';
+COMMENT ON COLUMN stat_definition.kind IS 'session, window, funnel, rollup, event log';
+COMMENT ON COLUMN stat_definition.closed_until IS 'watermark up to which everything is closed; infinity after finish()';
+COMMENT ON COLUMN stat_definition.used IS 'events that it took; of an event log, events that it holds or held';
+COMMENT ON COLUMN stat_definition.late IS 'events that came too late for it and were not applied since: view late_event has them';
+COMMENT ON COLUMN stat_definition.dead IS 'events (of a rollup, source rows) on which it failed: view dead_letter has them';
+COMMENT ON COLUMN stat_definition.without_key IS 'events without visitor or key, which sessions and funnels pass over';
+COMMENT ON COLUMN stat_definition.rows_written IS 'rows inserted and updated in the result table';
+COMMENT ON COLUMN stat_definition.rows_deleted IS 'rows deleted there';
+COMMENT ON COLUMN stat_definition.measure_errors IS 'combine and final functions that failed: the measure is NULL there';
+COMMENT ON COLUMN stat_definition.state_entries IS 'entries of its state: keys with something open, groups of open windows';
+GRANT SELECT ON stat_definition TO PUBLIC;
+
 CREATE VIEW stat_stream AS
 SELECT
 	s.name AS stream,
@@ -1003,9 +1173,11 @@ SELECT
 	w.events_per_second,
 	CASE WHEN g.finished THEN 'infinity' ELSE g.watermark END AS watermark,
 	h.held_back_by,
+	h.held_back_since,
 	g.commit_number,
 	g.committed_at AS last_commit_at,
 	w.last_error,
+	w.last_hint,
 	w.last_error_sqlstate,
 	w.last_error_at,
 	w.problem,
@@ -1019,7 +1191,7 @@ LEFT JOIN LATERAL (
 	SELECT sum(t.lag)::bigint AS lag FROM clickstream.stat_partition t WHERE t.stream = s.name
 ) AS p ON true
 LEFT JOIN LATERAL (
-	SELECT q.topic || '/' || q.partition AS held_back_by
+	SELECT q.topic || '/' || q.partition AS held_back_by, q.moved_at AS held_back_since
 	FROM clickstream.partition q
 	WHERE q.stream_id = s.stream_id AND NOT q.idle AND NOT coalesce(g.finished, false)
 		AND NOT (q.max_time IS NULL AND q.next_offset >= coalesce(q.end_offset, q.next_offset + 1))
@@ -1034,9 +1206,11 @@ COMMENT ON COLUMN stat_stream.lag IS 'messages between what is committed and the
 COMMENT ON COLUMN stat_stream.events_per_second IS 'messages consumed in the last five seconds, per second';
 COMMENT ON COLUMN stat_stream.watermark IS 'the stream''s watermark: results before it are final; infinity after finish()';
 COMMENT ON COLUMN stat_stream.held_back_by IS 'topic/partition whose watermark is the least';
+COMMENT ON COLUMN stat_stream.held_back_since IS 'when that partition''s own watermark last moved, by the clock';
 COMMENT ON COLUMN stat_stream.commit_number IS 'number of the newest commit';
 COMMENT ON COLUMN stat_stream.last_commit_at IS 'when that was';
 COMMENT ON COLUMN stat_stream.last_error IS 'message of the worker''s last error';
+COMMENT ON COLUMN stat_stream.last_hint IS 'what to do about it';
 COMMENT ON COLUMN stat_stream.last_error_sqlstate IS 'its SQLSTATE';
 COMMENT ON COLUMN stat_stream.last_error_at IS 'when it happened';
 COMMENT ON COLUMN stat_stream.problem IS 'why nothing comes from the topic at the moment';

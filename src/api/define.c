@@ -247,6 +247,7 @@ cs_definition_drop(const CsDefinition *def)
 	cs_relation_drop(def->view);
 	cs_relation_drop(def->table);
 	cs_catalog_delete("late_event_data", "definition_id", def->definition_id);
+	cs_catalog_delete("trimmed_letter", "definition_id", def->definition_id);
 	cs_catalog_delete("definition", "definition_id", def->definition_id);
 }
 

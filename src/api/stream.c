@@ -472,7 +472,7 @@ reset_progress(const CsStream *stream)
 		cs_value_time("watermark", NULL),  cs_value_time("closed", NULL),
 		cs_value_time("shown", NULL),	   cs_value_time("advanced", NULL),
 		cs_value_bool("finished", false),  cs_value_oid("log_copied_xid", XID8OID, InvalidOid),
-		cs_value_bool("log_copied", true),
+		cs_value_bool("log_copied", true), cs_value_array("by_definition", INT8OID, NULL, 0),
 	};
 
 	cs_catalog_update("progress", "stream_id", stream->stream_id, values, lengthof(values));
@@ -495,6 +495,7 @@ clickstream_reset(PG_FUNCTION_ARGS)
 	cs_catalog_delete("partition", "stream_id", stream->stream_id);
 	cs_catalog_delete("dead_letter_data", "stream_id", stream->stream_id);
 	cs_catalog_delete("late_event_data", "stream_id", stream->stream_id);
+	cs_catalog_delete("trimmed_letter", "stream_id", stream->stream_id);
 	reset_progress(stream);
 	PG_RETURN_VOID();
 }

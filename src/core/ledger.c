@@ -11,6 +11,7 @@
 #include "core/catalog.h"
 #include "core/ledger.h"
 #include "executor/spi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
@@ -87,6 +88,38 @@ put_time(Datum *value, char *null, TimestampTz t)
 	*value = TimestampTzGetDatum(t);
 }
 
+/* ---- arrays of numbers: some for each definition ---- */
+
+/* The array in a column as numbers, palloc'd in cxt; *n of them. */
+static int64 *
+get_numbers(int row, int col, MemoryContext cxt, int *n)
+{
+	bool	   isnull;
+	Datum	   value = column(row, col, &isnull);
+	ArrayType *array;
+	int64	  *numbers;
+
+	*n = 0;
+	if (isnull)
+		return NULL;
+	array = DatumGetArrayTypeP(value);
+	*n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	numbers = MemoryContextAlloc(cxt, Max(*n, 1) * sizeof(int64));
+	memcpy(numbers, ARR_DATA_PTR(array), *n * sizeof(int64));
+	return numbers;
+}
+
+static Datum
+numbers_datum(const void *numbers, Size size)
+{
+	int	   n = (int) (size / sizeof(int64));
+	Datum *values = palloc(Max(n, 1) * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		values[i] = Int64GetDatum(((const int64 *) numbers)[i]);
+	return PointerGetDatum(construct_array(values, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 /* ---- progress ---- */
 
 void
@@ -95,14 +128,17 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	static SPIPlanPtr plan = NULL;
 	static const Oid  types[] = {INT4OID};
 	Datum			  value = Int32GetDatum(stream_id);
+	MemoryContext	  caller = CurrentMemoryContext;
 	CsIdentity		  frame;
 	bool			  isnull;
 	Datum			  xid;
+	int				  n;
 
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"SELECT commit_number, watermark, closed, advanced, finished, log_half::bigint,"
-								" log_copied, log_copied_xid, next_set_id, shown FROM clickstream.progress"
+								" log_copied, log_copied_xid, next_set_id, shown, by_definition"
+								" FROM clickstream.progress"
 								" WHERE stream_id = $1",
 								1, types),
 					 &value, NULL, true, 1);
@@ -119,6 +155,8 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	row->log_copied_xid = isnull ? InvalidFullTransactionId : DatumGetFullTransactionId(xid);
 	row->next_set_id = get_int(0, 9);
 	row->shown = get_time(0, 10);
+	row->efforts = (CsEffort *) get_numbers(0, 11, caller, &n);
+	row->nefforts = n / (int) (sizeof(CsEffort) / sizeof(int64));
 	leave(&frame);
 }
 
@@ -135,9 +173,9 @@ cs_progress_store(int32 stream_id, const CsProgressRow *row)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid  types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID,
-								 BOOLOID, XID8OID, INT8OID,		   TIMESTAMPTZOID};
-	Datum			  values[9];
-	char			  nulls[9] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+								 BOOLOID, XID8OID, INT8OID,		   TIMESTAMPTZOID, INT8ARRAYOID};
+	Datum			  values[10];
+	char			  nulls[10] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 	CsIdentity		  frame;
 
 	values[0] = Int32GetDatum(stream_id);
@@ -150,12 +188,14 @@ cs_progress_store(int32 stream_id, const CsProgressRow *row)
 	nulls[6] = FullTransactionIdIsValid(row->log_copied_xid) ? ' ' : 'n';
 	values[7] = Int64GetDatum(row->next_set_id);
 	put_time(&values[8], &nulls[8], row->shown);
+	values[9] = numbers_datum(row->efforts, row->nefforts * sizeof(CsEffort));
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"UPDATE clickstream.progress SET commit_number = $2, watermark = $3, closed = $4,"
 								" log_half = $5, log_copied = $6, log_copied_xid = $7, next_set_id = $8, shown = $9,"
-								" committed_at = clock_timestamp() WHERE stream_id = $1 AND commit_number = $2 - 1",
-								9, types),
+								" by_definition = $10, committed_at = clock_timestamp()"
+								" WHERE stream_id = $1 AND commit_number = $2 - 1",
+								10, types),
 					 values, nulls, false, 0);
 	if (SPI_processed != 1)
 		someone_else();
@@ -196,6 +236,7 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	CsPartition *p;
 	char		*topic = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1);
 	int			 index = cs_stream_topic_index(stream, topic);
+	int			 n;
 
 	if (index < 0)
 		return NULL; /* a topic that the stream no longer names */
@@ -215,6 +256,9 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	p->ledger[CS_CLASS_EMPTY] = get_int(row, 12);
 	p->ledger[CS_CLASS_SKIPPED] = get_int(row, 13);
 	p->last_spoke = get_time(row, 14);
+	p->moved_at = get_time(row, 16);
+	p->counts = (CsCount *) get_numbers(row, 15, cxt, &n);
+	p->ncounts = n / (int) (sizeof(CsCount) / sizeof(int64));
 	return p;
 }
 
@@ -230,7 +274,8 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"SELECT topic, partition::bigint, next_offset, max_time, last_event_time, idle, used,"
-								" filtered, late, duplicate, dead, empty, skipped, spoke_at FROM clickstream.partition"
+								" filtered, late, duplicate, dead, empty, skipped, spoke_at, by_definition, moved_at"
+								" FROM clickstream.partition"
 								" WHERE stream_id = $1 ORDER BY topic, partition",
 								1, types),
 					 &value, NULL, true, 0);
@@ -250,12 +295,12 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 #define INSERT_PARTITION                                                                                 \
 	"INSERT INTO clickstream.partition (stream_id, topic, partition, next_offset, end_offset, max_time," \
 	" last_event_time, idle, used, filtered, late, duplicate, dead, empty, skipped, start_offset,"       \
-	" spoke_at)"                                                                                         \
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+	" spoke_at, by_definition, moved_at)"                                                                \
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 #define UPDATE_PARTITION                                                                                          \
 	"UPDATE clickstream.partition SET next_offset = $4, end_offset = $5, max_time = $6, last_event_time = $7,"    \
 	" idle = $8, used = $9, filtered = $10, late = $11, duplicate = $12, dead = $13, empty = $14, skipped = $15," \
-	" spoke_at = $17"                                                                                             \
+	" spoke_at = $17, by_definition = $18, moved_at = $19"                                                        \
 	" WHERE stream_id = $1 AND topic = $2 AND partition = $3 AND next_offset = $16"
 
 void
@@ -263,13 +308,14 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 {
 	static SPIPlanPtr	 insert_plan = NULL;
 	static SPIPlanPtr	 update_plan = NULL;
-	static const Oid	 types[] = {INT4OID,		TEXTOID, INT4OID, INT8OID, INT8OID,		  TIMESTAMPTZOID,
-									TIMESTAMPTZOID, BOOLOID, INT8OID, INT8OID, INT8OID,		  INT8OID,
-									INT8OID,		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID};
+	static const Oid	 types[] = {INT4OID,		TEXTOID,		INT4OID,	  INT8OID,		 INT8OID,
+									TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID,	  INT8OID,		 INT8OID,
+									INT8OID,		INT8OID,		INT8OID,	  INT8OID,		 INT8OID,
+									INT8OID,		TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID};
 	static const CsClass order[] = {CS_CLASS_USED, CS_CLASS_FILTERED, CS_CLASS_LATE,   CS_CLASS_DUPLICATE,
 									CS_CLASS_DEAD, CS_CLASS_EMPTY,	  CS_CLASS_SKIPPED};
-	Datum				 values[17];
-	char				 nulls[17];
+	Datum				 values[19];
+	char				 nulls[19];
 	CsIdentity			 frame;
 
 	memset(nulls, ' ', sizeof(nulls));
@@ -286,9 +332,11 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 		values[8 + i] = Int64GetDatum(p->ledger[order[i]]);
 	values[15] = Int64GetDatum(p->stored_offset);
 	put_time(&values[16], &nulls[16], p->last_spoke);
+	values[17] = numbers_datum(p->counts, p->ncounts * sizeof(CsCount));
+	put_time(&values[18], &nulls[18], p->moved_at);
 	enter(&frame);
-	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 17, types)
-							   : saved_plan(&update_plan, UPDATE_PARTITION, 17, types),
+	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 19, types)
+							   : saved_plan(&update_plan, UPDATE_PARTITION, 19, types),
 					 values, nulls, false, 0);
 	if (SPI_processed != 1)
 		someone_else();

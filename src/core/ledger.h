@@ -13,6 +13,16 @@
 #include "access/transam.h"
 #include "core/definition.h"
 
+/* What one definition did, stored with each commit; see stat_definition. */
+typedef struct CsEffort
+{
+	int64 definition_id;
+	int64 rows;	   /* rows inserted and updated */
+	int64 deleted; /* rows deleted */
+	int64 errors;  /* combine and final functions that failed: the measure is NULL */
+	int64 entries; /* of its state */
+} CsEffort;
+
 typedef struct CsProgressRow
 {
 	int64			  commit_number;
@@ -25,6 +35,8 @@ typedef struct CsProgressRow
 	bool			  log_copied;
 	FullTransactionId log_copied_xid;
 	int64			  next_set_id;
+	int				  nefforts;
+	CsEffort		 *efforts; /* loaded into the current context */
 } CsProgressRow;
 
 /* What others may change while a stream runs. */

@@ -104,6 +104,21 @@ typedef enum CsClass
 } CsClass;
 
 /*
+ * What one definition made of a partition's messages, since it was made.
+ * Beside the ledger, which knows one class for each offset: an event may be
+ * used here and late there.
+ */
+typedef struct CsCount
+{
+	int64 definition_id;
+	int64 since; /* offset of the partition from which on the definition counts */
+	int64 used;
+	int64 late;
+	int64 dead;
+	int64 no_key; /* without visitor or key: neither used nor late */
+} CsCount;
+
+/*
  * One partition of a stream's topic: position, watermark, ledger.  The
  * engine owns it; the source writes only the fields marked "source".
  */
@@ -120,8 +135,13 @@ typedef struct CsPartition
 	TimestampTz max_time;				/* max of min(event_time, message timestamp), or CS_WM_NONE */
 	TimestampTz last_event_time;		/* newest event_time seen, or CS_WM_NONE */
 	TimestampTz last_spoke;				/* clock when it last delivered or was opened */
+	TimestampTz moved_at;				/* clock when max_time last moved, or it was found */
 	int64		ledger[CS_CLASS_COUNT]; /* totals, this transaction included */
 	int			ahead;					/* its events of this chunk that the watermark has not seen yet; engine */
+	int			ncounts;				/* of counts; engine/counts.c */
+	CsCount	   *counts;					/* by definition, this transaction included */
+	CsCount	   *committed_counts;		/* as committed */
+	bool		counts_changed;			/* since the last commit */
 } CsPartition;
 
 /*

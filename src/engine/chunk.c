@@ -124,12 +124,11 @@ cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definition_id, const
 	d->error = pstrdup(error);
 	strlcpy(d->sqlstate, unpack_sql_state(sqlerrcode), sizeof(d->sqlstate));
 	e->dead = lappend(e->dead, d);
+	if (definition_id != 0)
+		cs_count_dead(e, m->partition, definition_id);
+	else if (e->stop_at == NULL)
+		e->stop_at = d;
 	MemoryContextSwitchTo(old);
-	if (e->stream->stop_on_error && definition_id == 0)
-		ereport(ERROR,
-				(errcode(sqlerrcode),
-				 errmsg("message %s/%d/" INT64_FORMAT " cannot be used: %s", d->topic, d->partition, d->offset, error),
-				 errhint("The stream was made with on_error => 'stop'.")));
 }
 
 /* ---- decoding ---- */
@@ -323,18 +322,22 @@ assign_watermarks(CsEngine *e)
 static void
 evaluate_step(CsEngine *e, void *arg, int i)
 {
-	CsOperator *op = arg;
+	CsStage	   *stage = arg;
+	CsOperator *op = stage->op;
+	int64		without_key = op->null_visitors;
 
 	if (e->events[i].skip)
 		return;
 	point_slot(e, &e->events[i]);
 	op->ops->evaluate(op, &e->ctx, &e->events[i], i);
+	if (op->null_visitors != without_key)
+		cs_count_no_key(e, &e->events[i], (int) (stage - e->stages));
 }
 
 static void
 evaluate_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 {
-	CsOperator *op = arg;
+	CsOperator *op = ((CsStage *) arg)->op;
 
 	op->ops->reject(op, i);
 	cs_dead_letter_add(e, &e->events[i], op->def->definition_id, "error in the definition's expressions",
@@ -342,11 +345,15 @@ evaluate_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 }
 
 static void
-run_operator(CsEngine *e, CsOperator *op)
+run_operator(CsEngine *e, CsStage *stage)
 {
+	CsOperator *op = stage->op;
+
 	op->ops->begin_chunk(op, &e->ctx, e->nevents);
-	cs_guarded_loop(e, e->nevents, evaluate_step, evaluate_failed, op);
+	cs_guarded_loop(e, e->nevents, evaluate_step, evaluate_failed, stage);
+	cs_counts_begin(e);
 	op->ops->apply(op, &e->ctx, e->events, e->nevents);
+	cs_counts_end(e, (int) (stage - e->stages));
 }
 
 /* ---- the ledger ---- */
@@ -370,18 +377,22 @@ account(CsEngine *e)
 	}
 }
 
-/* With on_error => 'stop' a message that cannot be used ends the batch. */
+/*
+ * With on_error => 'stop' the first message that cannot be used ends the
+ * batch: here, and not where it is found, which may be in a subtransaction
+ * that would make a dead letter of this error too.
+ */
 static void
 stop_on_error(CsEngine *e)
 {
 	CsDeadLetter *d = e->stop_at;
 
-	if (e->stream->stop_on_error && d != NULL)
-		ereport(ERROR,
-				(errcode(MAKE_SQLSTATE(d->sqlstate[0], d->sqlstate[1], d->sqlstate[2], d->sqlstate[3], d->sqlstate[4])),
-				 errmsg("message %s/%d/" INT64_FORMAT " cannot be used: %s", d->topic, d->partition, d->offset,
-						d->error),
-				 errhint("The stream was made with on_error => 'stop'; clickstream.alter_stream() changes that.")));
+	if (!e->stream->stop_on_error || d == NULL)
+		return;
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(d->sqlstate[0], d->sqlstate[1], d->sqlstate[2], d->sqlstate[3], d->sqlstate[4])),
+			 errmsg("message %s/%d/" INT64_FORMAT " cannot be used: %s", d->topic, d->partition, d->offset, d->error),
+			 errhint("The stream was made with on_error => 'stop'; clickstream.alter_stream() changes that.")));
 }
 
 /* The messages in e->messages; leaves nothing of them behind but the state's changes. */
@@ -398,10 +409,13 @@ cs_chunk_run(CsEngine *e, int n)
 	for (int i = 0; i < e->nstages; i++)
 	{
 		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP)
-			run_operator(e, e->stages[i].op);
+			run_operator(e, &e->stages[i]);
 	}
 	if (e->event_log)
+	{
 		cs_event_log_write(e, e->event_log);
+		cs_counts_logged(e);
+	}
 	account(e);
 	e->batch_messages += n;
 	e->total += n;

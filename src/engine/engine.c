@@ -174,6 +174,7 @@ load_definitions(CsEngine *e)
 		else
 		{
 			e->event_log = cs_event_log_open(e->stream, def);
+			e->event_log_id = def->definition_id;
 			memset(e->needed, true, e->stream->event_desc->natts * sizeof(bool));
 		}
 	}
@@ -203,6 +204,7 @@ recover(CsEngine *e)
 		if (op->ops->recovered)
 			op->ops->recovered(op, e->state);
 	}
+	cs_counts_load(e);
 	cs_positions_load(e);
 }
 
@@ -399,6 +401,7 @@ store(CsEngine *e, CsProgressRow *next)
 	next->shown = Max(next->shown, e->previewed_next);
 	if (!e->closings_left)
 		next->closed = e->watermark;
+	cs_counts_store(e, next);
 	for (int i = 0; i < e->npartitions; i++)
 	{
 		if (cs_positions_changed(e, i))
@@ -426,6 +429,7 @@ publish(CsEngine *e, const CsProgressRow *next)
 	for (int i = 0; i < e->nstages; i++)
 		e->stages[i].op->shown = next->shown;
 	cs_positions_committed(e);
+	cs_counts_committed(e);
 	MemoryContextReset(e->batch);
 	RESUME_INTERRUPTS();
 	e->source->ops->committed(e->source, e->partitions, e->npartitions);
@@ -557,6 +561,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	cs_state_abort(e->state);
 	end_operators(e, false);
 	cs_write_abort(e);
+	cs_counts_abort(e);
 	MemoryContextReset(e->batch);
 	e->catching_up = false;
 	MemoryContextSwitchTo(old);
@@ -573,6 +578,7 @@ cs_engine_abort(CsEngine *e)
 	cs_state_abort(e->state);
 	end_operators(e, false);
 	cs_write_abort(e);
+	cs_counts_abort(e);
 	e->watermark = e->stored.watermark;
 	e->closings_left = e->stored.closed != e->stored.watermark;
 	MemoryContextReset(e->chunk);

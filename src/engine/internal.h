@@ -7,6 +7,7 @@
  *	dedupe.c	dedupe_by
  *	watermark.c	the stream's watermark, idle partitions
  *	positions.c	partitions: which there are, where reading begins
+ *	counts.c	what each definition made of each partition's messages
  *	write.c		rows of operators into tables, rollups, the batch's end
  */
 #ifndef CS_ENGINE_INTERNAL_H
@@ -44,6 +45,8 @@ typedef struct CsStage
 	bool		  feeds_rollup;
 	CsSourceRow	 *rows; /* of this batch, for rollups */
 	CsSourceRow **rows_tail;
+	CsEffort	  effort; /* this transaction included */
+	CsEffort	  committed_effort;
 } CsStage;
 
 struct CsEngine
@@ -63,6 +66,7 @@ struct CsEngine
 	CsDecoder		  *decoder;
 	bool			  *needed;	  /* event columns that anything reads */
 	struct CsEventLog *event_log; /* NULL: none */
+	int32			   event_log_id;
 
 	/* stream-level expressions */
 	CsExpr			visitor;
@@ -100,6 +104,7 @@ struct CsEngine
 	CsMessage	  *messages;
 	CsEvent		  *events;
 	int			   nevents;
+	uint8		   classes[CS_CHUNK_MESSAGES]; /* of the events, while a definition is applied */
 	int64		   batch_messages;
 	int64		   total;
 	List		  *dead;	/* CsDeadLetter* */
@@ -129,6 +134,19 @@ extern TimestampTz cs_preview_as_of(CsEngine *e);
 extern void		   cs_preview_run(CsEngine *e, TimestampTz as_of);
 extern void		   cs_preview_committed(CsEngine *e);
 extern TimestampTz cs_preview_deadline(CsEngine *e);
+
+/* counts.c */
+extern void		cs_counts_load(CsEngine *e);
+extern void		cs_counts_arrange(CsEngine *e, CsPartition *p);
+extern void		cs_counts_store(CsEngine *e, CsProgressRow *row);
+extern void		cs_counts_committed(CsEngine *e);
+extern void		cs_counts_abort(CsEngine *e);
+extern void		cs_counts_begin(CsEngine *e);
+extern void		cs_counts_end(CsEngine *e, int stage);
+extern void		cs_counts_logged(CsEngine *e);
+extern void		cs_count_dead(CsEngine *e, const CsPartition *where, int32 definition_id);
+extern void		cs_count_no_key(CsEngine *e, const CsEvent *event, int stage);
+extern CsCount *cs_count_of(CsEngine *e, CsPartition *p, int32 definition_id);
 
 /* positions.c */
 extern void	 cs_positions_load(CsEngine *e);

@@ -42,7 +42,10 @@ cs_positions_load(CsEngine *e)
 	ListCell *lc;
 
 	foreach(lc, cs_partitions_load(e->stream, e->context))
+	{
+		cs_counts_arrange(e, lfirst(lc));
 		add_partition(e, lfirst(lc));
+	}
 	e->never_ran = e->npartitions == 0;
 }
 
@@ -82,7 +85,8 @@ take_partition(CsEngine *e, const CsPartition *found, int timeout_ms)
 	p->stored_offset = p->next_offset;
 	p->is_new = true;
 	p->max_time = p->last_event_time = CS_WM_NONE;
-	p->last_spoke = cs_now();
+	p->last_spoke = p->moved_at = cs_now();
+	cs_counts_arrange(e, p);
 	add_partition(e, p);
 	return true;
 }
@@ -171,7 +175,7 @@ cs_positions_changed(CsEngine *e, int i)
 {
 	CsPartition *p = e->partitions[i];
 
-	return p->is_new || p->next_offset != p->stored_offset || p->idle != e->committed[i].idle;
+	return p->is_new || p->next_offset != p->stored_offset || p->idle != e->committed[i].idle || p->counts_changed;
 }
 
 void

@@ -66,6 +66,7 @@ cs_watermark_event(CsEngine *e, CsPartition *p, TimestampTz time, TimestampTz me
 	if (time <= p->max_time)
 		return;
 	p->max_time = time;
+	p->moved_at = e->ctx.now;
 
 	/* Only the partition that holds the watermark can move it. */
 	if (e->watermark == CS_WM_NONE || before <= e->watermark || before == CS_WM_DONE)

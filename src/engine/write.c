@@ -72,12 +72,15 @@ emit_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 	{
 		case CS_ROW_INSERT:
 			cs_table_insert(table, values, isnull);
+			stage->effort.rows++;
 			break;
 		case CS_ROW_UPSERT:
 			cs_table_upsert(table, values, isnull);
+			stage->effort.rows++;
 			break;
 		case CS_ROW_DELETE:
-			cs_table_delete(table, values, isnull);
+			if (cs_table_delete(table, values, isnull))
+				stage->effort.deleted++;
 			break;
 	}
 	if (stage->feeds_rollup)
@@ -100,6 +103,7 @@ emit_late(CsEmitter *emitter, CsOperator *op, CsEvent *event, int64 lateness)
 	late->offset = event->place.offset;
 	late->event_time = event->place.time;
 	late->lateness = lateness;
+	late->watermark = event->watermark;
 	late->payload = memcpy(MemoryContextAllocHuge(e->batch, m->payload_len + 1), m->payload, m->payload_len);
 	late->payload_len = m->payload_len;
 	e->late = lappend(e->late, late);
@@ -123,34 +127,6 @@ cs_write_begin(CsEngine *e)
 
 /* ---- the end ---- */
 
-static void
-write_dead_letters(CsEngine *e)
-{
-	int			   n = list_length(e->dead);
-	CsDeadLetter **letters = palloc(Max(n, 1) * sizeof(CsDeadLetter *));
-	ListCell	  *lc;
-
-	if (n == 0)
-		return;
-	foreach(lc, e->dead)
-		letters[foreach_current_index(lc)] = lfirst(lc);
-	cs_dead_letters_write(letters, n);
-}
-
-static void
-write_late_events(CsEngine *e)
-{
-	int			  n = list_length(e->late);
-	CsLateEvent **events = palloc(Max(n, 1) * sizeof(CsLateEvent *));
-	ListCell	 *lc;
-
-	if (n == 0)
-		return;
-	foreach(lc, e->late)
-		events[foreach_current_index(lc)] = lfirst(lc);
-	cs_late_events_write(events, n);
-}
-
 void
 cs_write_end(CsEngine *e)
 {
@@ -164,8 +140,8 @@ cs_write_end(CsEngine *e)
 	}
 	if (e->event_log)
 		cs_event_log_end(e, e->event_log);
-	write_dead_letters(e);
-	write_late_events(e);
+	cs_dead_letters_write(e->dead);
+	cs_late_events_write(e->late);
 	MemoryContextSwitchTo(old);
 }
 

@@ -67,7 +67,6 @@ typedef enum FunnelTail
 typedef struct ChunkEvent
 {
 	uint32		mask; /* steps it meets; 0: not for us */
-	bool		null_key;
 	uint32		key_len;
 	const char *key; /* chunk memory */
 	CsHash128	hash;
@@ -511,7 +510,7 @@ funnel_evaluate(CsOperator *base, CsBatchContext *batch, const CsEvent *event, i
 	key = cs_expr_eval(&op->key, batch->econtext, &isnull);
 	if (isnull)
 	{
-		e->null_key = true;
+		base->null_visitors++;
 		return;
 	}
 	for (int k = 0; k < op->rule.nsteps; k++)
@@ -573,8 +572,6 @@ funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 
 		if (event->skip)
 			continue;
-		if (e->null_key)
-			base->null_visitors++;
 		if (e->mask == 0)
 			continue;
 		if (event->place.time <= event->watermark)

@@ -138,6 +138,7 @@ struct CsOperator
 	CsColumn			*columns;
 	bool				*needed;							/* attributes of the event relation it reads, natts of it */
 	int64				 used, late, errors, null_visitors; /* since the engine was opened */
+	int64				*measure_errors;					/* combine and final functions that failed, or NULL */
 	CsOperator			*source;							/* rollup: the operator it reads rows of */
 	TimestampTz			 closed;  /* everything up to here is closed; set by the engine from what is stored */
 	TimestampTz			 shown;	  /* rows as of up to here may have been shown by preview(); set by the engine */

@@ -90,6 +90,7 @@ rollup_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	cs_query_parts(def, &parts);
 	read_layout(r, &parts);
 	cs_grouping_compile(&r->grouping, &parts, 0);
+	r->op.measure_errors = &r->grouping.ms->errors;
 	cs_cell_columns(&r->op, &r->grouping, &parts);
 	MemoryContextSwitchTo(old);
 	return &r->op;

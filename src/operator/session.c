@@ -127,6 +127,7 @@ session_create(const CsStream *stream, const CsDefinition *def, MemoryContext cx
 	cs_expr_init(&s->key, key->expr);
 	s->key_is_visitor = s->key.attno == cs_system_attno(stream, CS_SYS_VISITOR);
 	s->ms = cs_measures_compile(parts.measures, cs_system_attno(stream, CS_SYS_PLACE));
+	s->op.measure_errors = &s->ms->errors;
 	s->starts = cs_open_starts_create(cxt);
 	session_columns(s, key->resname);
 	MemoryContextSwitchTo(old);

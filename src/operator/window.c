@@ -55,6 +55,7 @@ window_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	cs_operator_needs(&w->op, (Node *) parts.groups);
 	cs_operator_needs(&w->op, (Node *) parts.measures);
 	cs_grouping_compile(&w->grouping, &parts, cs_system_attno(stream, CS_SYS_PLACE));
+	w->op.measure_errors = &w->grouping.ms->errors;
 	cs_cell_columns(&w->op, &w->grouping, &parts);
 	w->running = cs_running_create(&w->op, &w->grouping, cxt);
 	MemoryContextSwitchTo(old);

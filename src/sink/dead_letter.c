@@ -2,14 +2,11 @@
  * sink/dead_letter.c
  *	  Messages that could not be used, into clickstream.dead_letter_data.
  *
- * Written in the batch's transaction, as its results are.  arrived_at is our
- * clock's, not the column's default, so that tests can set it.
- *
- * Locking: as cs_table_open().
+ * Written by own_rows.c.
  */
 #include "postgres.h"
 
-#include "core/clock.h"
+#include "sink/own_rows.h"
 #include "sink/sink.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -36,9 +33,10 @@ bytes_or_null(const char *data, size_t len, bool *isnull)
 }
 
 static void
-fill(const CsDeadLetter *letter, TimestampTz now, Datum *values, bool *isnull)
+fill(const void *item, TimestampTz now, Datum *values, bool *isnull)
 {
-	memset(isnull, 0, sizeof(bool) * lengthof(columns));
+	const CsDeadLetter *letter = item;
+
 	values[0] = Int32GetDatum(letter->stream_id);
 	values[1] = Int32GetDatum(letter->definition_id);
 	isnull[1] = letter->definition_id == 0;
@@ -58,21 +56,7 @@ fill(const CsDeadLetter *letter, TimestampTz now, Datum *values, bool *isnull)
 }
 
 void
-cs_dead_letters_write(CsDeadLetter **letters, int n)
+cs_dead_letters_write(List *letters)
 {
-	Datum		values[lengthof(columns)];
-	bool		isnull[lengthof(columns)];
-	CsTable	   *table;
-	TimestampTz now;
-
-	if (n == 0)
-		return;
-	now = cs_now();
-	table = cs_table_open(cs_own_relation("dead_letter_data"), lengthof(columns), columns, 0, NULL, InvalidOid);
-	for (int i = 0; i < n; i++)
-	{
-		fill(letters[i], now, values, isnull);
-		cs_table_insert(table, values, isnull);
-	}
-	cs_table_close(table);
+	cs_own_rows_write("dead_letter_data", lengthof(columns), columns, fill, letters);
 }

@@ -3,19 +3,17 @@
  *	  Events that came too late for a definition, into
  *	  clickstream.late_event_data.
  *
- * Written in the batch's transaction, as its results are.
- *
- * Locking: as cs_table_open().
+ * Written by own_rows.c.
  */
 #include "postgres.h"
 
-#include "core/clock.h"
+#include "sink/own_rows.h"
 #include "sink/sink.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-static const char *const columns[] = {"stream_id",	"definition_id", "topic",	"partition", "message_offset",
-									  "event_time", "lateness",		 "payload", "arrived_at"};
+static const char *const columns[] = {"stream_id",	"definition_id", "topic",	"partition",  "message_offset",
+									  "event_time", "lateness",		 "payload", "arrived_at", "watermark"};
 
 static Datum
 lateness_interval(int64 usec)
@@ -27,9 +25,10 @@ lateness_interval(int64 usec)
 }
 
 static void
-fill(const CsLateEvent *event, TimestampTz now, Datum *values, bool *isnull)
+fill(const void *item, TimestampTz now, Datum *values, bool *isnull)
 {
-	memset(isnull, 0, sizeof(bool) * lengthof(columns));
+	const CsLateEvent *event = item;
+
 	values[0] = Int32GetDatum(event->stream_id);
 	values[1] = Int32GetDatum(event->definition_id);
 	values[2] = CStringGetTextDatum(event->topic);
@@ -41,24 +40,11 @@ fill(const CsLateEvent *event, TimestampTz now, Datum *values, bool *isnull)
 	values[7] = event->payload ? PointerGetDatum(cstring_to_text_with_len(event->payload, (int) event->payload_len))
 							   : (Datum) 0;
 	values[8] = TimestampTzGetDatum(now);
+	values[9] = TimestampTzGetDatum(event->watermark);
 }
 
 void
-cs_late_events_write(CsLateEvent **events, int n)
+cs_late_events_write(List *events)
 {
-	Datum		values[lengthof(columns)];
-	bool		isnull[lengthof(columns)];
-	CsTable	   *table;
-	TimestampTz now;
-
-	if (n == 0)
-		return;
-	now = cs_now();
-	table = cs_table_open(cs_own_relation("late_event_data"), lengthof(columns), columns, 0, NULL, InvalidOid);
-	for (int i = 0; i < n; i++)
-	{
-		fill(events[i], now, values, isnull);
-		cs_table_insert(table, values, isnull);
-	}
-	cs_table_close(table);
+	cs_own_rows_write("late_event_data", lengthof(columns), columns, fill, events);
 }

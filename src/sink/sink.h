@@ -76,8 +76,8 @@ typedef struct CsDeadLetter
 	char		sqlstate[6];
 } CsDeadLetter;
 
-/* Insert them into clickstream.dead_letter_data. */
-extern void cs_dead_letters_write(CsDeadLetter **letters, int n);
+/* Insert them (a list of CsDeadLetter*) into clickstream.dead_letter_data. */
+extern void cs_dead_letters_write(List *letters);
 
 /* A late event of a definition: clickstream.late_event_data. */
 typedef struct CsLateEvent
@@ -88,11 +88,12 @@ typedef struct CsLateEvent
 	int32		partition;
 	int64		offset;
 	TimestampTz event_time;
-	int64		lateness; /* µs behind the moment it would have been in time */
+	int64		lateness;  /* µs behind the moment it would have been in time */
+	TimestampTz watermark; /* the stream's, as it stood when it was judged */
 	char	   *payload;
 	size_t		payload_len;
 } CsLateEvent;
 
-extern void cs_late_events_write(CsLateEvent **events, int n);
+extern void cs_late_events_write(List *events);
 
 #endif

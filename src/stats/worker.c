@@ -34,6 +34,7 @@ enum
 	COL_LAG,
 	COL_RATE,
 	COL_LAST_ERROR,
+	COL_LAST_HINT,
 	COL_LAST_ERROR_SQLSTATE,
 	COL_LAST_ERROR_AT,
 	COL_PROBLEM,
@@ -101,6 +102,8 @@ put_errors(Row *row, const CsSlot *slot)
 	if (slot->error_at != 0)
 	{
 		put(row, COL_LAST_ERROR, CStringGetTextDatum(slot->error));
+		if (slot->hint[0] != '\0')
+			put(row, COL_LAST_HINT, CStringGetTextDatum(slot->hint));
 		put(row, COL_LAST_ERROR_SQLSTATE, CStringGetTextDatum(unpack_sql_state(slot->sqlstate)));
 		put(row, COL_LAST_ERROR_AT, TimestampTzGetDatum(slot->error_at));
 	}

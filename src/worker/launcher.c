@@ -340,7 +340,7 @@ find_lost(int i, TimestampTz now)
 		slot->generation++; /* should it begin after all */
 		if (slot->wanted)
 		{
-			cs_slot_note_error(slot, ERRCODE_CANNOT_CONNECT_NOW, "the worker did not start; see the server's log");
+			cs_slot_note_error(slot, ERRCODE_CANNOT_CONNECT_NOW, "the worker did not start", "See the server's log.");
 			(void) cs_slot_back_off(slot);
 			cs_slot_change(slot, CS_SLOT_BACKING_OFF);
 		}

@@ -192,11 +192,12 @@ cs_slot_back_off(CsSlot *slot)
 }
 
 void
-cs_slot_note_error(CsSlot *slot, int sqlstate, const char *message)
+cs_slot_note_error(CsSlot *slot, int sqlstate, const char *message, const char *hint)
 {
 	slot->sqlstate = sqlstate;
 	slot->error_at = GetCurrentTimestamp();
 	strlcpy(slot->error, message, sizeof(slot->error));
+	strlcpy(slot->hint, hint, sizeof(slot->hint));
 }
 
 void

@@ -82,6 +82,7 @@ typedef struct CsSlot
 	TimestampTz error_at;	/* 0: no error */
 	int			sqlstate;
 	char		error[CS_SLOT_ERROR_LEN];
+	char		hint[CS_SLOT_ERROR_LEN];	  /* what to do about it, or "" */
 	char		problem[CS_SLOT_PROBLEM_LEN]; /* why nothing comes, or "" */
 	bool		has_progress;
 	CsProgress	progress;			   /* of the last batch that committed */
@@ -121,7 +122,7 @@ extern bool cs_slot_is_busy(const CsSlot *slot);
 extern void cs_slot_ask_to_end(CsSlot *slot, bool terminate);
 /* Back-off after one more failure: sets failures and restart_at; returns ms. */
 extern int	cs_slot_back_off(CsSlot *slot);
-extern void cs_slot_note_error(CsSlot *slot, int sqlstate, const char *message);
+extern void cs_slot_note_error(CsSlot *slot, int sqlstate, const char *message, const char *hint);
 extern void cs_wake_launcher(void);
 
 /* ---- take the lock themselves ---- */

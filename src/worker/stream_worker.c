@@ -97,7 +97,7 @@ detach(void)
 			cs_slot_change(slot, CS_SLOT_WANTED);
 		else
 		{
-			cs_slot_note_error(slot, ERRCODE_ADMIN_SHUTDOWN, "the worker ended unexpectedly; see the server's log");
+			cs_slot_note_error(slot, ERRCODE_ADMIN_SHUTDOWN, "the worker ended unexpectedly", "See the server's log.");
 			(void) cs_slot_back_off(slot);
 			cs_slot_change(slot, CS_SLOT_BACKING_OFF);
 		}
@@ -456,7 +456,7 @@ absorb_error(void)
 
 	sqlstate = error->sqlerrcode;
 	cs_slots_lock();
-	cs_slot_note_error(slot, sqlstate, error->message ? error->message : "");
+	cs_slot_note_error(slot, sqlstate, error->message ? error->message : "", error->hint ? error->hint : "");
 	cs_slots_unlock();
 	FreeErrorData(error);
 	if (engine != NULL)
