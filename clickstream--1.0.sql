@@ -87,11 +87,14 @@ CREATE TABLE definition (
 	emit_interval   interval,
 	group_limit     bigint,
 	allowed_lateness interval,
+	time_zone       text,
 	retention       interval,
 	filter          text,
 	group_by        text,
 	measures        text,
 	key             text,
+	split_on        text,
+	end_when        text,
 	created_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX ON definition (stream_id);
@@ -120,6 +123,9 @@ COMMENT ON COLUMN definition.filter IS 'condition, as given';
 COMMENT ON COLUMN definition.group_by IS 'group columns, as given';
 COMMENT ON COLUMN definition.measures IS 'measures, as given';
 COMMENT ON COLUMN definition.key IS 'key expression, as given; NULL: the visitor';
+COMMENT ON COLUMN definition.split_on IS 'session: expression whose change cuts, as given';
+COMMENT ON COLUMN definition.end_when IS 'session: condition of the last event, as given';
+COMMENT ON COLUMN definition.time_zone IS 'session: cut at midnights of this time zone; NULL: not';
 COMMENT ON COLUMN definition.created_at IS 'when it was made';
 COMMENT ON COLUMN definition.source_id IS 'rollup: definition whose table it reads; no foreign key, because pg_dump warns of one that leads to its own table';
 
@@ -533,25 +539,39 @@ CREATE FUNCTION create_session(
 	key           text     DEFAULT NULL,
 	filter        text     DEFAULT NULL,
 	max_length    interval DEFAULT '24 hours',
+	split_on      text     DEFAULT NULL,
+	end_when      text     DEFAULT NULL,
+	split_at_midnight boolean DEFAULT false,
+	time_zone     text     DEFAULT NULL,
+	allowed_lateness interval DEFAULT '0',
+	emit          text     DEFAULT 'closed',
+	emit_interval interval DEFAULT '10 seconds',
 	if_not_exists boolean  DEFAULT false)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_session'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION create_session(text, text, interval, text, text, text, interval, boolean) IS
+COMMENT ON FUNCTION create_session(text, text, interval, text, text, text, interval, text, text, boolean, text, interval, text, interval, boolean) IS
 	'makes a table of sessions: events of one visitor with no more than gap between them';
 
 CREATE FUNCTION alter_session(
-	name       regclass,
-	gap        interval DEFAULT NULL,
-	measures   text     DEFAULT NULL,
-	key        text     DEFAULT NULL,
-	filter     text     DEFAULT NULL,
-	max_length interval DEFAULT NULL)
+	name             regclass,
+	allowed_lateness interval DEFAULT NULL,
+	emit_interval    interval DEFAULT NULL,
+	gap              interval DEFAULT NULL,
+	measures         text     DEFAULT NULL,
+	key              text     DEFAULT NULL,
+	filter           text     DEFAULT NULL,
+	max_length       interval DEFAULT NULL,
+	split_on         text     DEFAULT NULL,
+	end_when         text     DEFAULT NULL,
+	split_at_midnight boolean DEFAULT NULL,
+	time_zone        text     DEFAULT NULL,
+	emit             text     DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_alter_session'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION alter_session(regclass, interval, text, text, text, interval) IS
-	'raises for whatever would change the meaning of what is kept';
+COMMENT ON FUNCTION alter_session(regclass, interval, interval, interval, text, text, text, interval, text, text, boolean, text, text) IS
+	'changes allowed_lateness and emit_interval; raises for whatever would change the meaning of what is kept';
 
 CREATE FUNCTION drop_session(name text, if_exists boolean DEFAULT false)
 RETURNS void

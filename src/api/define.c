@@ -25,9 +25,11 @@ static const struct
 	{"session_start", "time of the first event"},
 	{"session_end", "time of the last event and the gap: exclusive"},
 	{"session_duration_seconds", "whole seconds from the first event to the last"},
-	{"closed_reason", "what closed it: gap, max_length, expired, conversion, finish"},
+	{"closed_reason",
+	 "what closed it: gap, max_length, split, end_when, expired, conversion, finish; idle: the topic is "
+	 "silent; NULL: it is open"},
 	{"is_final", "true: the row cannot change any more"},
-	{"revision", "how often the row has changed after it was final"},
+	{"revision", "how often the row has changed after it was closed"},
 	{"window_start", "begin of the window: inclusive"},
 	{"window_end", "end of the window: exclusive"},
 	{"group_key", "stands for the values of the group columns in the primary key"},
@@ -193,7 +195,8 @@ cs_draft_insert(CsDraft *draft, Oid table)
 static bool
 is_rewritten(const CsDefinition *def)
 {
-	return (def->kind == CS_KIND_WINDOW || def->kind == CS_KIND_ROLLUP) && def->emit == CS_EMIT_CHANGES;
+	return (def->kind == CS_KIND_WINDOW || def->kind == CS_KIND_ROLLUP || def->kind == CS_KIND_SESSION) &&
+		   def->emit == CS_EMIT_CHANGES;
 }
 
 Oid

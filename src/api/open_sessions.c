@@ -61,6 +61,18 @@ measures_jsonb(ShowContext *show, Datum *values, bool *isnull)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(json)));
 }
 
+static Datum
+key_text(const CsColumn *column, Datum value)
+{
+	Oid	 output;
+	bool is_varlena;
+
+	if (column->type == TEXTOID)
+		return value;
+	getTypeOutputInfo(column->type, &output, &is_varlena);
+	return CStringGetTextDatum(OidOutputFunctionCall(output, value));
+}
+
 static void
 show_row(void *arg, Datum *values, bool *isnull)
 {
@@ -69,7 +81,7 @@ show_row(void *arg, Datum *values, bool *isnull)
 	bool		 null[8] = {false};
 
 	out[0] = values[0];
-	out[1] = values[1];
+	out[1] = key_text(&show->op->columns[1], values[1]);
 	out[2] = values[2];
 	out[3] = values[3];
 	out[4] = TimestampTzGetDatum(DatumGetTimestampTz(values[3]) - show->op->def->gap);
@@ -124,6 +136,7 @@ fold(ShowContext *show, const CsStream *stream)
 	position.copied_xid = progress.log_copied_xid;
 	position.next_set_id = progress.next_set_id;
 	show->commit_number = progress.commit_number;
+	show->op->closed = progress.watermark;
 	cs_state_recover(show->state, stream, &position, GetActiveSnapshot());
 	cs_state_walk(show->state, id, show_entry, show);
 }

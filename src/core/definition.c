@@ -69,7 +69,7 @@ enum
 #define DEFINITION_QUERY                                                                                        \
 	"SELECT definition_id, stream_id, kind, table_oid::pg_catalog.oid, view_oid::pg_catalog.oid, source_id, "   \
 	"start_column, size, slide, origin, gap, max_length, within, strict_increase, steps, emit, emit_interval, " \
-	"group_limit, retention, allowed_lateness FROM clickstream.definition WHERE "
+	"group_limit, retention, allowed_lateness, time_zone FROM clickstream.definition WHERE "
 
 enum
 {
@@ -92,7 +92,8 @@ enum
 	D_EMIT_INTERVAL,
 	D_GROUP_LIMIT,
 	D_RETENTION,
-	D_ALLOWED_LATENESS
+	D_ALLOWED_LATENESS,
+	D_TIME_ZONE
 };
 
 /* A row that SPI returned. */
@@ -465,6 +466,7 @@ read_definition(const Row *row)
 	def->group_limit = get_bigint(row, D_GROUP_LIMIT, CS_GROUP_LIMIT_DEFAULT);
 	def->source_id = get_int(row, D_SOURCE_ID);
 	def->start_column = get_text(row, D_START_COLUMN);
+	def->time_zone = get_text(row, D_TIME_ZONE);
 	return def;
 }
 

@@ -101,6 +101,7 @@ typedef struct CsDefinition
 	int32		source_id;	   /* rollup: definition it reads */
 	char	   *start_column;  /* rollup: column of the source that assigns the bucket */
 	int64		lateness;	   /* session, window, funnel: allowed_lateness, µs */
+	char	   *time_zone;	   /* session: split at its midnights; NULL: not */
 	int64		retention;	   /* event log: µs, -1 keep */
 } CsDefinition;
 

@@ -335,6 +335,18 @@ cs_view_add_text(CsView *view, const char *label, const char *text, const char *
 	return add_column(view, label, target, name, grouped)->name;
 }
 
+void
+cs_view_add_key(CsView *view, const char *label, const char *text, const char *fallback)
+{
+	ResTarget  *target = parse_one(view, label, text);
+	const char *name = fallback;
+
+	if (target->name || IsA(target->val, ColumnRef))
+		name = own_name(target);
+	check_name(view, name, name_hint, target->location);
+	add_column(view, label, target, name, true);
+}
+
 bool
 cs_view_has_column(CsView *view, const char *name)
 {

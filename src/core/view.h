@@ -47,6 +47,8 @@ extern int cs_view_add_list(CsView *view, const char *label, const char *text, b
  */
 extern const char *cs_view_add_text(CsView *view, const char *label, const char *text, const char *name,
 									const char *fallback, bool grouped);
+/* The column that a definition's rows belong to, grouped, with its own name or else fallback. */
+extern void cs_view_add_key(CsView *view, const char *label, const char *text, const char *fallback);
 /* label NULL: the text is ours. */
 extern void cs_view_add_value(CsView *view, const char *label, const char *text, const char *name);
 extern bool cs_view_has_column(CsView *view, const char *name);

@@ -370,6 +370,28 @@ cs_measures_merge(CsMeasures *ms, CsState *state, CsMeasureState *dst, CsMeasure
 	}
 }
 
+void
+cs_measures_copy(CsMeasures *ms, CsMeasureState *dst, CsMeasureState *src)
+{
+	ms->aggcontext->ecxt_per_tuple_memory = CurrentMemoryContext;
+	for (int i = 0; i < ms->n; i++)
+	{
+		CsMeasure *m = &ms->measures[i];
+		CsSet	  *set = dst[i].set;
+
+		if (m->kind == CS_MEASURE_GENERIC)
+		{
+			if (!cs_aggregate_merge(m->aggregate, &dst[i], &src[i]))
+				ms->errors++;
+			continue;
+		}
+		dst[i] = src[i]; /* values are never written to, only replaced */
+		dst[i].set = set;
+		if (set)
+			cs_set_copy(set, src[i].set);
+	}
+}
+
 /* ---- results ---- */
 
 static Datum

@@ -110,6 +110,8 @@ extern void cs_measures_evaluate(CsMeasures *ms, CsBatchContext *batch, CsInput 
 extern void cs_measures_init(CsMeasures *ms, CsMeasureState *states);
 extern void cs_measures_add(CsMeasures *ms, CsMeasureState *states, const CsInput *inputs, const CsPlace *place);
 extern void cs_measures_merge(CsMeasures *ms, CsState *state, CsMeasureState *dst, CsMeasureState *src);
+/* A copy to show, which merging does not carry back: dst is as cs_measures_init() left it. */
+extern void cs_measures_copy(CsMeasures *ms, CsMeasureState *dst, CsMeasureState *src);
 extern void cs_measures_result(CsMeasures *ms, CsMeasureState *states, Datum *values, bool *isnull);
 /* Drop what lies outside of the entry (large sets); before the entry goes. */
 extern void cs_measures_drop(CsMeasures *ms, CsState *state, CsMeasureState *states);

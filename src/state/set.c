@@ -227,6 +227,22 @@ cs_set_union(CsState *state, CsSet *dst, const CsSet *src)
 }
 
 void
+cs_set_copy(CsSet *dst, const CsSet *src)
+{
+	*dst = *src;
+	dst->added = NULL;
+	dst->index = NULL;
+	if (src->added == NULL)
+		return;
+	dst->added = palloc_extended(src->capacity * sizeof(CsHash128), MCXT_ALLOC_HUGE);
+	memcpy(dst->added, src->added, src->nadded * sizeof(CsHash128));
+	if (src->index == NULL)
+		return;
+	dst->index = palloc_extended((src->index_mask + (Size) 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
+	memcpy(dst->index, src->index, (src->index_mask + (Size) 1) * sizeof(uint32));
+}
+
+void
 cs_set_visit(const CsSet *set, void (*visit)(CsHash128 member, void *arg), void *arg)
 {
 	for (int i = 0; i < set->nbase; i++)

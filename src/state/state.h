@@ -212,6 +212,8 @@ extern bool cs_set_add(CsSet *set, CsHash128 member); /* true if new */
 /* Call visit with each member. */
 extern void cs_set_visit(const CsSet *set, void (*visit)(CsHash128 member, void *arg), void *arg);
 extern void cs_set_union(CsState *state, CsSet *dst, const CsSet *src);
+/* A view of its own of the same members, to add to; never to be put or dropped. */
+extern void cs_set_copy(CsSet *dst, const CsSet *src);
 static inline int64
 cs_set_count(const CsSet *set)
 {
