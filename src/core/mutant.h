@@ -25,7 +25,8 @@
 	M(UNSORTED_APPLY, "unsorted_apply")		/* waiting events in order of arrival */  \
 	M(LATE_BY_EVENT, "late_by_event")		/* late judged before merging */          \
 	M(TIE_OVERWRITES, "tie_overwrites")		/* step 1 overwrites start[1] in a tie */ \
-	M(LOSE_ENTRY, "lose_entry")				/* a commit forgets one entry's state */
+	M(LOSE_ENTRY, "lose_entry")				/* a commit forgets one entry's state */  \
+	M(DELTA_SKIP, "delta_skip")				/* a delta counts from the wrong place */
 
 typedef enum CsMutant
 {

@@ -1,11 +1,16 @@
 /*
  * state/log.c
- *	  The state log: what a commit changed, appended; and recovery from it.
+ *	  The state log: what a commit changed, appended.
  *
  * A commit's changes are a stream of records, cut into rows of just under a
  * page: (commit_number, seq, data), data = CRC-32C, then bytes of the stream.
- * A record is its length (4 bytes, own byte order: the log never leaves the
- * server but by pg_dump to one of its kind), an operation, and its body.
+ * A record is its length, an operation, and its body (record.h).
+ *
+ * An event changes little of an entry, and in live traffic nearly each event
+ * is of another visitor.  So an entry whose image lies in the half that is
+ * written gets a delta: what makes its new image out of the committed one
+ * (delta.c).  An entry whose image lies in the other half is written whole, as
+ * is what is new and what is copied forward: each half can be read alone.
  *
  * Two halves.  The one in use grows; when it has grown past a multiple of the
  * live state, the other (empty) one is taken into use and entries that are
@@ -13,11 +18,10 @@
  * bytes.  When all is copied the older half is truncated, once no snapshot
  * can still need it: TRUNCATE is not MVCC-safe.  So a reader folds the older
  * half, then the newer one, under its own snapshot, and sees the state of the
- * newest commit that the snapshot sees.
+ * newest commit that the snapshot sees (replay.c).
  *
  * Rows are appended at the end of the table (HEAP_INSERT_SKIP_FSM), so a scan
- * returns them in the order of commits; where it does not (VACUUM gave back
- * the place of an aborted row) recovery sorts them.
+ * returns them in the order of commits.
  *
  * Locking: RowExclusiveLock on a half while a batch writes it; TRUNCATE only
  * where AccessExclusiveLock is had at once.
@@ -25,40 +29,31 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_operator_d.h"
+#include "core/mutant.h"
 #include "core/settings.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "port/pg_crc32c.h"
-#include "state/internal.h"
+#include "state/delta.h"
+#include "state/record.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/tuplesort.h"
 
 #define ROW_BYTES 8000					 /* of data; a row then just fits a page */
 #define SET_PIECE 480					 /* members in one record: below 8 kB */
 #define HALF_FACTOR 3					 /* left when it is this many times the live state */
 #define COPY_MIN (INT64CONST(256) << 10) /* bytes copied forward with each commit, at least */
 
-typedef enum LogOp
-{
-	LOG_IMAGE = 1, /* key, due, bytes */
-	LOG_DELETE,	   /* key */
-	LOG_SET_ADD,   /* definition, id, members */
-	LOG_SET_DROP   /* id */
-} LogOp;
-
 typedef struct LogWriter
 {
 	Relation		rel;
 	BulkInsertState bulk;
-	StringInfoData	bytes; /* of the stream, not yet in a row */
+	StringInfoData	bytes;	/* of the stream, not yet in a row */
+	StringInfoData	record; /* being made */
+	int64			last_bucket;
 	int64			commit_number;
 	int32			seq;
 	int64			written;
@@ -72,12 +67,9 @@ write_row(LogWriter *w, const char *data, int len)
 {
 	Datum	  values[3];
 	bool	  nulls[3] = {false, false, false};
-	pg_crc32c crc;
+	pg_crc32c crc = cs_row_checksum(data, len);
 	HeapTuple tuple;
 
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, data, len);
-	FIN_CRC32C(crc);
 	SET_VARSIZE(w->row, VARHDRSZ + sizeof(crc) + len);
 	memcpy(VARDATA(w->row), &crc, sizeof(crc));
 	memcpy(VARDATA(w->row) + sizeof(crc), data, len);
@@ -113,42 +105,65 @@ flush_rows(LogWriter *w, bool final)
 	}
 }
 
-static int
-begin_record(LogWriter *w, LogOp op)
+static StringInfo
+begin_record(LogWriter *w, CsLogOp op)
 {
-	int at = w->bytes.len;
-
-	appendStringInfoSpaces(&w->bytes, sizeof(uint32));
-	cs_put_u8(&w->bytes, op);
-	return at;
+	resetStringInfo(&w->record);
+	cs_put_u8(&w->record, op);
+	return &w->record;
 }
 
 static void
-end_record(LogWriter *w, int at)
+end_record(LogWriter *w)
 {
-	uint32 len = (uint32) (w->bytes.len - at) - sizeof(uint32);
-
-	memcpy(w->bytes.data + at, &len, sizeof(len));
+	cs_put_bytes(&w->bytes, w->record.data, w->record.len);
 	if (w->bytes.len >= 16 * ROW_BYTES)
 		flush_rows(w, false);
 }
 
 static void
-put_key(StringInfo buf, const CsKey *key)
-{
-	cs_put_uint(buf, key->def);
-	cs_put_int(buf, key->bucket);
-	appendBinaryStringInfo(buf, (const char *) &key->who, sizeof(key->who));
-}
-
-static void
 log_image(LogWriter *w, const CsKey *key, const char *data, uint32 len)
 {
-	int at = begin_record(w, LOG_IMAGE);
+	StringInfo record = begin_record(w, CS_LOG_IMAGE);
 
-	put_key(&w->bytes, key);
-	cs_put_bytes(&w->bytes, data, len);
-	end_record(w, at);
+	cs_put_key(record, key, &w->last_bucket);
+	cs_put_bytes(record, data, len);
+	end_record(w);
+}
+
+/* False if a delta is no shorter than the image. */
+static bool
+log_delta(LogWriter *w, const CsWork *work)
+{
+	StringInfo record = begin_record(w, CS_LOG_DELTA);
+	int64	   bucket = w->last_bucket;
+
+	cs_put_key(record, &work->key, &w->last_bucket);
+	if (!cs_delta_put(record, work->base->data, work->base->len, work->image, work->image_len, work->image_len))
+	{
+		w->last_bucket = bucket;
+		return false;
+	}
+	end_record(w);
+	return true;
+}
+
+static inline bool
+is_unchanged(const CsWork *work)
+{
+	return work->base->len == work->image_len && memcmp(work->base->data, work->image, work->image_len) == 0;
+}
+
+/* An entry as this batch leaves it. */
+static void
+log_work(LogWriter *w, const CsWork *work, int half)
+{
+	bool has_base = work->base && work->base->half == half;
+
+	if (has_base && is_unchanged(work))
+		return;
+	if (!has_base || !log_delta(w, work))
+		log_image(w, &work->key, work->image, work->image_len);
 }
 
 static void
@@ -156,13 +171,13 @@ log_members(LogWriter *w, int32 definition_id, uint64 id, const char *members, i
 {
 	for (int64 done = 0; done < n; done += SET_PIECE)
 	{
-		int64 piece = Min(n - done, SET_PIECE);
-		int	  at = begin_record(w, LOG_SET_ADD);
+		int64	   piece = Min(n - done, SET_PIECE);
+		StringInfo record = begin_record(w, CS_LOG_SET_ADD);
 
-		cs_put_uint(&w->bytes, (uint32) definition_id);
-		cs_put_uint(&w->bytes, id);
-		cs_put_bytes(&w->bytes, members + done * sizeof(CsHash128), piece * sizeof(CsHash128));
-		end_record(w, at);
+		cs_put_uint(record, (uint32) definition_id);
+		cs_put_uint(record, id);
+		cs_put_bytes(record, members + done * sizeof(CsHash128), piece * sizeof(CsHash128));
+		end_record(w);
 	}
 }
 
@@ -180,18 +195,18 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 		{
 			if (work->base)
 			{
-				int at = begin_record(w, LOG_DELETE);
-
-				put_key(&w->bytes, &work->key);
-				end_record(w, at);
+				cs_put_key(begin_record(w, CS_LOG_DELETE), &work->key, &w->last_bucket);
+				end_record(w);
 			}
 			continue;
 		}
+		if (CS_MUTANT(LOSE_ENTRY) && work == def->dirty)
+			continue; /* publish() keeps what it has of an entry without image */
 		resetStringInfo(&buf);
 		def->serialize(def->op, state, work, &buf);
 		work->image = memcpy(palloc(buf.len), buf.data, buf.len);
 		work->image_len = (uint32) buf.len;
-		log_image(w, &work->key, work->image, work->image_len);
+		log_work(w, work, state->log_next.half);
 	}
 	pfree(buf.data);
 }
@@ -203,10 +218,8 @@ log_sets(CsState *state, LogWriter *w)
 	{
 		if (c->drop)
 		{
-			int at = begin_record(w, LOG_SET_DROP);
-
-			cs_put_uint(&w->bytes, c->id);
-			end_record(w, at);
+			cs_put_uint(begin_record(w, CS_LOG_SET_DROP), c->id);
+			end_record(w);
 			continue;
 		}
 		log_members(w, c->definition_id, c->id, c->raw, c->nraw);
@@ -301,6 +314,7 @@ cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 	w.bulk = GetBulkInsertState();
 	w.row = palloc(VARHDRSZ + sizeof(pg_crc32c) + ROW_BYTES);
 	initStringInfo(&w.bytes);
+	initStringInfo(&w.record);
 	for (int i = 0; i < state->ndefs; i++)
 		log_works(state, &state->defs[i], &w);
 	log_sets(state, &w);
@@ -369,262 +383,4 @@ cs_state_trimmed(CsState *state)
 	state->log.copied_xid = InvalidFullTransactionId;
 	state->log_next = state->log;
 	state->log_bytes[1 - state->log.half] = 0;
-}
-
-/* ---- recovery ---- */
-
-static void
-get_key(CsReader *r, CsKey *key)
-{
-	memset(key, 0, sizeof(*key));
-	key->def = (uint32) cs_get_uint(r);
-	key->bucket = cs_get_int(r);
-	memcpy(&key->who, cs_get_raw(r, sizeof(key->who)), sizeof(key->who));
-}
-
-static void
-replay_members(CsState *state, CsReader *r, int half)
-{
-	int32		definition_id = (int32) cs_get_uint(r);
-	uint64		id = cs_get_uint(r);
-	size_t		len;
-	const char *members = cs_get_bytes(r, &len);
-
-	if (len % sizeof(CsHash128) != 0)
-		cs_codec_corrupt("a distinct set is cut");
-	if (cs_def_state(state, definition_id))
-		cs_bigset_add(state, definition_id, id, members, (int64) (len / sizeof(CsHash128)), half);
-}
-
-static void
-replay_record(CsState *state, CsReader *r, int half)
-{
-	CsKey		key;
-	CsDefState *def;
-	CsEntry	   *entry;
-	size_t		len;
-	const char *data;
-
-	switch (cs_get_u8(r))
-	{
-		case LOG_IMAGE:
-			get_key(r, &key);
-			data = cs_get_bytes(r, &len);
-			def = cs_def_state(state, (int32) key.def);
-			if (def)
-				cs_entry_install(state, def, &key, data, (uint32) len, half, CS_WM_DONE);
-			break;
-		case LOG_DELETE:
-			get_key(r, &key);
-			def = cs_def_state(state, (int32) key.def);
-			entry = def ? cs_state_peek(state, &key) : NULL;
-			if (entry)
-				cs_entry_remove(state, def, entry);
-			break;
-		case LOG_SET_ADD:
-			replay_members(state, r, half);
-			break;
-		case LOG_SET_DROP:
-			cs_bigset_drop(state, cs_get_uint(r));
-			break;
-		default:
-			cs_codec_corrupt("a record of the state log is of no known kind");
-	}
-}
-
-/* Replay the complete records in bytes and keep the rest. */
-static void
-replay_bytes(CsState *state, StringInfo bytes, int half)
-{
-	int done = 0;
-
-	while (bytes->len - done >= (int) sizeof(uint32))
-	{
-		uint32	 len;
-		CsReader r;
-
-		memcpy(&len, bytes->data + done, sizeof(len));
-		if (len > MaxAllocSize)
-			cs_codec_corrupt("a record of the state log is too long");
-		if (bytes->len - done - (int) sizeof(len) < (int) len)
-			break;
-		r.pos = bytes->data + done + sizeof(len);
-		r.end = r.pos + len;
-		replay_record(state, &r, half);
-		done += (int) (sizeof(len) + len);
-	}
-	memmove(bytes->data, bytes->data + done, bytes->len - done);
-	bytes->len -= done;
-}
-
-static void
-replay_row(CsState *state, bytea *row, StringInfo bytes, int half)
-{
-	int		  len = (int) VARSIZE_ANY_EXHDR(row) - (int) sizeof(pg_crc32c);
-	char	 *data = VARDATA_ANY(row);
-	pg_crc32c stored, crc;
-
-	if (len <= 0)
-		cs_codec_corrupt("a row of the state log is too short");
-	memcpy(&stored, data, sizeof(stored));
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, data + sizeof(crc), len);
-	FIN_CRC32C(crc);
-	if (!EQ_CRC32C(crc, stored))
-		cs_codec_corrupt("the checksum of a row of the state log does not match");
-	appendBinaryStringInfo(bytes, data + sizeof(crc), len);
-	replay_bytes(state, bytes, half);
-}
-
-/* Where a replay stands in a half. */
-typedef struct ReplayOrder
-{
-	int64 commit_number;
-	int32 seq;
-} ReplayOrder;
-
-static void
-replay_slot(CsState *state, TupleTableSlot *slot, ReplayOrder *last, StringInfo bytes, int half)
-{
-	bool  isnull;
-	int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-	int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
-	Datum data = slot_getattr(slot, 3, &isnull);
-
-	if (commit_number != last->commit_number)
-	{
-		if (commit_number < last->commit_number || bytes->len != 0)
-			cs_codec_corrupt("rows of the state log are out of order");
-		last->seq = -1;
-	}
-	if (seq != last->seq + 1)
-		cs_codec_corrupt("a row of the state log is missing");
-	last->commit_number = commit_number;
-	last->seq = seq;
-	replay_row(state, DatumGetByteaPP(data), bytes, half);
-	CHECK_FOR_INTERRUPTS();
-}
-
-/* Does a scan return the rows in the order of commits?  Nearly always. */
-static bool
-is_in_order(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
-{
-	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
-	int64		  last = PG_INT64_MIN;
-	int32		  last_seq = 0;
-	bool		  in_order = true;
-
-	while (in_order && table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool  isnull;
-		int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-		int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
-
-		in_order = commit_number > last || (commit_number == last && seq > last_seq);
-		last = commit_number;
-		last_seq = seq;
-		CHECK_FOR_INTERRUPTS();
-	}
-	table_endscan(scan);
-	return in_order;
-}
-
-/* The same rows, sorted: VACUUM gives back the place of a row that an aborted commit left among others. */
-static void
-replay_sorted(CsState *state, Relation rel, TupleTableSlot *slot, Snapshot snapshot, StringInfo bytes, int half)
-{
-	AttrNumber		keys[2] = {1, 2};
-	Oid				less[2] = {Int8LessOperator, Int4LessOperator};
-	Oid				collations[2] = {InvalidOid, InvalidOid};
-	bool			nulls_first[2] = {false, false};
-	Tuplesortstate *sort = tuplesort_begin_heap(RelationGetDescr(rel), 2, keys, less, collations, nulls_first,
-												maintenance_work_mem, NULL, TUPLESORT_NONE);
-	TableScanDesc	scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
-	TupleTableSlot *sorted = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsMinimalTuple);
-	ReplayOrder		last = {-1, -1};
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		tuplesort_puttupleslot(sort, slot);
-	table_endscan(scan);
-	tuplesort_performsort(sort);
-	while (tuplesort_gettupleslot(sort, true, false, sorted, NULL))
-		replay_slot(state, sorted, &last, bytes, half);
-	ExecDropSingleTupleTableSlot(sorted);
-	tuplesort_end(sort);
-}
-
-static void
-replay_scanned(CsState *state, Relation rel, TupleTableSlot *slot, Snapshot snapshot, StringInfo bytes, int half)
-{
-	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
-	ReplayOrder	  last = {-1, -1};
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		replay_slot(state, slot, &last, bytes, half);
-	table_endscan(scan);
-}
-
-static void
-replay_half(CsState *state, Oid relid, int half, Snapshot snapshot)
-{
-	Relation		rel = table_open(relid, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	StringInfoData	bytes;
-
-	initStringInfo(&bytes);
-	if (is_in_order(rel, slot, snapshot))
-		replay_scanned(state, rel, slot, snapshot, &bytes, half);
-	else
-		replay_sorted(state, rel, slot, snapshot, &bytes, half);
-	if (bytes.len != 0)
-		cs_codec_corrupt("the state log ends within a record");
-	state->log_bytes[half] = (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
-	pfree(bytes.data);
-}
-
-static void
-find_due(CsEntry *entry, void *arg)
-{
-	CsState	   *state = arg;
-	CsDefState *def = cs_def_state(state, (int32) entry->key.def);
-
-	if (def->due_of)
-		entry->due = def->due_of(def->op, entry);
-	cs_timer_set(state, def, entry);
-}
-
-void
-cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot)
-{
-	state->log = state->log_next = *position;
-	replay_half(state, stream->log_relation[1 - position->half], 1 - position->half, snapshot);
-	replay_half(state, stream->log_relation[position->half], position->half, snapshot);
-	if (position->copied)
-	{
-		/* Whatever the older half still says, everything live is in this one too. */
-		dlist_mutable_iter iter;
-
-		dlist_foreach_modify(iter, &state->half[1 - position->half])
-		{
-			CsEntry *entry = dlist_container(CsEntry, half_node, iter.cur);
-
-			dlist_delete(&entry->half_node);
-			entry->half = (uint8) position->half;
-			dlist_push_tail(&state->half[position->half], &entry->half_node);
-		}
-		dlist_foreach_modify(iter, &state->half_sets[1 - position->half])
-		{
-			CsBigSet *set = dlist_container(CsBigSet, half_node, iter.cur);
-
-			dlist_delete(&set->half_node);
-			set->half = (uint8) position->half;
-			dlist_push_tail(&state->half_sets[position->half], &set->half_node);
-		}
-	}
-	state->log_bytes_next[0] = state->log_bytes[0];
-	state->log_bytes_next[1] = state->log_bytes[1];
-	for (int i = 0; i < state->ndefs; i++)
-		cs_state_walk(state, state->defs[i].definition_id, find_due, state);
 }

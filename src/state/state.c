@@ -645,7 +645,8 @@ publish_works(CsState *state, CsDefState *def)
 	{
 		if (!work->deleted)
 		{
-			cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
+			if (work->image)
+				cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
 			continue;
 		}
 		if (work->base)

@@ -11,6 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use ClickstreamTest;
+use StateLog;
 
 my $node = new_node('main', "clickstream.commit_interval = '10ms'");
 
@@ -149,14 +150,15 @@ query("SELECT clickstream.drop_stream('stopped'); SELECT clickstream.drop_stream
 
 # ---- the state log: switched, copied forward, truncated
 
-# 20 events a commit; 300 visitors stay, whose sessions have some kB each; one
-# event in seven is of a visitor who comes once.  One set grows all the time.
+# 20 events a commit; 40 visitors stay, whose sessions have some 16 kB each, of
+# which an event changes little; one event in seven is of a visitor who comes
+# once.  One set grows all the time.
 query(<<~'END');
 	TRUNCATE event;
 	INSERT INTO event
-	SELECT n, CASE n % 7 WHEN 0 THEN 'once' || n ELSE 'u' || n % 300 END, 'view',
-		'2025-03-01 12:00:00+00'::timestamptz + n * interval '0.1 seconds', '/page/' || n, 'mobile', n, n
-	FROM generate_series(0, 9999) AS n;
+	SELECT n, CASE n % 7 WHEN 0 THEN 'once' || n ELSE 'u' || n % 40 END, 'view',
+		'2025-03-01 12:00:00+00'::timestamptz + n * interval '0.2 seconds', '/page/' || n, 'mobile', n, n
+	FROM generate_series(0, 39999) AS n;
 	CREATE INDEX ON event (n);
 	ALTER SYSTEM SET clickstream.batch_messages = 20;
 	ALTER SYSTEM SET clickstream.state_log_size = '256kB';
@@ -167,7 +169,7 @@ for my $stream (qw(log whole))
 	query(<<~END);
 		SELECT clickstream.create_stream('$stream', idle_timeout => '1 hour');
 		SELECT clickstream.create_session('${stream}_sessions', stream => '$stream', gap => '1 minute',
-			measures => 'count(*) AS event_count, max(repeat(page_url, 500)) AS long, first(page_url) AS first_page,
+			measures => 'count(*) AS event_count, max(repeat(page_url, 1500)) AS long, first(page_url) AS first_page,
 				count(DISTINCT page_url) AS pages');
 		SELECT clickstream.create_window('${stream}_days', stream => '$stream', size => '1 day',
 			measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, sum(length(page_url)) AS length');
@@ -180,7 +182,7 @@ my $produced = 0;
 # 60 more events, three commits; then where the log stands.
 sub go_on
 {
-	die 'all events are used up' if $produced >= 10_000;
+	die 'all events are used up' if $produced >= 40_000;
 	produce_events('log', $produced, $produced + 60);
 	$produced += 60;
 	wait_for($node, 'log');
@@ -210,6 +212,13 @@ sub go_on_until
 	return $log;
 }
 
+# Records of each kind in the half that is written, or in the other one.
+sub half_counts
+{
+	my ($half) = @_;
+	return log_counts($node, "clickstream.state_log_${id}_" . qw(a b)[$half]);
+}
+
 # The open sessions of the events until now, without the engine.
 sub is_open_state
 {
@@ -232,6 +241,8 @@ query("SELECT clickstream.start('log')");
 my $begin = go_on();
 my $log = go_on_until(sub { $_[0]{copied} eq 'f' });
 is($log->{half}, 1 - $begin->{half}, 'the log has changed to its other half, and copies');
+my $counts = half_counts($begin->{half});
+cmp_ok($counts->{delta}, '>', $counts->{image}, 'mostly changes of entries were written');
 is_open_state('while it copies, readers fold both halves');
 $node->stop('immediate');
 $node->start;
@@ -240,6 +251,12 @@ $log = go_on_until(sub { $_[0]{copied} eq 't' && $_[0]{waits} eq 'f' });
 isnt($log->{"file$begin->{half}"}, $begin->{"file$begin->{half}"}, 'when all is copied the older half is truncated');
 is($log->{"size$begin->{half}"}, '0', 'and empty');
 is_open_state('the newer half alone has the whole state');
+$counts = half_counts(1 - $begin->{half});
+cmp_ok($counts->{image}, '>', 40, 'copied forward are whole entries');
+cmp_ok($counts->{delta}, '>', 0, 'and changes follow them');
+$node->stop('immediate');
+$node->start;
+is_open_state('also after a crash');
 $log = go_on_until(sub { $_[0]{half} == $begin->{half} && $_[0]{copied} eq 't' && $_[0]{waits} eq 'f' });
 is($log->{'size' . (1 - $begin->{half})}, '0', 'and back again');
 $node->restart;
@@ -252,6 +269,7 @@ my $half_then = $log->{half};
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $reader->query_safe('SELECT txid_current_snapshot()');
 $log = go_on_until(sub { $_[0]{half} != $half_then && $_[0]{copied} eq 't' && $_[0]{waits} eq 't' });
+cmp_ok(half_counts($half_then)->{delta}, '>', 0, 'an old snapshot needs the older half, which holds changes of entries');
 my $waiting = go_on_until(sub { $_[0]{"size" . (1 - $half_then)} >= 1.5 * $log->{"size" . (1 - $half_then)} });
 is($waiting->{"file$half_then"}, $log->{"file$half_then"}, 'the older half is not truncated while an old snapshot may need it');
 cmp_ok($waiting->{"size$half_then"}, '>', 0, 'and holds what it held');

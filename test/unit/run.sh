@@ -5,7 +5,18 @@ set -eu
 cd "$(dirname "$0")/../.."
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-${CC:-cc} -std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-sign-compare -fsanitize=address,undefined \
-	-D_GNU_SOURCE -Isrc -isystem "$(${PG_CONFIG:-pg_config} --includedir-server)" \
-	-o "$out/funnel_core_test" test/unit/funnel_core_test.c src/operator/funnel_core.c
+pg_config=${PG_CONFIG:-pg_config}
+
+compile() {
+	${CC:-cc} -std=gnu11 -O1 -g -Wall -Wextra -Werror -Wno-sign-compare -fsanitize=address,undefined \
+		-D_GNU_SOURCE -DCLICKSTREAM_MUTANTS -Isrc -isystem "$($pg_config --includedir-server)" -o "$@"
+}
+
+compile "$out/funnel_core_test" test/unit/funnel_core_test.c src/operator/funnel_core.c
 "$out/funnel_core_test" "$@"
+
+# StringInfo and CRC-32C as programs have them.
+lib=$($pg_config --pkglibdir)
+compile "$out/delta_test" test/unit/delta_test.c src/state/delta.c src/state/codec.c \
+	"$lib/libpgcommon.a" "$lib/libpgport.a"
+"$out/delta_test" "$@"

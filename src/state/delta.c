@@ -1,0 +1,247 @@
+/*
+ * state/delta.c
+ *	  What makes one run of bytes out of another: copies of the old one, and
+ *	  what is new between them.
+ *
+ * delta = checksum of the result (2 bytes), its length, then until that is
+ *		   reached: length of new bytes and these; how far the old bytes are
+ *		   skipped, counted from where they were left, the new bytes taken as
+ *		   replacements (so mostly 0); length of the copy
+ *
+ * It knows nothing of what the bytes mean.  Most changes of an entry replace
+ * some bytes by as many, so the finder first looks at the place where that
+ * would go on; members put in between or a text of another length shift what
+ * follows, which an index of every fourth place of the old bytes finds.  Time
+ * is linear in both lengths.
+ *
+ * The checksum is there because a delta on anything but the bytes it was made
+ * of gives garbage, mostly of a plausible length.
+ *
+ * No locking: the index is private to the process, and used by one call.
+ */
+#include "postgres.h"
+
+#include "core/mutant.h"
+#include "port/pg_crc32c.h"
+#include "state/delta.h"
+#include "utils/memutils.h"
+
+#define WORD 4			  /* bytes that are compared to find a copy */
+#define WORTH 6			  /* shortest copy that pays where the old bytes are skipped */
+#define INDEX_STEP 4	  /* one place in so many is indexed, */
+#define INDEX_PLACES 4096 /* but no more than these */
+
+typedef struct Delta
+{
+	StringInfo	buf;
+	int			limit; /* of buf->len */
+	const char *base;
+	uint32		base_len;
+	const char *data;
+	uint32		len;
+	uint32		at;		 /* of data: what is before it is in the delta */
+	uint32		base_at; /* where the last copy ended */
+	int			bits;	 /* of the index; 0: not made yet */
+} Delta;
+
+static uint32 places[INDEX_PLACES * 2]; /* place + 1 of a word of base, by its hash */
+
+static inline uint32
+word_at(const char *p)
+{
+	uint32 word;
+
+	memcpy(&word, p, sizeof(word));
+	return word;
+}
+
+static inline uint32
+slot_of(const Delta *d, uint32 word)
+{
+	return (word * 2654435761u) >> (32 - d->bits);
+}
+
+/* The later of two equal words is found: it is more likely to be near. */
+static void
+make_index(Delta *d)
+{
+	uint32 step = Max(INDEX_STEP, d->base_len / INDEX_PLACES + 1);
+
+	d->bits = 6;
+	while ((uint32) 1 << d->bits < d->base_len / step * 2)
+		d->bits++;
+	memset(places, 0, sizeof(uint32) << d->bits);
+	for (uint32 i = 0; i + WORD <= d->base_len; i += step)
+		places[slot_of(d, word_at(d->base + i))] = i + 1;
+}
+
+static inline uint32
+same_bytes(const char *a, const char *b, uint32 max)
+{
+	uint32 n = 0;
+
+	while (n + sizeof(uint64) <= max && memcmp(a + n, b + n, sizeof(uint64)) == 0)
+		n += sizeof(uint64);
+	while (n < max && a[n] == b[n])
+		n++;
+	return n;
+}
+
+static inline uint32
+same_bytes_back(const char *a, const char *b, uint32 max)
+{
+	uint32 n = 0;
+
+	while (n < max && a[-1 - (int64) n] == b[-1 - (int64) n])
+		n++;
+	return n;
+}
+
+/* New bytes up to place at of data, then n bytes copied from a place of base. */
+static void
+put_step(Delta *d, uint32 at, uint32 from, uint32 n)
+{
+	uint32 fresh = at - d->at;
+
+	cs_put_bytes(d->buf, d->data + d->at, fresh);
+	d->at = at;
+	if (n == 0)
+		return;
+	cs_put_int(d->buf, (int64) from - (int64) d->base_at - (CS_MUTANT(DELTA_SKIP) ? 0 : fresh));
+	cs_put_uint(d->buf, n);
+	d->at += n;
+	d->base_at = from + n;
+}
+
+/* A copy for what begins at place at of data; its length, 0 if there is none. */
+static uint32
+find_copy(Delta *d, uint32 at, uint32 *from)
+{
+	uint32 word = word_at(d->data + at);
+	uint32 place = d->base_at + (at - d->at);
+	uint32 n;
+
+	if (place + WORD <= d->base_len && word_at(d->base + place) == word)
+	{
+		*from = place;
+		return WORD +
+			   same_bytes(d->base + place + WORD, d->data + at + WORD, Min(d->base_len - place, d->len - at) - WORD);
+	}
+	if (d->bits == 0)
+		make_index(d);
+	place = places[slot_of(d, word)];
+	if (place == 0 || word_at(d->base + place - 1) != word)
+		return 0;
+	*from = --place;
+	n = WORD + same_bytes(d->base + place + WORD, d->data + at + WORD, Min(d->base_len - place, d->len - at) - WORD);
+	return n + same_bytes_back(d->base + place, d->data + at, Min(place, at - d->at)) >= WORTH ? n : 0;
+}
+
+/* What is between the common beginning and the common end; false if it grows too long. */
+static bool
+put_middle(Delta *d, uint32 end)
+{
+	uint32 at = d->at;
+
+	while (at + WORD <= end)
+	{
+		uint32 from;
+		uint32 n = find_copy(d, at, &from);
+		uint32 back;
+
+		if (n == 0)
+		{
+			at++;
+			continue;
+		}
+		back = same_bytes_back(d->base + from, d->data + at, Min(from, at - d->at));
+		put_step(d, at - back, from - back, n + back);
+		at = d->at;
+		if (d->buf->len >= d->limit)
+			return false;
+	}
+	return d->buf->len + (int64) (d->len - d->at) < d->limit + (int64) (d->len - end);
+}
+
+static uint16
+checksum(const char *data, uint32 len)
+{
+	pg_crc32c crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, data, len);
+	FIN_CRC32C(crc);
+	return (uint16) crc;
+}
+
+bool
+cs_delta_put(StringInfo buf, const char *base, uint32 base_len, const char *data, uint32 len, uint32 limit)
+{
+	int	   begin = buf->len;
+	uint32 shorter = Min(base_len, len);
+	uint32 head = same_bytes(base, data, shorter);
+	uint32 tail = same_bytes_back(base + base_len, data + len, shorter - head);
+	uint16 sum = checksum(data, len);
+	Delta  d = {.buf = buf, .limit = begin + (int) limit, .base = base, .base_len = base_len, .data = data, .len = len};
+	bool   fits;
+
+	appendBinaryStringInfo(buf, (char *) &sum, sizeof(sum));
+	cs_put_uint(buf, len);
+	if (head > 0)
+		put_step(&d, 0, 0, head);
+	fits = put_middle(&d, len - tail);
+	if (fits && d.at < len)
+	{
+		uint32 rest = Min(tail, len - d.at); /* a copy may have run into the end */
+
+		put_step(&d, len - rest, base_len - rest, rest);
+		fits = buf->len < d.limit;
+	}
+	if (!fits)
+	{
+		buf->len = begin;
+		buf->data[begin] = '\0';
+	}
+	return fits;
+}
+
+void
+cs_delta_apply(CsReader *r, const char *base, uint32 base_len, StringInfo out)
+{
+	uint32 base_at = 0;
+	uint16 sum;
+	uint64 len;
+
+	memcpy(&sum, cs_get_raw(r, sizeof(sum)), sizeof(sum));
+	len = cs_get_uint(r);
+	if (len > MaxAllocSize / 2)
+		cs_codec_corrupt("a changed entry is too long");
+	resetStringInfo(out);
+	enlargeStringInfo(out, (int) len);
+	while ((uint64) out->len < len)
+	{
+		size_t		fresh;
+		const char *bytes = cs_get_bytes(r, &fresh);
+		int64		from;
+		uint64		n;
+
+		if (fresh > len - out->len)
+			cs_codec_corrupt("a change makes an entry longer than it says");
+		appendBinaryStringInfo(out, bytes, (int) fresh);
+		if ((uint64) out->len == len)
+			break;
+		from = cs_get_int(r);
+		n = cs_get_uint(r);
+		if (n == 0 || n > len - out->len)
+			cs_codec_corrupt("a change makes an entry longer than it says");
+		if (from < -(int64) MaxAllocSize || from > (int64) MaxAllocSize)
+			cs_codec_corrupt("a change copies what is not there");
+		from += (int64) base_at + (int64) fresh;
+		if (from < 0 || n > base_len || from > (int64) (base_len - n))
+			cs_codec_corrupt("a change copies what is not there");
+		appendBinaryStringInfo(out, base + from, (int) n);
+		base_at = (uint32) (from + (int64) n);
+	}
+	if (r->pos != r->end || checksum(out->data, (uint32) len) != sum)
+		cs_codec_corrupt("a change does not fit the entry that it changes");
+}

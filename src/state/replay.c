@@ -1,0 +1,331 @@
+/*
+ * state/replay.c
+ *	  Recovery: the state folded from its log.
+ *
+ * The older half, then the newer one, each in the order of commits: an image
+ * makes or replaces an entry, a delta changes what the same half has made.
+ * Readers fold the same way, under their snapshot.
+ *
+ * A scan returns rows in the order in which they were appended, so mostly in
+ * the order of commits; where it does not (VACUUM gave back the place of a row
+ * that an aborted commit left) they are sorted.
+ *
+ * What is read is checked: each row's checksum, the order and completeness of
+ * a commit's rows, each record's bounds, and that a delta makes the bytes that
+ * it was made for.
+ *
+ * Locking: AccessShareLock on both halves until the transaction ends.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "catalog/pg_operator_d.h"
+#include "miscadmin.h"
+#include "state/delta.h"
+#include "state/record.h"
+#include "storage/bufmgr.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplesort.h"
+
+/* Where the replay of a half stands. */
+typedef struct Replay
+{
+	CsState		  *state;
+	int			   half;
+	int64		   commit_number;
+	int32		   seq;
+	int64		   last_bucket;
+	StringInfoData bytes; /* read, but not yet a whole record */
+	StringInfoData image; /* what a delta makes */
+} Replay;
+
+static void
+replay_members(Replay *p, CsReader *r)
+{
+	int32		definition_id = (int32) cs_get_uint(r);
+	uint64		id = cs_get_uint(r);
+	size_t		len;
+	const char *members = cs_get_bytes(r, &len);
+
+	if (len % sizeof(CsHash128) != 0)
+		cs_codec_corrupt("a distinct set is cut");
+	if (cs_def_state(p->state, definition_id))
+		cs_bigset_add(p->state, definition_id, id, members, (int64) (len / sizeof(CsHash128)), p->half);
+}
+
+static void
+replay_image(Replay *p, CsReader *r)
+{
+	CsKey		key;
+	CsDefState *def;
+	size_t		len;
+	const char *data;
+
+	cs_get_key(r, &key, &p->last_bucket);
+	data = cs_get_bytes(r, &len);
+	def = cs_def_state(p->state, (int32) key.def);
+	if (def)
+		cs_entry_install(p->state, def, &key, data, (uint32) len, p->half, CS_WM_DONE);
+}
+
+static void
+replay_delta(Replay *p, CsReader *r)
+{
+	CsKey		key;
+	CsDefState *def;
+	CsEntry	   *entry;
+
+	cs_get_key(r, &key, &p->last_bucket);
+	def = cs_def_state(p->state, (int32) key.def);
+	if (def == NULL)
+		return;
+	entry = cs_state_peek(p->state, &key);
+	if (entry == NULL || entry->half != p->half)
+		cs_codec_corrupt("what a change is a change of is missing");
+	cs_delta_apply(r, entry->data, entry->len, &p->image);
+	cs_entry_install(p->state, def, &key, p->image.data, (uint32) p->image.len, p->half, CS_WM_DONE);
+}
+
+static void
+replay_delete(Replay *p, CsReader *r)
+{
+	CsKey		key;
+	CsDefState *def;
+	CsEntry	   *entry;
+
+	cs_get_key(r, &key, &p->last_bucket);
+	def = cs_def_state(p->state, (int32) key.def);
+	entry = def ? cs_state_peek(p->state, &key) : NULL;
+	if (entry)
+		cs_entry_remove(p->state, def, entry);
+}
+
+static void
+replay_record(Replay *p, CsReader *r)
+{
+	switch (cs_get_u8(r))
+	{
+		case CS_LOG_IMAGE:
+			replay_image(p, r);
+			break;
+		case CS_LOG_DELTA:
+			replay_delta(p, r);
+			break;
+		case CS_LOG_DELETE:
+			replay_delete(p, r);
+			break;
+		case CS_LOG_SET_ADD:
+			replay_members(p, r);
+			break;
+		case CS_LOG_SET_DROP:
+			cs_bigset_drop(p->state, cs_get_uint(r));
+			break;
+		default:
+			cs_codec_corrupt("a record of the state log is of no known kind");
+	}
+}
+
+/* The next record's body, if all of it is there. */
+static bool
+next_record(const char *pos, const char *end, CsReader *body)
+{
+	uint64 len = 0;
+	int	   shift = 0;
+
+	do
+	{
+		if (pos == end)
+			return false;
+		len |= (uint64) (*pos & 0x7f) << shift;
+		shift += 7;
+	} while ((*pos++ & 0x80) != 0 && shift < 35);
+	if (len > MaxAllocSize)
+		cs_codec_corrupt("a record of the state log is too long");
+	if ((uint64) (end - pos) < len)
+		return false;
+	body->pos = pos;
+	body->end = pos + len;
+	return true;
+}
+
+/* Replay the complete records in bytes and keep the rest. */
+static void
+replay_bytes(Replay *p)
+{
+	const char *pos = p->bytes.data;
+	const char *end = pos + p->bytes.len;
+	CsReader	body;
+
+	while (next_record(pos, end, &body))
+	{
+		pos = body.end;
+		replay_record(p, &body);
+	}
+	p->bytes.len = (int) (end - pos);
+	memmove(p->bytes.data, pos, p->bytes.len);
+}
+
+static void
+replay_row(Replay *p, bytea *row)
+{
+	int		  len = (int) VARSIZE_ANY_EXHDR(row) - (int) sizeof(pg_crc32c);
+	char	 *data = VARDATA_ANY(row);
+	pg_crc32c stored;
+
+	if (len <= 0)
+		cs_codec_corrupt("a row of the state log is too short");
+	memcpy(&stored, data, sizeof(stored));
+	if (!EQ_CRC32C(cs_row_checksum(data + sizeof(stored), len), stored))
+		cs_codec_corrupt("the checksum of a row of the state log does not match");
+	appendBinaryStringInfo(&p->bytes, data + sizeof(stored), len);
+	replay_bytes(p);
+}
+
+static void
+replay_slot(Replay *p, TupleTableSlot *slot)
+{
+	bool  isnull;
+	int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
+	Datum data = slot_getattr(slot, 3, &isnull);
+
+	if (commit_number != p->commit_number)
+	{
+		if (commit_number < p->commit_number || p->bytes.len != 0)
+			cs_codec_corrupt("rows of the state log are out of order");
+		p->seq = -1;
+		p->last_bucket = 0;
+	}
+	if (seq != p->seq + 1)
+		cs_codec_corrupt("a row of the state log is missing");
+	p->commit_number = commit_number;
+	p->seq = seq;
+	replay_row(p, DatumGetByteaPP(data));
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Does a scan return the rows in the order of commits?  Nearly always. */
+static bool
+is_in_order(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+{
+	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	int64		  last = PG_INT64_MIN;
+	int32		  last_seq = 0;
+	bool		  in_order = true;
+
+	while (in_order && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool  isnull;
+		int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+		int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
+
+		in_order = commit_number > last || (commit_number == last && seq > last_seq);
+		last = commit_number;
+		last_seq = seq;
+		CHECK_FOR_INTERRUPTS();
+	}
+	table_endscan(scan);
+	return in_order;
+}
+
+static void
+replay_sorted(Replay *p, Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+{
+	AttrNumber		keys[2] = {1, 2};
+	Oid				less[2] = {Int8LessOperator, Int4LessOperator};
+	Oid				collations[2] = {InvalidOid, InvalidOid};
+	bool			nulls_first[2] = {false, false};
+	Tuplesortstate *sort = tuplesort_begin_heap(RelationGetDescr(rel), 2, keys, less, collations, nulls_first,
+												maintenance_work_mem, NULL, TUPLESORT_NONE);
+	TableScanDesc	scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+	TupleTableSlot *sorted = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsMinimalTuple);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		tuplesort_puttupleslot(sort, slot);
+	table_endscan(scan);
+	tuplesort_performsort(sort);
+	while (tuplesort_gettupleslot(sort, true, false, sorted, NULL))
+		replay_slot(p, sorted);
+	ExecDropSingleTupleTableSlot(sorted);
+	tuplesort_end(sort);
+}
+
+static void
+replay_scanned(Replay *p, Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+{
+	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		replay_slot(p, slot);
+	table_endscan(scan);
+}
+
+static void
+replay_half(CsState *state, Oid relid, int half, Snapshot snapshot)
+{
+	Relation		rel = table_open(relid, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Replay			p = {.state = state, .half = half, .commit_number = -1, .seq = -1};
+
+	initStringInfo(&p.bytes);
+	initStringInfo(&p.image);
+	if (is_in_order(rel, slot, snapshot))
+		replay_scanned(&p, rel, slot, snapshot);
+	else
+		replay_sorted(&p, rel, slot, snapshot);
+	if (p.bytes.len != 0)
+		cs_codec_corrupt("the state log ends within a record");
+	state->log_bytes[half] = (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	pfree(p.bytes.data);
+	pfree(p.image.data);
+}
+
+static void
+find_due(CsEntry *entry, void *arg)
+{
+	CsState	   *state = arg;
+	CsDefState *def = cs_def_state(state, (int32) entry->key.def);
+
+	if (def->due_of)
+		entry->due = def->due_of(def->op, entry);
+	cs_timer_set(state, def, entry);
+}
+
+void
+cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot)
+{
+	state->log = state->log_next = *position;
+	replay_half(state, stream->log_relation[1 - position->half], 1 - position->half, snapshot);
+	replay_half(state, stream->log_relation[position->half], position->half, snapshot);
+	if (position->copied)
+	{
+		/* Whatever the older half still says, everything live is in this one too. */
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, &state->half[1 - position->half])
+		{
+			CsEntry *entry = dlist_container(CsEntry, half_node, iter.cur);
+
+			dlist_delete(&entry->half_node);
+			entry->half = (uint8) position->half;
+			dlist_push_tail(&state->half[position->half], &entry->half_node);
+		}
+		dlist_foreach_modify(iter, &state->half_sets[1 - position->half])
+		{
+			CsBigSet *set = dlist_container(CsBigSet, half_node, iter.cur);
+
+			dlist_delete(&set->half_node);
+			set->half = (uint8) position->half;
+			dlist_push_tail(&state->half_sets[position->half], &set->half_node);
+		}
+	}
+	state->log_bytes_next[0] = state->log_bytes[0];
+	state->log_bytes_next[1] = state->log_bytes[1];
+	for (int i = 0; i < state->ndefs; i++)
+		cs_state_walk(state, state->defs[i].definition_id, find_due, state);
+}
