@@ -565,7 +565,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	MemoryContextReset(e->batch);
 	e->catching_up = false;
 	MemoryContextSwitchTo(old);
-	return CS_BATCH_IDLE;
+	return rows_are_due(e) && !e->stale ? CS_BATCH_MORE : CS_BATCH_IDLE; /* held back until now */
 }
 
 void

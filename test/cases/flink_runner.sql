@@ -80,13 +80,14 @@ BEGIN
 	END IF;
 	IF win ->> 'type' = 'session' THEN
 		-- A session's key is one that is not NULL; Flink's is any.
-		PERFORM clickstream.create_session('test_flink.sessions', stream => 'flink', max_length => NULL,
+		PERFORM clickstream.create_session('test_flink.sessions', stream => 'flink', max_length => NULL, allowed_lateness => lateness,
 			gap => (win ->> 'gap_ms')::bigint * ms, measures => measures
 				|| coalesce((SELECT string_agg(format(', first(%1$I) AS %1$I', g), '') FROM unnest(groups) AS g), ''),
 			key => format('jsonb_build_array(%s)::text AS session_key',
 				(SELECT string_agg(quote_ident(k), ', ') FROM unnest(by_key) AS k)));
 		CREATE VIEW test_flink.result AS
-			SELECT *, session_start AS window_start, session_end AS window_end FROM test_flink.sessions;
+			SELECT *, session_start AS window_start, session_end AS window_end FROM test_flink.sessions
+			WHERE closed_reason IS NOT NULL; -- one that goes on is no result yet
 		RETURN NULL;
 	ELSIF win ->> 'type' IN ('tumble', 'hop', 'cumulate') THEN
 		options := options || format(', size => %L', coalesce(win ->> 'size_ms', win ->> 'max_size_ms')::bigint * ms);
