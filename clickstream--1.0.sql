@@ -81,8 +81,12 @@ CREATE TABLE definition (
 	gap             interval,
 	max_length      interval,
 	within          interval,
+	mode            text,
+	within_exclusive boolean,
 	strict_increase boolean,
 	steps           text[],
+	optional_steps  integer[],
+	exclusions      integer[],
 	emit            text,
 	emit_interval   interval,
 	group_limit     bigint,
@@ -112,6 +116,10 @@ COMMENT ON COLUMN definition.origin IS 'window, rollup: a start from which all o
 COMMENT ON COLUMN definition.gap IS 'session: longest pause';
 COMMENT ON COLUMN definition.max_length IS 'session, funnel: length at which it is cut; NULL: none';
 COMMENT ON COLUMN definition.within IS 'funnel: time from the first step to the last';
+COMMENT ON COLUMN definition.mode IS 'funnel: ordered, strict, unordered';
+COMMENT ON COLUMN definition.within_exclusive IS 'funnel: is a step at exactly that time too late?';
+COMMENT ON COLUMN definition.optional_steps IS 'funnel: numbers of the steps that may be left out';
+COMMENT ON COLUMN definition.exclusions IS 'funnel: from and to of each exclusion, as numbers of steps';
 COMMENT ON COLUMN definition.strict_increase IS 'funnel: must steps have different times?';
 COMMENT ON COLUMN definition.steps IS 'funnel: names of the steps';
 COMMENT ON COLUMN definition.emit IS 'changes: rows show while they grow; closed: when closed';
@@ -120,7 +128,7 @@ COMMENT ON COLUMN definition.group_limit IS 'window: groups kept apart in one wi
 COMMENT ON COLUMN definition.allowed_lateness IS 'how long after closing late events still change a row; NULL: not at all';
 COMMENT ON COLUMN definition.retention IS 'event log: how long events are kept; NULL: for ever';
 COMMENT ON COLUMN definition.filter IS 'condition, as given';
-COMMENT ON COLUMN definition.group_by IS 'group columns, as given';
+COMMENT ON COLUMN definition.group_by IS 'group columns, or breakdown of a funnel, as given';
 COMMENT ON COLUMN definition.measures IS 'measures, as given';
 COMMENT ON COLUMN definition.key IS 'key expression, as given; NULL: the visitor';
 COMMENT ON COLUMN definition.split_on IS 'session: expression whose change cuts, as given';
@@ -628,52 +636,198 @@ COMMENT ON FUNCTION drop_window(text, boolean) IS 'drops a window definition and
 -- funnels
 -- ---------------------------------------------------------------------
 
-CREATE TYPE step AS (name text, condition text);
+CREATE TYPE step AS (name text, condition text, optional boolean);
 COMMENT ON TYPE step IS 'one step of a funnel';
 COMMENT ON COLUMN step.name IS 'name of the step; its time is column <name>_time';
 COMMENT ON COLUMN step.condition IS 'SQL condition over the columns of an event';
+COMMENT ON COLUMN step.optional IS 'true: an attempt may leave it out';
 
-CREATE FUNCTION step(name text, condition text)
+CREATE FUNCTION step(name text, condition text, optional boolean DEFAULT false)
 RETURNS step
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ROW(name, condition)::clickstream.step;
-COMMENT ON FUNCTION step(text, text) IS 'one step of a funnel, for create_funnel()';
+RETURN ROW(name, condition, optional)::clickstream.step;
+COMMENT ON FUNCTION step(text, text, boolean) IS 'one step of a funnel, for create_funnel()';
+
+CREATE TYPE exclusion AS (condition text, from_step text, to_step text);
+COMMENT ON TYPE exclusion IS 'what must not come between two steps of a funnel';
+COMMENT ON COLUMN exclusion.condition IS 'SQL condition over the columns of an event';
+COMMENT ON COLUMN exclusion.from_step IS 'name of the step behind which it holds; NULL: the first';
+COMMENT ON COLUMN exclusion.to_step IS 'name of the step up to which it holds; NULL: the last';
+
+CREATE FUNCTION exclusion(condition text, from_step text DEFAULT NULL, to_step text DEFAULT NULL)
+RETURNS exclusion
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ROW(condition, from_step, to_step)::clickstream.exclusion;
+COMMENT ON FUNCTION exclusion(text, text, text) IS 'what must not come between two steps of a funnel, for create_funnel()';
 
 CREATE FUNCTION create_funnel(
-	name            text,
-	stream          text,
-	within          interval,
-	steps           step[],
-	mode            text     DEFAULT 'ordered',
-	key             text     DEFAULT NULL,
-	filter          text     DEFAULT NULL,
-	max_length      interval DEFAULT NULL,
-	strict_increase boolean  DEFAULT false,
-	if_not_exists   boolean  DEFAULT false)
+	name             text,
+	stream           text,
+	within           interval,
+	steps            step[],
+	mode             text        DEFAULT 'ordered',
+	key              text        DEFAULT NULL,
+	filter           text        DEFAULT NULL,
+	max_length       interval    DEFAULT NULL,
+	strict_increase  boolean     DEFAULT false,
+	within_exclusive boolean     DEFAULT false,
+	exclusions       exclusion[] DEFAULT NULL,
+	breakdown        text        DEFAULT NULL,
+	allowed_lateness interval    DEFAULT NULL,
+	emit             text        DEFAULT NULL,
+	emit_interval    interval    DEFAULT '10 seconds',
+	if_not_exists    boolean     DEFAULT false)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_funnel'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION create_funnel(text, text, interval, step[], text, text, text, interval, boolean, boolean) IS
-	'makes a table of attempts to go through steps in order: one row for each, with the level it reached';
+COMMENT ON FUNCTION create_funnel(text, text, interval, step[], text, text, text, interval, boolean, boolean, exclusion[], text,
+	interval, text, interval, boolean) IS
+	'makes a table of attempts to go through steps: one row for each, with the level it reached';
 
 CREATE FUNCTION alter_funnel(
-	name       regclass,
-	within     interval DEFAULT NULL,
-	steps      step[]   DEFAULT NULL,
-	key        text     DEFAULT NULL,
-	filter     text     DEFAULT NULL,
-	max_length interval DEFAULT NULL)
+	name             regclass,
+	within           interval    DEFAULT NULL,
+	steps            step[]      DEFAULT NULL,
+	key              text        DEFAULT NULL,
+	filter           text        DEFAULT NULL,
+	max_length       interval    DEFAULT NULL,
+	mode             text        DEFAULT NULL,
+	strict_increase  boolean     DEFAULT NULL,
+	within_exclusive boolean     DEFAULT NULL,
+	exclusions       exclusion[] DEFAULT NULL,
+	breakdown        text        DEFAULT NULL,
+	allowed_lateness interval    DEFAULT NULL,
+	emit             text        DEFAULT NULL,
+	emit_interval    interval    DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_alter_funnel'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION alter_funnel(regclass, interval, step[], text, text, interval) IS
-	'raises for whatever would change the meaning of what is kept';
+COMMENT ON FUNCTION alter_funnel(regclass, interval, step[], text, text, interval, text, boolean, boolean, exclusion[], text,
+	interval, text, interval) IS
+	'changes emit_interval of a funnel; raises for what would change the meaning of what is kept';
 
 CREATE FUNCTION drop_funnel(name text, if_exists boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_drop_funnel'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION drop_funnel(text, boolean) IS 'drops a funnel definition and its table';
+
+CREATE VIEW funnel_shape WITH (security_barrier) AS
+SELECT d.table_oid, a.attname AS key_column, d.steps, coalesce(d.optional_steps, '{}') AS optional_steps, d.mode
+FROM clickstream.definition d
+JOIN pg_catalog.pg_attribute a ON a.attrelid = d.view_oid AND a.attnum = 1
+WHERE d.kind = 'f' AND pg_catalog.has_table_privilege(d.table_oid::pg_catalog.oid, 'SELECT');
+COMMENT ON VIEW funnel_shape IS 'funnels whose tables you may read';
+COMMENT ON COLUMN funnel_shape.table_oid IS 'table of the attempts';
+COMMENT ON COLUMN funnel_shape.key_column IS 'its column of whose attempt it is';
+COMMENT ON COLUMN funnel_shape.steps IS 'names of the steps';
+COMMENT ON COLUMN funnel_shape.optional_steps IS 'numbers of the steps that may be left out';
+COMMENT ON COLUMN funnel_shape.mode IS 'ordered, strict, unordered';
+GRANT SELECT ON funnel_shape TO PUBLIC;
+
+CREATE FUNCTION funnel_report(
+	t          regclass,
+	start_time timestamptz DEFAULT NULL,
+	end_time   timestamptz DEFAULT NULL,
+	breakdown  text[]      DEFAULT NULL,
+	bucket     interval    DEFAULT NULL,
+	time_zone  text        DEFAULT 'UTC',
+	OUT bucket_start       timestamptz,
+	OUT breakdown_value    text[],
+	OUT step               integer,
+	OUT name               text,
+	OUT reached            bigint,
+	OUT attempts           bigint,
+	OUT rate_from_previous numeric,
+	OUT rate_from_first    numeric,
+	OUT median_time        interval,
+	OUT average_time       interval)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	shape clickstream.funnel_shape;
+	missing text;
+	times text;
+	values_of text := 'NULL::text[]';
+	bucket_of text := 'NULL::timestamptz';
+BEGIN
+	IF t IS NULL THEN
+		RAISE EXCEPTION 't must be given' USING ERRCODE = 'null_value_not_allowed';
+	ELSIF bucket <= '0' OR extract(month FROM bucket) <> 0 OR extract(year FROM bucket) <> 0 THEN
+		RAISE EXCEPTION 'bucket must be greater than zero, without months'
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an interval such as ''1 hour'', ''1 day'' or ''7 days''.';
+	END IF;
+	SELECT f.* INTO shape FROM clickstream.funnel_shape f WHERE f.table_oid = t;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION '"%" is not a funnel', t
+			USING ERRCODE = 'wrong_object_type', DETAIL = 'Or you may not read it.';
+	END IF;
+	SELECT b INTO missing FROM unnest(breakdown) AS b
+	WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t AND a.attname = b AND a.attnum > 0);
+	IF FOUND THEN
+		RAISE EXCEPTION 'table "%" has no column "%"', t, missing
+			USING ERRCODE = 'undefined_column', HINT = 'Name columns of the table in breakdown, such as ''{utm_source}''.';
+	END IF;
+	SELECT string_agg(format('f.%I', s || '_time'), ', ' ORDER BY n) INTO times FROM unnest(shape.steps) WITH ORDINALITY AS u(s, n);
+	IF breakdown IS NOT NULL THEN
+		SELECT format('ARRAY[%s]', string_agg(format('f.%I::text', b), ', ' ORDER BY n)) INTO values_of
+		FROM unnest(breakdown) WITH ORDINALITY AS u(b, n);
+	END IF;
+	IF bucket IS NOT NULL THEN
+		-- weeks begin on Monday
+		bucket_of := format('date_bin(%L, f.started_at AT TIME ZONE %L, ''2001-01-01'') AT TIME ZONE %2$L', bucket, time_zone);
+	END IF;
+	RETURN QUERY EXECUTE format($query$
+		WITH attempt AS (
+			SELECT %s AS bucket, %s AS grp, f.%I AS who, f.started_at, f.attempt_id,
+				f.closed_reason IS NOT DISTINCT FROM 'excluded' AS is_excluded, ARRAY[%s] AS times
+			FROM %s f
+			WHERE ($1 IS NULL OR f.started_at >= $1) AND ($2 IS NULL OR f.started_at < $2)
+		), ranked AS (
+			-- unordered: the n-th step reached, whichever it is
+			SELECT dense_rank() OVER (ORDER BY bucket, grp) AS g, bucket, grp, who, started_at, attempt_id, is_excluded,
+				CASE WHEN $5 = 'unordered'
+					THEN ARRAY(SELECT x FROM unnest(times) AS x WHERE x IS NOT NULL ORDER BY x) ELSE times END AS times,
+				(SELECT CASE WHEN $5 = 'unordered' THEN count(*) ELSE max(n) END
+					FROM unnest(times) WITH ORDINALITY AS u(x, n) WHERE x IS NOT NULL) AS reach
+			FROM attempt
+		), best AS (
+			-- of each key the attempt that came furthest, the first of them; spoilt by an exclusion it counts as none
+			SELECT DISTINCT ON (g, who) g, is_excluded, times
+			FROM ranked ORDER BY g, who, reach DESC NULLS LAST, is_excluded, started_at, attempt_id
+		), tried AS (
+			SELECT g, n, count(*) AS attempts
+			FROM ranked, unnest(times) WITH ORDINALITY AS u(x, n)
+			WHERE NOT is_excluded AND x IS NOT NULL GROUP BY g, n
+		), reached AS (
+			SELECT g, n, count(*) AS reached, percentile_cont(0.5) WITHIN GROUP (ORDER BY took) AS median, avg(took) AS average
+			FROM (
+				SELECT g, n, x - (SELECT times[m] FROM generate_series(n - 1, 1, -1) AS m WHERE times[m] IS NOT NULL LIMIT 1) AS took
+				FROM best, unnest(times) WITH ORDINALITY AS u(x, n)
+				WHERE NOT is_excluded AND x IS NOT NULL) AS steps_of_best
+			GROUP BY g, n
+		), counted AS (
+			SELECT g, bucket, grp, n, coalesce(reached, 0) AS reached, coalesce(attempts, 0) AS attempts, median, average,
+				(SELECT max(m) FROM generate_series(1, n - 1) AS m WHERE m <> ALL ($4)) AS previous
+			FROM (SELECT DISTINCT g, bucket, grp FROM ranked) AS b CROSS JOIN generate_series(1, cardinality($3)) AS n
+			LEFT JOIN reached USING (g, n) LEFT JOIN tried USING (g, n)
+		)
+		SELECT c.bucket, c.grp, c.n::integer, CASE WHEN $5 = 'unordered' THEN NULL ELSE $3[c.n] END, c.reached, c.attempts,
+			round(c.reached / nullif(p.reached, 0)::numeric, 4), round(c.reached / nullif(f.reached, 0)::numeric, 4),
+			c.median, c.average
+		FROM counted c
+		LEFT JOIN counted p ON p.g = c.g AND p.n = c.previous
+		LEFT JOIN counted f ON f.g = c.g AND f.n = 1
+		ORDER BY c.g, c.n
+		$query$, bucket_of, values_of, shape.key_column, times, t)
+	USING start_time, end_time, shape.steps, shape.optional_steps, shape.mode;
+END
+$$;
+COMMENT ON FUNCTION funnel_report(regclass, timestamptz, timestamptz, text[], interval, text) IS
+	'how far the keys of a funnel came: for each step who reached it, rates, and the time from the step before; by bucket of started_at and by columns of the table if asked for';
 
 -- ---------------------------------------------------------------------
 -- rollups

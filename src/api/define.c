@@ -26,18 +26,19 @@ static const struct
 	{"session_end", "time of the last event and the gap: exclusive"},
 	{"session_duration_seconds", "whole seconds from the first event to the last"},
 	{"closed_reason",
-	 "what closed it: gap, max_length, split, end_when, expired, conversion, finish; idle: the topic is "
-	 "silent; NULL: it is open"},
+	 "what closed it: gap, max_length, split, end_when, expired, conversion, broken, excluded, max_attempts, finish; "
+	 "idle: the topic is silent; NULL: it is open"},
 	{"is_final", "true: the row cannot change any more"},
 	{"revision", "how often the row has changed after it was closed"},
 	{"window_start", "begin of the window: inclusive"},
 	{"window_end", "end of the window: exclusive"},
 	{"group_key", "stands for the values of the group columns in the primary key"},
 	{"attempt_id", "topic/partition/offset of the attempt's first event"},
-	{"level", "the most steps in order that the attempt has reached"},
+	{"level",
+	 "the furthest step that the attempt has reached; unordered: the number of steps; 0: an exclusion has spoilt it"},
 	{"funnel_duration_seconds", "whole seconds from the first step to the last, of a conversion"},
 	{"is_rest", "true: the row holds the groups beyond the limit of groups of the window; its group_key is all zeros"},
-	{"is_conversion", "true: all steps were reached"},
+	{"is_conversion", "true: all steps that are not optional were reached"},
 	{"started_at", "time of the attempt's first event"},
 };
 
@@ -195,8 +196,7 @@ cs_draft_insert(CsDraft *draft, Oid table)
 static bool
 is_rewritten(const CsDefinition *def)
 {
-	return (def->kind == CS_KIND_WINDOW || def->kind == CS_KIND_ROLLUP || def->kind == CS_KIND_SESSION) &&
-		   def->emit == CS_EMIT_CHANGES;
+	return def->emit == CS_EMIT_CHANGES || def->lateness > 0;
 }
 
 Oid

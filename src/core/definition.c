@@ -69,7 +69,8 @@ enum
 #define DEFINITION_QUERY                                                                                        \
 	"SELECT definition_id, stream_id, kind, table_oid::pg_catalog.oid, view_oid::pg_catalog.oid, source_id, "   \
 	"start_column, size, slide, origin, gap, max_length, within, strict_increase, steps, emit, emit_interval, " \
-	"group_limit, retention, allowed_lateness, time_zone FROM clickstream.definition WHERE "
+	"group_limit, retention, allowed_lateness, time_zone, mode, within_exclusive, optional_steps, exclusions "  \
+	"FROM clickstream.definition WHERE "
 
 enum
 {
@@ -93,7 +94,11 @@ enum
 	D_GROUP_LIMIT,
 	D_RETENTION,
 	D_ALLOWED_LATENESS,
-	D_TIME_ZONE
+	D_TIME_ZONE,
+	D_MODE,
+	D_WITHIN_EXCLUSIVE,
+	D_OPTIONAL_STEPS,
+	D_EXCLUSIONS
 };
 
 /* A row that SPI returned. */
@@ -430,6 +435,34 @@ read_steps(CsDefinition *def, const Row *row)
 		def->steps[i] = TextDatumGetCString(steps[i]);
 }
 
+static CsMode
+read_mode(const char *mode)
+{
+	if (mode && strcmp(mode, "strict") == 0)
+		return CS_MODE_STRICT;
+	if (mode && strcmp(mode, "unordered") == 0)
+		return CS_MODE_UNORDERED;
+	return CS_MODE_ORDERED;
+}
+
+/* What a funnel's steps are like, beyond their names. */
+static void
+read_funnel(CsDefinition *def, const Row *row)
+{
+	int	   n;
+	Datum *numbers = get_array(row, D_OPTIONAL_STEPS, INT4OID, &n);
+
+	def->mode = read_mode(get_text(row, D_MODE));
+	def->strict_increase = get_bool(row, D_STRICT_INCREASE);
+	def->within_exclusive = get_bool(row, D_WITHIN_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+		def->optional_steps |= (uint32) 1 << (DatumGetInt32(numbers[i]) - 1);
+	numbers = get_array(row, D_EXCLUSIONS, INT4OID, &n);
+	def->nexclusions = Min(n / 2, CS_MAX_EXCLUSIONS);
+	for (int i = 0; i < def->nexclusions; i++)
+		def->exclusions[i] = (CsExclusion){DatumGetInt32(numbers[2 * i]), DatumGetInt32(numbers[2 * i + 1])};
+}
+
 static CsKind
 read_kind(const Row *row)
 {
@@ -460,7 +493,7 @@ read_definition(const Row *row)
 	}
 	def->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(def->table)), name);
 	read_spans(def, row);
-	def->strict_increase = get_bool(row, D_STRICT_INCREASE);
+	read_funnel(def, row);
 	read_steps(def, row);
 	def->emit = emit && strcmp(emit, "changes") == 0 ? CS_EMIT_CHANGES : CS_EMIT_CLOSED;
 	def->group_limit = get_bigint(row, D_GROUP_LIMIT, CS_GROUP_LIMIT_DEFAULT);

@@ -76,23 +76,43 @@ typedef enum CsEmit
 	CS_EMIT_CLOSED = 'x'
 } CsEmit;
 
+/* How the steps of a funnel must follow each other. */
+typedef enum CsMode
+{
+	CS_MODE_ORDERED = 'o',
+	CS_MODE_STRICT = 's',
+	CS_MODE_UNORDERED = 'u'
+} CsMode;
+
 #define CS_MAX_STEPS 32
+#define CS_MAX_EXCLUSIONS 32
+
+/* What must not come between two steps, numbered from 1; its condition is in the view. */
+typedef struct CsExclusion
+{
+	int from, to;
+} CsExclusion;
 
 typedef struct CsDefinition
 {
 	int32		definition_id;
 	int32		stream_id;
 	CsKind		kind;
-	char	   *name;			 /* qualified name of the table, for messages */
-	Oid			table;			 /* the result table */
-	Oid			view;			 /* its view over the event relation or source table */
-	int64		size;			 /* window, rollup: µs */
-	int64		slide;			 /* window: µs; = size for tumbling */
-	TimestampTz origin;			 /* window, rollup */
-	int64		gap;			 /* session: µs */
-	int64		max_length;		 /* session, funnel attempt: µs, -1 none */
-	int64		within;			 /* funnel: µs */
-	bool		strict_increase; /* funnel */
+	char	   *name;			  /* qualified name of the table, for messages */
+	Oid			table;			  /* the result table */
+	Oid			view;			  /* its view over the event relation or source table */
+	int64		size;			  /* window, rollup: µs */
+	int64		slide;			  /* window: µs; = size for tumbling */
+	TimestampTz origin;			  /* window, rollup */
+	int64		gap;			  /* session: µs */
+	int64		max_length;		  /* session, funnel attempt: µs, -1 none */
+	int64		within;			  /* funnel: µs */
+	bool		strict_increase;  /* funnel */
+	CsMode		mode;			  /* funnel */
+	bool		within_exclusive; /* funnel */
+	uint32		optional_steps;	  /* funnel: bit k-1 */
+	int			nexclusions;
+	CsExclusion exclusions[CS_MAX_EXCLUSIONS];
 	int			nsteps;
 	char	  **steps; /* names of the steps */
 	CsEmit		emit;

@@ -2,19 +2,24 @@
  * operator/funnel.c
  *	  Funnels: a key's events, as they meet steps, become attempts.
  *
- * An entry is one key's funnel: the events that wait for the watermark, and
- * the open attempt if there is one (operator/funnel_core.h).  An event waits
- * until the watermark has reached its time; then everything that stands before
- * it is there too, so waiting events are applied in place order, in groups of
- * equal time, and no group is ever split by arrival.  An event whose time the
+ * An entry is one key's funnel (operator/funnel_entry.h).  An event waits until
+ * the watermark has reached its time; then everything that stands before it is
+ * there too, so waiting events are applied in place order, in groups of equal
+ * time, and no group is ever split by arrival.  An event whose time the
  * watermark had reached before it arrived is late.
+ *
+ * With allowed_lateness the line that this is about is the watermark less the
+ * allowed lateness: events wait so much longer, and attempts end for good by that line.
+ * What the attempts look like as of the watermark is shown from a copy, which
+ * is made anew whenever the watermark passes something, or a late event comes.
  *
  * Waiting events are appended as they come and sorted once, when some are
  * applied: a key with a million of them costs n log n.
  *
  * An attempt ends by conversion, when wm or the key's next event is later than
- * what could still extend its latest chain ('expired'), when it would become
- * longer than max_length, or by finish().  Nobody's chain lasts longer
+ * what could still extend its latest chain ('expired'), when no chain is left
+ * ('broken', mode strict), when an exclusion spoils it ('excluded'), when it
+ * would become longer than max_length, or by finish().  Nobody's chain lasts longer
  * than `within`, so max_length only ever cuts keys that begin anew all the
  * time, and those must be cut for their row to appear at all.  Which of 'expired' and 'max_length' it
  * is follows from the attempt's own times, not from what noticed the end.
@@ -26,450 +31,338 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "operator/expression.h"
-#include "operator/funnel_core.h"
-#include "operator/open_starts.h"
-#include "operator/operator.h"
-#include "state/codec.h"
-#include "state/state.h"
+#include "nodes/makefuncs.h"
+#include "operator/funnel_entry.h"
+#include "optimizer/optimizer.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
-
-#define FUNNEL_VERSION 1 /* of an entry's bytes */
-#define FUNNEL_OPEN 0x01 /* flag of an entry: an attempt is open */
 
 StaticAssertDecl(CS_MAX_STEPS <= CS_FUNNEL_MAX_STEPS, "steps of a definition must fit a mask");
 
-/* Columns before the steps' times, and after them. */
-typedef enum FunnelColumn
+/* Everything up to here is applied for good when the watermark stands at wm. */
+static inline TimestampTz
+settled_line(const CsFunnelOperator *op, TimestampTz wm)
 {
-	COLUMN_ATTEMPT_ID,
-	COLUMN_KEY,
-	COLUMN_LEVEL,
-	COLUMN_FIRST_STEP
-} FunnelColumn;
+	if (wm == CS_WM_NONE || wm == CS_WM_DONE)
+		return wm;
+	return wm - op->base.def->lateness;
+}
 
-typedef enum FunnelTail
-{
-	TAIL_DURATION,
-	TAIL_IS_CONVERSION,
-	TAIL_STARTED_AT,
-	TAIL_CLOSED_REASON,
-	TAIL_IS_FINAL,
-	TAIL_REVISION,
-	TAIL_COLUMNS
-} FunnelTail;
+/* ---- what rollups ask ---- */
 
-/* What evaluate() leaves for apply(). */
-typedef struct ChunkEvent
-{
-	uint32		mask; /* steps it meets; 0: not for us */
-	uint32		key_len;
-	const char *key; /* chunk memory */
-	CsHash128	hash;
-} ChunkEvent;
-
-typedef struct WaitingEvent
-{
-	CsPlace place;
-	uint32	mask;
-} WaitingEvent;
-
-/* Decoded form of an entry; in batch memory. */
-typedef struct FunnelWork
-{
-	const char	 *key;
-	size_t		  key_len;
-	int64		  nwaiting, capacity;
-	WaitingEvent *waiting;	/* in any order */
-	TimestampTz	  earliest; /* of those that wait */
-	CsPlace		  first;	/* of the open attempt */
-	CsFunnel	 *funnel;
-} FunnelWork;
-
-typedef struct FunnelOperator
-{
-	CsOperator	  base;
-	MemoryContext context;
-	CsFunnelRule  rule;
-	bool		  has_filter;
-	CsExpr		  filter;
-	CsExpr		  key;
-	CsExpr		  steps[CS_MAX_STEPS];
-	ChunkEvent	 *chunk;
-	int			  chunk_capacity;
-	CsOpenStarts *starts;
-} FunnelOperator;
-
+/*
+ * A bucket whose last millisecond has not settled may get an attempt yet.
+ * Times finer than that: an event that waits behind the line may lie in it.
+ */
 static bool
 funnel_open_starts_in(CsOperator *base, TimestampTz start, TimestampTz end)
 {
-	return cs_open_starts_in(((FunnelOperator *) base)->starts, start, end);
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
+	TimestampTz		  line = settled_line(op, op->wm);
+
+	if (line < end - CS_USECS_PER_MSEC)
+		return true;
+	if (line < end - 1 && op->state && cs_state_next_due(op->state, base->def->definition_id, line) < end)
+		return true;
+	return cs_open_starts_in(op->starts, start, end);
 }
 
 static void
 funnel_end_batch(CsOperator *base, bool committed)
 {
-	cs_open_starts_end_batch(((FunnelOperator *) base)->starts, committed);
-}
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
 
-/* ---- entries as bytes ---- */
-
-static FunnelWork *
-work_make(const FunnelOperator *op, const char *key, size_t key_len)
-{
-	Size		header = MAXALIGN(sizeof(FunnelWork));
-	Size		size = cs_funnel_size(op->rule.nsteps);
-	char	   *memory = palloc(header + size + key_len);
-	FunnelWork *w = (FunnelWork *) memory;
-
-	memset(w, 0, sizeof(FunnelWork));
-	w->earliest = CS_WM_DONE;
-	w->funnel = cs_funnel_init(memory + header, op->rule.nsteps);
-	memcpy(memory + header + size, key, key_len);
-	w->key = memory + header + size;
-	w->key_len = key_len;
-	return w;
-}
-
-static void
-funnel_serialize(void *arg, CsState *state, CsWork *work, StringInfo buf)
-{
-	const FunnelOperator *op = arg;
-	const FunnelWork	 *w = work->work;
-	const CsFunnel		 *f = w->funnel;
-
-	(void) state;
-	cs_put_u8(buf, FUNNEL_VERSION);
-	cs_put_u8(buf, f->open ? FUNNEL_OPEN : 0);
-	cs_put_bytes(buf, w->key, w->key_len);
-	if (f->open)
+	cs_open_starts_end_batch(op->starts, committed);
+	if (committed && op->looked_ahead)
 	{
-		cs_put_place(buf, &w->first);
-		cs_put_uint(buf, f->level);
-		for (int k = 1; k <= f->level; k++)
-			for (int i = 0; i < k; i++)
-				cs_put_int(buf, cs_funnel_chain(&op->rule, f, k)[i] - f->started);
-		for (int i = 0; i < f->level; i++)
-			cs_put_int(buf, f->best[i] - f->started);
+		CsFunnelLaters old = op->laters;
+
+		op->laters = op->laters_next;
+		op->laters_next = old;
 	}
-	cs_put_uint(buf, w->nwaiting);
-	for (int64 i = 0; i < w->nwaiting; i++)
+	op->laters_next.n = 0;
+	op->looked_ahead = false;
+	if (!committed)
+		op->stale.n = op->stale_committed;
+	else if (op->stale_shown)
 	{
-		cs_put_place(buf, &w->waiting[i].place);
-		cs_put_uint(buf, w->waiting[i].mask);
+		op->stale.n -= op->stale_committed;
+		memmove(op->stale.items, op->stale.items + op->stale_committed, sizeof(CsFunnelLater) * op->stale.n);
 	}
+	op->stale_committed = op->stale.n;
+	op->stale_shown = false;
+	base->stale = op->stale.n > 0;
+	if (committed)
+		op->emit_before = base->emit_at;
+	else
+		base->emit_at = op->emit_before;
 }
 
-static void
-decode_attempt(const FunnelOperator *op, CsReader *r, FunnelWork *w)
-{
-	CsFunnel *f = w->funnel;
-	uint64	  level;
-
-	cs_get_place(r, &w->first);
-	level = cs_get_uint(r);
-	if (level < 1 || level > (uint64) op->rule.nsteps)
-		cs_codec_corrupt("level of a funnel");
-	f->open = true;
-	f->level = (int) level;
-	f->started = w->first.time;
-	for (int k = 1; k <= f->level; k++)
-		for (int i = 0; i < k; i++)
-			cs_funnel_chain(&op->rule, f, k)[i] = f->started + cs_get_int(r);
-	for (int i = 0; i < f->level; i++)
-		f->best[i] = f->started + cs_get_int(r);
-}
-
-static void
-decode_waiting(const FunnelOperator *op, CsReader *r, FunnelWork *w)
-{
-	uint64 n = cs_get_uint(r);
-
-	if (n > (uint64) (r->end - r->pos))
-		cs_codec_corrupt("number of waiting events");
-	if (n == 0)
-		return;
-	w->nwaiting = (int64) n;
-	w->capacity = w->nwaiting + 8;
-	w->waiting = MemoryContextAllocHuge(CurrentMemoryContext, w->capacity * sizeof(WaitingEvent));
-	for (int64 i = 0; i < w->nwaiting; i++)
-	{
-		uint64 mask;
-
-		cs_get_place(r, &w->waiting[i].place);
-		mask = cs_get_uint(r);
-		if (mask >> op->rule.nsteps != 0)
-			cs_codec_corrupt("steps of a waiting event");
-		w->waiting[i].mask = (uint32) mask;
-		w->earliest = Min(w->earliest, w->waiting[i].place.time);
-	}
-}
-
-/* In the current context. */
-static FunnelWork *
-work_decode(const FunnelOperator *op, const CsEntry *entry)
-{
-	CsReader	r = {entry->data, entry->data + entry->len};
-	uint8		flags;
-	const char *key;
-	size_t		key_len;
-	FunnelWork *w;
-
-	if (cs_get_u8(&r) != FUNNEL_VERSION)
-		cs_codec_corrupt("version of a funnel");
-	flags = cs_get_u8(&r);
-	if ((flags & ~FUNNEL_OPEN) != 0)
-		cs_codec_corrupt("flags of a funnel");
-	key = cs_get_bytes(&r, &key_len);
-	w = work_make(op, key, key_len);
-	if (flags & FUNNEL_OPEN)
-		decode_attempt(op, &r, w);
-	decode_waiting(op, &r, w);
-	return w;
-}
-
-/* The decoded form of an overlay entry; key is needed for a new one only. */
-static FunnelWork *
-work_of(const FunnelOperator *op, CsBatchContext *batch, CsWork *work, const char *key, size_t key_len)
-{
-	if (work->work == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(batch->batch);
-
-		work->work = work->base ? work_decode(op, work->base) : work_make(op, key, key_len);
-		MemoryContextSwitchTo(old);
-	}
-	return work->work;
-}
-
-/* When the watermark has something to do here: an event that waits, or the attempt's end. */
+/* When the watermark has something to settle here: an event that waits, or an attempt's end. */
 static TimestampTz
-work_due(const FunnelOperator *op, const FunnelWork *w)
+settling_due(const CsFunnelOperator *op, const CsFunnelWork *w)
 {
 	TimestampTz due = w->nwaiting > 0 ? w->earliest : CS_WM_DONE;
 
-	if (w->funnel->open)
-	{
-		/* "no moment" is CS_WM_DONE: even the last attempt of all time must have one */
-		int64 last = Min(cs_funnel_last_moment(&op->rule, w->funnel), CS_WM_DONE - 2);
-
-		due = Min(due, last + 1);
-	}
-	return due;
+	due = Min(due, cs_funnel_next_end(op, &w->open));
+	return due == CS_WM_DONE ? due : cs_funnel_later(due, op->base.def->lateness);
 }
 
 /* ---- committed entries, after recovery ---- */
 
-static TimestampTz
-funnel_due_of(void *arg, const CsEntry *entry)
+static void
+work_free(CsFunnelWork *w)
 {
-	const FunnelOperator *op = arg;
-	FunnelWork			 *w = work_decode(op, entry);
-	TimestampTz			  due = work_due(op, w);
-
 	if (w->waiting)
 		pfree(w->waiting);
 	pfree(w);
+}
+
+static TimestampTz
+funnel_due_of(void *arg, const CsEntry *entry)
+{
+	const CsFunnelOperator *op = arg;
+	CsFunnelWork		   *w = cs_funnel_work_decode(op, entry);
+	TimestampTz				due = settling_due(op, w);
+
+	/* something may have to be shown before: looking too early does no harm */
+	if (op->revises)
+		due = Min(Min(due, w->earliest), cs_funnel_next_end(op, &w->open));
+	work_free(w);
 	return due;
 }
 
 static void
 count_recovered(CsEntry *entry, void *arg)
 {
-	FunnelOperator *op = arg;
-	FunnelWork	   *w = work_decode(op, entry);
+	CsFunnelOperator *op = arg;
+	CsFunnelWork	 *w = cs_funnel_work_decode(op, entry);
 
-	if (w->funnel->open)
-		cs_open_starts_load(op->starts, w->funnel->started);
-	if (w->waiting)
-		pfree(w->waiting);
-	pfree(w);
+	for (int i = 0; i < w->open.n; i++)
+		cs_open_starts_load(op->starts, w->open.slots[i].funnel->started);
+	if (w->is_stale)
+		cs_funnel_laters_add(op, &op->stale, CS_WM_NONE, entry->key.who);
+	work_free(w);
 }
 
 static void
 funnel_recovered(CsOperator *base, CsState *state)
 {
-	FunnelOperator *op = (FunnelOperator *) base;
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
 
 	cs_open_starts_clear(op->starts);
+	op->stale.n = 0;
 	cs_state_walk(state, base->def->definition_id, count_recovered, op);
-}
-
-/* ---- rows ---- */
-
-/* The row of the open attempt; reason NULL while it is open.  In the current context. */
-static void
-fill_row(const FunnelOperator *op, const FunnelWork *w, const char *reason, Datum *values, bool *isnull)
-{
-	const CsFunnel *f = w->funnel;
-	int				nsteps = op->rule.nsteps;
-	Datum		   *tail = values + COLUMN_FIRST_STEP + nsteps;
-	bool		   *tail_null = isnull + COLUMN_FIRST_STEP + nsteps;
-
-	memset(isnull, 0, sizeof(bool) * op->base.ncolumns);
-	values[COLUMN_ATTEMPT_ID] = CStringGetTextDatum(cs_place_id(op->base.stream, &w->first));
-	values[COLUMN_KEY] = PointerGetDatum(cstring_to_text_with_len(w->key, (int) w->key_len));
-	values[COLUMN_LEVEL] = Int32GetDatum(f->level);
-	for (int i = 0; i < nsteps; i++)
-	{
-		isnull[COLUMN_FIRST_STEP + i] = i >= f->level;
-		values[COLUMN_FIRST_STEP + i] = i < f->level ? TimestampTzGetDatum(f->best[i]) : (Datum) 0;
-	}
-
-	tail_null[TAIL_DURATION] = !f->converted;
-	tail[TAIL_DURATION] = f->converted ? Int64GetDatum((f->best[nsteps - 1] - f->best[0]) / USECS_PER_SEC) : (Datum) 0;
-	tail[TAIL_IS_CONVERSION] = BoolGetDatum(f->converted);
-	tail[TAIL_STARTED_AT] = TimestampTzGetDatum(f->started);
-	tail_null[TAIL_CLOSED_REASON] = reason == NULL;
-	tail[TAIL_CLOSED_REASON] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
-	tail[TAIL_IS_FINAL] = BoolGetDatum(reason != NULL);
-	tail[TAIL_REVISION] = Int32GetDatum(0);
-}
-
-/* The open attempt ends: its row is written, and the key starts afresh. */
-static void
-end_attempt(FunnelOperator *op, CsBatchContext *batch, FunnelWork *w, const char *reason)
-{
-	MemoryContext old = MemoryContextSwitchTo(batch->batch);
-	Datum		 *values = palloc(sizeof(Datum) * op->base.ncolumns);
-	bool		 *isnull = palloc(sizeof(bool) * op->base.ncolumns);
-
-	fill_row(op, w, reason, values, isnull);
-	MemoryContextSwitchTo(old);
-	batch->emitter->row(batch->emitter, &op->base, CS_ROW_INSERT, values, isnull);
-	cs_open_starts_change(op->starts, w->funnel->started, -1);
-	cs_funnel_reset(w->funnel);
-}
-
-static void
-end_in_time(FunnelOperator *op, CsBatchContext *batch, FunnelWork *w)
-{
-	end_attempt(op, batch, w, cs_funnel_expires(&op->rule, w->funnel) ? "expired" : "max_length");
+	op->stale_committed = op->stale.n;
+	base->stale = op->stale.n > 0;
+	op->wm = base->closed;
 }
 
 static void
 funnel_show(CsOperator *base, CsState *state, const CsEntry *entry, void (*row)(void *arg, Datum *values, bool *isnull),
 			void *arg)
 {
-	FunnelOperator *op = (FunnelOperator *) base;
-	FunnelWork	   *w = work_decode(op, entry);
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
+	CsFunnelWork	 *w = cs_funnel_work_decode(op, entry);
 
 	(void) state;
-	if (w->funnel->open)
+	for (int i = 0; i < w->open.n; i++)
 	{
 		Datum *values = palloc(sizeof(Datum) * base->ncolumns);
 		bool  *isnull = palloc(sizeof(bool) * base->ncolumns);
 
-		fill_row(op, w, NULL, values, isnull);
+		cs_funnel_row(op, w, &w->open.slots[i], NULL, false, 0, values, isnull);
 		row(arg, values, isnull);
 	}
 }
 
-/* ---- the watermark passes waiting events ---- */
+/* ---- the watermark moves ---- */
 
-static int
-waiting_cmp(const void *a, const void *b)
+typedef struct Settling
 {
-	return cs_place_cmp(&((const WaitingEvent *) a)->place, &((const WaitingEvent *) b)->place);
+	CsBatchContext *batch;
+	CsFunnelWork   *w;
+} Settling;
+
+static void
+count_opened(CsFunnelWalk *walk, const CsFunnelSlot *slot)
+{
+	cs_open_starts_change(walk->op->starts, slot->funnel->started, 1);
 }
 
-/* Apply all events of one time, in place order. */
 static void
-apply_group(FunnelOperator *op, CsBatchContext *batch, FunnelWork *w, const WaitingEvent *events, int n)
+write_ended(CsFunnelWalk *walk, const CsFunnelSlot *slot, const char *reason)
 {
-	CsFunnel   *f = w->funnel;
-	TimestampTz t = events[0].place.time;
-	uint32		one = events[0].mask;
-	uint32	   *masks = &one;
+	Settling *s = walk->arg;
 
-	if (n > 1)
-	{
-		masks = MemoryContextAllocHuge(batch->batch, sizeof(uint32) * n);
-		for (int i = 0; i < n; i++)
-			masks[i] = events[i].mask;
-	}
-	if (f->open && t > cs_funnel_last_moment(&op->rule, f))
-		end_in_time(op, batch, w);
-	for (int i = 0; i < n;)
-	{
-		int opener;
-		int taken = cs_funnel_take(&op->rule, f, t, masks + i, n - i, &opener);
-
-		if (opener >= 0)
-		{
-			w->first = events[i + opener].place;
-			cs_open_starts_change(op->starts, t, 1);
-		}
-		i += taken;
-		if (f->converted)
-			end_attempt(op, batch, w, "conversion");
-	}
-	if (n > 1)
-		pfree(masks);
+	cs_funnel_emit_final(walk->op, s->batch, s->w, slot, reason);
+	cs_open_starts_change(walk->op->starts, slot->funnel->started, -1);
 }
 
-/*
- * Apply what the watermark has reached.  A group of equal time is complete
- * then: another event of it would be late.
- */
+/* Apply for good what lies before the line. */
 static void
-apply_waiting(FunnelOperator *op, CsBatchContext *batch, FunnelWork *w, TimestampTz wm)
+settle_events(CsFunnelWalk *walk, CsFunnelWork *w, TimestampTz line)
 {
-	int64 done = 0;
-	int64 end;
+	int64 done;
 
-	if (w->earliest > wm)
+	if (w->earliest > line)
 		return;
-	if (w->nwaiting > 1)
-		qsort(w->waiting, w->nwaiting, sizeof(WaitingEvent), waiting_cmp);
-	for (; done < w->nwaiting && w->waiting[done].place.time <= wm; done = end)
-	{
-		for (end = done + 1; end < w->nwaiting && w->waiting[end].place.time == w->waiting[done].place.time; end++)
-			;
-		apply_group(op, batch, w, w->waiting + done, (int) (end - done));
-	}
+	cs_funnel_sort(w);
+	done = cs_funnel_walk_events(walk, w, 0, line);
 	w->nwaiting -= done;
-	memmove(w->waiting, w->waiting + done, w->nwaiting * sizeof(WaitingEvent));
-	w->earliest = w->nwaiting > 0 ? w->waiting[0].place.time : CS_WM_DONE;
+	memmove(w->waiting, w->waiting + done, w->nwaiting * sizeof(CsFunnelWaiting));
+	w->earliest = CS_WM_DONE;
+	for (int64 i = 0; i < w->nwaiting; i++)
+		w->earliest = Min(w->earliest, w->waiting[i].place.time);
+}
+
+/* Show the rows of a key that may still change; returns when they may be different. */
+static TimestampTz
+show(CsFunnelOperator *op, CsBatchContext *batch, CsWork *work, CsFunnelLook *look)
+{
+	CsFunnelWork *w = work->work;
+	bool		  was_stale = w->is_stale;
+	TimestampTz	  next = cs_funnel_show_rows(op, batch, w, look);
+
+	if (w->is_stale && !was_stale)
+		cs_funnel_laters_add(op, &op->stale, CS_WM_NONE, work->key.who);
+	return next;
 }
 
 /* Bring one key's funnel to the watermark. */
 static void
-settle(FunnelOperator *op, CsBatchContext *batch, CsWork *work, TimestampTz wm, bool closed_by_finish)
+settle(CsFunnelOperator *op, CsBatchContext *batch, CsWork *work, bool rewrite, bool finish)
 {
-	FunnelWork *w = work_of(op, batch, work, NULL, 0);
-	CsFunnel   *f = w->funnel;
+	CsFunnelWork *w = cs_funnel_work_of(op, batch, work, NULL, 0);
+	Settling	  s = {batch, w};
+	CsFunnelWalk  walk = {.op = op, .open = &w->open, .opened = count_opened, .ended = write_ended, .arg = &s};
+	TimestampTz	  line = settled_line(op, op->wm);
+	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 
-	apply_waiting(op, batch, w, wm);
-	if (f->open && (closed_by_finish || wm > cs_funnel_last_moment(&op->rule, f)))
+	settle_events(&walk, w, line);
+	cs_funnel_walk_end(&walk, line, finish);
+	MemoryContextSwitchTo(old);
+	work->due = settling_due(op, w);
+	if (op->revises || w->nshown > 0)
 	{
-		if (closed_by_finish)
-			end_attempt(op, batch, w, "finish");
-		else
-			end_in_time(op, batch, w);
+		CsFunnelLook look = {.wm = op->wm, .as_of = CS_WM_NONE, .rewrite = rewrite};
+
+		work->due = Min(work->due, show(op, batch, work, &look));
 	}
-	work->due = work_due(op, w);
-	if (f->open || w->nwaiting > 0)
+	if (w->open.n > 0 || w->nwaiting > 0)
 		cs_work_dirty(batch->state, work);
 	else if (!work->deleted)
 		cs_work_delete(batch->state, work);
 }
 
+/* Rows that lag behind since their rewriting was put off. */
+static void
+show_stale(CsFunnelOperator *op, CsBatchContext *batch)
+{
+	int n = op->stale.n;
+
+	for (int i = 0; i < n; i++)
+	{
+		CsKey		 key = {.def = (uint32) op->base.def->definition_id, .who = op->stale.items[i].who};
+		CsEntry		*entry = cs_state_peek(batch->state, &key);
+		CsFunnelLook look = {.wm = op->wm, .as_of = CS_WM_NONE, .rewrite = true};
+		CsWork		*work;
+
+		work = entry ? cs_state_open(batch->state, entry) : NULL;
+		if (work == NULL || work->deleted)
+			continue;
+		(void) cs_funnel_work_of(op, batch, work, NULL, 0);
+		(void) show(op, batch, work, &look);
+		cs_work_dirty(batch->state, work);
+	}
+	op->stale_shown = true;
+	op->stale_committed = n; /* those of this batch, too */
+}
+
 static bool
 funnel_advance(CsOperator *base, CsBatchContext *batch, TimestampTz wm, int max, bool closed_by_finish)
 {
-	FunnelOperator *op = (FunnelOperator *) base;
-	int				n;
-	bool			more;
-	CsWork		  **works = cs_state_due(batch->state, base->def->definition_id, wm, max, &n, &more);
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
+	bool			  changes = base->def->emit == CS_EMIT_CHANGES;
+	bool			  rewrite = !batch->catching_up && (base->emit_at == CS_WM_DONE || batch->now >= base->emit_at);
+	int				  n;
+	bool			  more;
+	CsWork			**works = cs_state_due(batch->state, base->def->definition_id, wm, max, &n, &more);
 
+	op->wm = wm;
+	op->state = batch->state;
 	for (int i = 0; i < n; i++)
-		settle(op, batch, works[i], wm, closed_by_finish);
+		settle(op, batch, works[i], rewrite, closed_by_finish);
+	if (changes && rewrite)
+	{
+		show_stale(op, batch);
+		base->emit_at = n > 0 || op->stale.n > 0 ? batch->now + base->def->emit_interval : CS_WM_DONE;
+	}
+	if (changes)
+		base->stale = !rewrite && op->stale.n > 0;
 	return !more;
+}
+
+/* ---- a silent topic ---- */
+
+/* Has the silence been looked at before?  Then what was found out for later moments holds. */
+static inline bool
+goes_on(const CsFunnelOperator *op, TimestampTz after)
+{
+	return after > op->wm;
+}
+
+static TimestampTz
+funnel_preview_due(CsOperator *base, CsState *state, TimestampTz after)
+{
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
+	TimestampTz		  due = cs_state_next_due(state, base->def->definition_id, after);
+
+	for (int i = 0; i < op->laters.n && goes_on(op, after); i++)
+		if (op->laters.items[i].moment > after)
+			due = Min(due, op->laters.items[i].moment);
+	return due;
+}
+
+static void
+preview_work(CsFunnelOperator *op, CsBatchContext *batch, CsWork *work, TimestampTz as_of)
+{
+	CsFunnelLook look = {.wm = op->wm, .as_of = as_of, .rewrite = true};
+	TimestampTz	 next;
+
+	(void) cs_funnel_work_of(op, batch, work, NULL, 0);
+	next = show(op, batch, work, &look);
+	if (look.changed)
+		cs_work_dirty(batch->state, work);
+	if (next != CS_WM_DONE)
+		cs_funnel_laters_add(op, &op->laters_next, next, work->key.who);
+}
+
+static TimestampTz
+funnel_preview(CsOperator *base, CsBatchContext *batch, TimestampTz after, TimestampTz as_of, int max)
+{
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
+	TimestampTz		  upto;
+	int				  n;
+	CsWork			**works = cs_state_preview(batch->state, base->def->definition_id, after, as_of, max, &n, &upto);
+
+	op->looked_ahead = true;
+	op->laters_next.n = 0;
+	for (int i = 0; i < n; i++)
+		preview_work(op, batch, works[i], upto);
+	for (int i = 0; i < op->laters.n && goes_on(op, after); i++)
+	{
+		CsFunnelLater *later = &op->laters.items[i];
+		CsKey		   key = {.def = (uint32) base->def->definition_id, .who = later->who};
+		CsEntry		  *entry = cs_state_peek(batch->state, &key);
+
+		if (later->moment > upto)
+			cs_funnel_laters_add(op, &op->laters_next, later->moment, later->who);
+		else if (entry)
+			preview_work(op, batch, cs_state_open(batch->state, entry), upto);
+	}
+	return upto;
 }
 
 /* ---- events ---- */
@@ -477,7 +370,7 @@ funnel_advance(CsOperator *base, CsBatchContext *batch, TimestampTz wm, int max,
 static void
 funnel_begin_chunk(CsOperator *base, CsBatchContext *batch, int n)
 {
-	FunnelOperator *op = (FunnelOperator *) base;
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
 
 	(void) batch;
 	if (n > op->chunk_capacity)
@@ -486,23 +379,61 @@ funnel_begin_chunk(CsOperator *base, CsBatchContext *batch, int n)
 			pfree(op->chunk);
 		op->chunk = NULL;
 		op->chunk_capacity = 0;
-		op->chunk = MemoryContextAllocHuge(op->context, sizeof(ChunkEvent) * n);
+		op->chunk = MemoryContextAllocHuge(op->context, sizeof(CsFunnelInput) * n);
 		op->chunk_capacity = n;
 	}
-	memset(op->chunk, 0, sizeof(ChunkEvent) * n);
+	memset(op->chunk, 0, sizeof(CsFunnelInput) * n);
+}
+
+/* The values of the breakdown; in the current context. */
+static CsFunnelGroup *
+evaluate_group(CsFunnelOperator *op, ExprContext *econtext)
+{
+	StringInfoData buf;
+	CsFunnelGroup *group;
+	CsHash128	   hash = {0};
+
+	initStringInfo(&buf);
+	for (int i = 0; i < op->ngroups; i++)
+	{
+		bool  isnull;
+		Datum value = cs_expr_eval(&op->groups[i], econtext, &isnull);
+
+		hash = cs_hash_combine(hash, cs_hash_value(&op->hashers[i], value, isnull));
+		cs_put_datum(&buf, value, isnull, op->groups[i].typlen, op->groups[i].typbyval);
+	}
+	group = palloc(offsetof(CsFunnelGroup, bytes) + buf.len);
+	group->hash = hash;
+	group->len = buf.len;
+	memcpy(group->bytes, buf.data, buf.len);
+	return group;
+}
+
+static CsFunnelEvent
+evaluate_conditions(CsFunnelOperator *op, ExprContext *econtext)
+{
+	CsFunnelEvent meets = {0};
+
+	for (int k = 0; k < op->rule.nsteps; k++)
+		if (cs_expr_true(&op->steps[k], econtext))
+			meets.steps |= (uint32) 1 << k;
+	for (int k = 0; k < op->nexclusions; k++)
+		if (cs_expr_true(&op->exclusions[k], econtext))
+			meets.taints |= op->taints[k];
+	return meets;
 }
 
 static void
 funnel_evaluate(CsOperator *base, CsBatchContext *batch, const CsEvent *event, int i)
 {
-	FunnelOperator *op = (FunnelOperator *) base;
-	ChunkEvent	   *e = &op->chunk[i];
-	uint32			mask = 0;
-	MemoryContext	old;
-	Datum			key;
-	bool			isnull;
-	text		   *t;
-	char		   *copy;
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
+	CsFunnelInput	 *e = &op->chunk[i];
+	CsFunnelEvent	  meets;
+	MemoryContext	  old;
+	Datum			  key;
+	bool			  isnull;
+	text			 *t;
+	char			 *copy;
 
 	(void) event;
 	if (op->has_filter && !cs_expr_true(&op->filter, batch->econtext))
@@ -513,10 +444,9 @@ funnel_evaluate(CsOperator *base, CsBatchContext *batch, const CsEvent *event, i
 		base->null_visitors++;
 		return;
 	}
-	for (int k = 0; k < op->rule.nsteps; k++)
-		if (cs_expr_true(&op->steps[k], batch->econtext))
-			mask |= (uint32) 1 << k;
-	if (mask == 0)
+	meets = evaluate_conditions(op, batch->econtext);
+	/* strict: whatever else there is breaks a chain */
+	if (meets.steps == 0 && meets.taints == 0 && op->rule.mode != CS_FUNNEL_STRICT)
 		return;
 
 	old = MemoryContextSwitchTo(batch->chunk);
@@ -526,62 +456,85 @@ funnel_evaluate(CsOperator *base, CsBatchContext *batch, const CsEvent *event, i
 	memcpy(copy, VARDATA_ANY(t), e->key_len);
 	e->key = copy;
 	e->hash = cs_hash_bytes(e->key, e->key_len);
-	e->mask = mask;
+	e->meets = meets;
+	if (op->ngroups > 0 && (op->rule.mode == CS_FUNNEL_UNORDERED ? meets.steps != 0 : (meets.steps & 1) != 0))
+		e->group = evaluate_group(op, batch->econtext);
+	e->take = true;
 	MemoryContextSwitchTo(old);
 }
 
 static void
 funnel_reject(CsOperator *base, int i)
 {
-	FunnelOperator *op = (FunnelOperator *) base;
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
 
-	memset(&op->chunk[i], 0, sizeof(ChunkEvent));
+	memset(&op->chunk[i], 0, sizeof(CsFunnelInput));
+}
+
+static void
+grow_waiting(CsBatchContext *batch, CsFunnelWork *w)
+{
+	int64 capacity = Max(w->capacity * 2, 4);
+
+	w->waiting = w->waiting ? repalloc_huge(w->waiting, capacity * sizeof(CsFunnelWaiting))
+							: MemoryContextAlloc(batch->batch, capacity * sizeof(CsFunnelWaiting));
+	w->capacity = capacity;
 }
 
 /* Let an event wait in its key's entry. */
 static void
-add_waiting(FunnelOperator *op, CsBatchContext *batch, const ChunkEvent *e, const CsPlace *place)
+add_waiting(CsFunnelOperator *op, CsBatchContext *batch, const CsFunnelInput *e, const CsEvent *event)
 {
-	CsKey		key = {.def = (uint32) op->base.def->definition_id, .who = e->hash};
-	CsWork	   *work = cs_state_get(batch->state, &key);
-	FunnelWork *w = work_of(op, batch, work, e->key, e->key_len);
+	CsKey				 key = {.def = (uint32) op->base.def->definition_id, .who = e->hash};
+	CsWork				*work = cs_state_get(batch->state, &key);
+	CsFunnelWork		*w = cs_funnel_work_of(op, batch, work, e->key, e->key_len);
+	const CsFunnelGroup *group = NULL;
+	TimestampTz			 due;
 
 	if (w->nwaiting == w->capacity)
+		grow_waiting(batch, w);
+	if (e->group)
 	{
-		int64 capacity = Max(w->capacity * 2, 4);
+		MemoryContext old = MemoryContextSwitchTo(batch->batch);
 
-		w->waiting = w->waiting ? repalloc_huge(w->waiting, capacity * sizeof(WaitingEvent))
-								: MemoryContextAlloc(batch->batch, capacity * sizeof(WaitingEvent));
-		w->capacity = capacity;
+		group = cs_funnel_group_copy(e->group);
+		MemoryContextSwitchTo(old);
 	}
-	w->waiting[w->nwaiting++] = (WaitingEvent){*place, e->mask};
-	w->earliest = Min(w->earliest, place->time);
-	work->due = work_due(op, w);
+	w->waiting[w->nwaiting++] = (CsFunnelWaiting){event->place, e->meets, group};
+	w->earliest = Min(w->earliest, event->place.time);
+	due = settling_due(op, w);
+	if (op->revises)
+		due = Min(Min(due, work->due), event->place.time); /* as of then something is to be shown */
+	if (w->nshown > 0)
+		due = Min(due, event->watermark); /* what is shown may be so no longer */
+	work->due = due;
 	cs_work_dirty(batch->state, work); /* revives one deleted by this batch */
 }
 
 static void
 funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 {
-	FunnelOperator *op = (FunnelOperator *) base;
+	CsFunnelOperator *op = (CsFunnelOperator *) base;
 
 	for (int i = 0; i < n; i++)
 	{
-		const ChunkEvent *e = &op->chunk[i];
-		CsEvent			 *event = &events[i];
+		const CsFunnelInput *e = &op->chunk[i];
+		CsEvent				*event = &events[i];
+		TimestampTz			 line;
 
 		if (event->skip)
 			continue;
-		if (e->mask == 0)
+		if (!e->take)
 			continue;
-		if (event->place.time <= event->watermark)
+		line = settled_line(op, event->watermark);
+		if (event->place.time <= line)
 		{
 			base->late++;
 			cs_event_mark(event, CS_CLASS_LATE);
-			batch->emitter->late(batch->emitter, base, event, event->watermark - event->place.time);
+			batch->emitter->late(batch->emitter, base, event, line - event->place.time);
 			continue;
 		}
-		add_waiting(op, batch, e, &event->place);
+		add_waiting(op, batch, e, event);
 		base->used++;
 		cs_event_mark(event, CS_CLASS_USED);
 	}
@@ -589,79 +542,137 @@ funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 
 /* ---- compilation ---- */
 
+/* The view's columns: key, steps, exclusions, breakdown; its WHERE is the filter. */
 static void
-set_column(CsColumn *column, char *name, Oid type, bool is_key)
+compile_target(CsFunnelOperator *op, const CsDefinition *def, const TargetEntry *target, int n)
 {
-	column->name = name;
-	column->type = type;
-	column->typmod = -1;
-	column->collation = type == TEXTOID ? DEFAULT_COLLATION_OID : InvalidOid;
-	column->is_key = is_key;
+	int step = n - 1;
+	int exclusion = step - def->nsteps;
+	int group = exclusion - def->nexclusions;
+
+	if (n == 0)
+		cs_expr_init(&op->key, target->expr);
+	else if (exclusion < 0)
+		cs_expr_init(&op->steps[step], target->expr);
+	else if (group < 0)
+		cs_expr_init(&op->exclusions[exclusion], target->expr);
+	else
+	{
+		cs_expr_init(&op->groups[group], target->expr);
+		cs_hasher_init(&op->hashers[group], op->groups[group].type, op->groups[group].collation,
+					   psprintf("breakdown \"%s\"", target->resname));
+	}
+}
+
+static Node *
+condition_of(const Query *query, int n)
+{
+	return (Node *) list_nth_node(TargetEntry, query->targetList, n)->expr;
+}
+
+/* Does each event that meets the one meet the other, as far as PostgreSQL can prove? */
+static bool
+implies(const Query *query, int n, int other)
+{
+	List *clauses = make_ands_implicit((Expr *) eval_const_expressions(NULL, copyObject(condition_of(query, n))));
+	List *wanted = make_ands_implicit((Expr *) eval_const_expressions(NULL, copyObject(condition_of(query, other))));
+
+	return equal(clauses, wanted) || predicate_implied_by(wanted, clauses, false);
+}
+
+/* Conditions that leave a step or an exclusion without any meaning. */
+static void
+check_conditions(const CsDefinition *def, const Query *query)
+{
+	for (int k = 0; k + 1 < def->nsteps; k++)
+	{
+		bool next_is_optional = (def->optional_steps & ((uint32) 1 << (k + 1))) != 0;
+
+		if ((def->optional_steps & ((uint32) 1 << k)) != 0 && !next_is_optional && implies(query, 1 + k, 2 + k))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("optional step \"%s\" is the same as step \"%s\" behind it", def->steps[k],
+								   def->steps[k + 1]),
+							errdetail("Each event that could fill it fills the step behind it.")));
+	}
+	for (int i = 0; i < def->nexclusions; i++)
+		for (int k = def->exclusions[i].from; k <= def->exclusions[i].to; k++)
+			if (implies(query, k, 1 + def->nsteps + i))
+				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+								errmsg("exclusion %d is met by every event of step \"%s\"", i + 1, def->steps[k - 1]),
+								errhint("An exclusion must be something else than the steps between which it holds.")));
+}
+
+/* Levels at which a chain is between two steps; optional steps before the first may have been left out. */
+static uint32
+taints_of(const CsDefinition *def, const CsExclusion *exclusion)
+{
+	uint32 levels = 0;
+	int	   from = exclusion->from;
+
+	while (from > 1 && (def->optional_steps & ((uint32) 1 << (from - 1))) != 0)
+		from--;
+	for (int level = from; level < exclusion->to; level++)
+		levels |= (uint32) 1 << (level - 1);
+	return levels;
 }
 
 static void
-make_columns(FunnelOperator *op, const CsDefinition *def, char *key_name)
-{
-	CsColumn *c = palloc0(sizeof(CsColumn) * (COLUMN_FIRST_STEP + def->nsteps + TAIL_COLUMNS));
-
-	op->base.columns = c;
-	op->base.ncolumns = COLUMN_FIRST_STEP + def->nsteps + TAIL_COLUMNS;
-	set_column(&c[COLUMN_ATTEMPT_ID], "attempt_id", TEXTOID, true);
-	set_column(&c[COLUMN_KEY], key_name, TEXTOID, false);
-	set_column(&c[COLUMN_LEVEL], "level", INT4OID, false);
-	for (int i = 0; i < def->nsteps; i++)
-		set_column(&c[COLUMN_FIRST_STEP + i], psprintf("%s_time", def->steps[i]), TIMESTAMPTZOID, false);
-	c += COLUMN_FIRST_STEP + def->nsteps;
-	set_column(&c[TAIL_DURATION], "funnel_duration_seconds", INT8OID, false);
-	set_column(&c[TAIL_IS_CONVERSION], "is_conversion", BOOLOID, false);
-	set_column(&c[TAIL_STARTED_AT], "started_at", TIMESTAMPTZOID, false);
-	set_column(&c[TAIL_CLOSED_REASON], "closed_reason", TEXTOID, false);
-	set_column(&c[TAIL_IS_FINAL], "is_final", BOOLOID, false);
-	set_column(&c[TAIL_REVISION], "revision", INT4OID, false);
-}
-
-/* Compile the view: first target the key, then the steps; its WHERE is the filter. */
-static void
-compile(FunnelOperator *op, const CsDefinition *def, int natts)
+compile(CsFunnelOperator *op, const CsDefinition *def, int natts)
 {
 	Query	 *query = cs_definition_query(def->view);
 	Node	 *quals = query->jointree->quals;
-	char	 *key_name = NULL;
 	int		  n = 0;
 	ListCell *lc;
 
+	op->nexclusions = def->nexclusions;
+	op->ngroups = list_length(query->targetList) - 1 - def->nsteps - def->nexclusions;
+	if (op->ngroups < 0)
+		elog(ERROR, "view of funnel %s has %d columns for %d steps", def->name, list_length(query->targetList),
+			 def->nsteps);
+	op->groups = palloc0(sizeof(CsExpr) * Max(op->ngroups, 1));
+	op->hashers = palloc0(sizeof(CsHasher) * Max(op->ngroups, 1));
 	foreach(lc, query->targetList)
 	{
 		TargetEntry *target = lfirst_node(TargetEntry, lc);
 
-		if (target->resjunk)
-			continue;
-		if (n > def->nsteps)
-			elog(ERROR, "view of funnel %s has more columns than steps", def->name);
-		cs_expr_init(n == 0 ? &op->key : &op->steps[n - 1], target->expr);
+		compile_target(op, def, target, n++);
 		cs_expr_columns((Node *) target->expr, op->base.needed, natts);
-		if (n++ == 0)
-			key_name = pstrdup(target->resname);
 	}
-	if (n != def->nsteps + 1)
-		elog(ERROR, "view of funnel %s has %d columns for %d steps", def->name, n, def->nsteps);
 	if (op->key.type != TEXTOID)
 		elog(ERROR, "key of funnel %s is not text", def->name);
+	for (int i = 0; i < def->nexclusions; i++)
+		op->taints[i] = taints_of(def, &def->exclusions[i]);
 	op->has_filter = quals != NULL;
 	if (quals)
 	{
 		cs_expr_init(&op->filter, (Expr *) quals);
 		cs_expr_columns(quals, op->base.needed, natts);
 	}
-	make_columns(op, def, key_name);
+	check_conditions(def, query);
+	cs_funnel_columns(op, def, query);
+}
+
+static CsFunnelMode
+rule_mode(const CsDefinition *def)
+{
+	switch (def->mode)
+	{
+		case CS_MODE_STRICT:
+			return CS_FUNNEL_STRICT;
+		case CS_MODE_UNORDERED:
+			return CS_FUNNEL_UNORDERED;
+		case CS_MODE_ORDERED:
+			break;
+	}
+	return CS_FUNNEL_ORDERED;
 }
 
 static CsOperator *
 funnel_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt)
 {
-	MemoryContext	old = MemoryContextSwitchTo(cxt);
-	FunnelOperator *op = palloc0(sizeof(FunnelOperator));
-	int				natts = stream->event_desc->natts;
+	MemoryContext	  old = MemoryContextSwitchTo(cxt);
+	CsFunnelOperator *op = palloc0(sizeof(CsFunnelOperator));
+	int				  natts = stream->event_desc->natts;
 
 	if (def->nsteps < 1 || def->nsteps > CS_MAX_STEPS || def->within < 0 || def->within > CS_WITHIN_MAX)
 		elog(ERROR, "funnel %s is out of range", def->name);
@@ -669,11 +680,16 @@ funnel_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	op->base.stream = stream;
 	op->base.def = def;
 	op->base.needed = palloc0(sizeof(bool) * natts);
+	op->base.emit_at = op->emit_before = CS_WM_DONE;
+	op->wm = CS_WM_NONE;
 	op->context = cxt;
 	op->rule.nsteps = def->nsteps;
-	op->rule.within = def->within;
+	op->rule.mode = rule_mode(def);
+	op->rule.optional = def->optional_steps;
+	op->rule.within = def->within - (def->within_exclusive ? 1 : 0); /* times are whole microseconds */
 	op->rule.strict_increase = def->strict_increase;
 	op->rule.max_length = def->max_length >= 0 ? def->max_length : CS_WITHIN_MAX;
+	op->revises = def->lateness > 0 || def->emit == CS_EMIT_CHANGES;
 	op->starts = cs_open_starts_create(cxt);
 	compile(op, def, natts);
 	MemoryContextSwitchTo(old);
@@ -688,8 +704,10 @@ const CsOperatorOps cs_funnel_ops = {
 	.reject = funnel_reject,
 	.apply = funnel_apply,
 	.advance = funnel_advance,
+	.preview = funnel_preview,
+	.preview_due = funnel_preview_due,
 	.end_batch = funnel_end_batch,
-	.serialize = funnel_serialize,
+	.serialize = cs_funnel_serialize,
 	.due_of = funnel_due_of,
 	.recovered = funnel_recovered,
 	.show = funnel_show,

@@ -1,23 +1,32 @@
 /*
  * operator/funnel_core.c
- *	  The exact one-pass funnel algorithm, mode "ordered".
+ *	  The exact one-pass funnel algorithm, modes "ordered" and "strict".
  *
  * For each level k the chain with the latest start is kept.  A group of events
  * of equal time t extends every chain from a snapshot of what was before the
  * group: from the chain of level a (a = 0: a new chain that starts at t) to
  * a+1, a+2, ... as long as each further step gets an event of the group of its
- * own.  Whether it does is a bipartite matching of steps and events, grown by
- * one augmenting path per step: conditions may overlap, and an event that
- * meets two of them must be free to move.  A path exists iff the steps so far
- * and the new one can all be matched, so the greedy order loses nothing.
+ * own (operator/funnel_match.c).
  *
  * Going down from a = n-1 to 0 makes the snapshot free: chain a is read before
  * any extension of a lower chain writes it, and extensions of higher ones
  * write above it only.  Letting step 1 overwrite start[1] first would lose
  * chains (steps a, a, c; a at 2, a and c at 6: level 3).
  *
+ * Optional steps.  A chain of level j comes from one of level j-1, or from a
+ * lower one if all steps between are optional: from the one that started
+ * latest, of equal ones from the longest.
+ *
+ * Exclusions.  An event that meets one taints the chains it holds for, unless
+ * they have gone on already.  A tainted chain goes no further; but if it would
+ * have, and nobody else got as far, that is the attempt's level, and the
+ * attempt is excluded.  Among different events of one time an exclusion has no
+ * effect: there is an order in which it does no harm.
+ *
  * Strictness.  With strict_increase a chain takes one step per group, so a
- * group is no more than the union of its masks.
+ * group is no more than the union of its masks.  In mode "strict" events are
+ * taken one by one in place order, and a chain that an event does not extend
+ * is gone.
  *
  * Ties and conversion.  Equal times may be used in whatever order helps, so a
  * group is looked at as a whole.  If the attempt converts, it takes the
@@ -33,38 +42,37 @@
 #include "postgres.h"
 
 #include "operator/funnel_core.h"
-
-/*
- * The events of a group that can matter: of each step at most nsteps, for no
- * matching needs more, so at most nsteps * nsteps in all.
- */
-#define MAX_KEPT (CS_FUNNEL_MAX_STEPS * CS_FUNNEL_MAX_STEPS)
-
-typedef struct Group
-{
-	int	   n;
-	uint32 any; /* union of all masks */
-	uint32 masks[MAX_KEPT];
-	int8   owner[MAX_KEPT];	  /* step index an event is used for, -1 none */
-	uint32 visit;			  /* number of the present search */
-	uint32 visited[MAX_KEPT]; /* search that last looked at the event */
-} Group;
+#include "port/pg_bitutils.h"
 
 size_t
-cs_funnel_size(int nsteps)
+cs_funnel_size(const CsFunnelRule *rule)
 {
-	return MAXALIGN(sizeof(CsFunnel)) + sizeof(int64) * nsteps * (nsteps + 1);
+	size_t size = MAXALIGN(sizeof(CsFunnel)) + sizeof(int64) * rule->nsteps;
+
+	if (rule->mode == CS_FUNNEL_UNORDERED)
+		return size + sizeof(CsFunnelHeld) * (CS_FUNNEL_HELD_MAX(rule->nsteps) + 1);
+	return size + sizeof(int64) * rule->nsteps * rule->nsteps;
 }
 
 CsFunnel *
-cs_funnel_init(void *memory, int nsteps)
+cs_funnel_init(void *memory, const CsFunnelRule *rule)
 {
 	CsFunnel *f = (CsFunnel *) memory;
 
 	f->best = (int64 *) ((char *) memory + MAXALIGN(sizeof(CsFunnel)));
-	f->chains = f->best + nsteps;
+	f->chains = rule->mode == CS_FUNNEL_UNORDERED ? NULL : f->best + rule->nsteps;
+	f->held = rule->mode == CS_FUNNEL_UNORDERED ? (CsFunnelHeld *) (f->best + rule->nsteps) : NULL;
 	cs_funnel_reset(f);
 	return f;
+}
+
+void
+cs_funnel_copy(const CsFunnelRule *rule, CsFunnel *dst, const CsFunnel *src)
+{
+	memcpy(dst, src, cs_funnel_size(rule));
+	dst->best = (int64 *) ((char *) dst + MAXALIGN(sizeof(CsFunnel)));
+	dst->chains = src->chains ? dst->best + rule->nsteps : NULL;
+	dst->held = src->held ? (CsFunnelHeld *) (dst->best + rule->nsteps) : NULL;
 }
 
 void
@@ -72,178 +80,374 @@ cs_funnel_reset(CsFunnel *f)
 {
 	f->level = 0;
 	f->open = false;
-	f->converted = false;
+	f->excluded = false;
+	f->end = CS_FUNNEL_GOES_ON;
+	f->known = 0;
+	f->tainted = 0;
 	f->started = 0;
+	f->nheld = 0;
 }
 
-/* Times go up to the type's end, so a sum stops there. */
+/*
+ * Where the chain that started latest did.  Ordered: at level 1, for starts of
+ * longer chains are never later; strict: the lowest that is left.
+ */
 static int64
-later(int64 t, int64 length)
+latest_start(const CsFunnelRule *rule, const CsFunnel *f)
 {
-	return t > PG_INT64_MAX - length ? PG_INT64_MAX : t + length;
+	int64 start = f->started;
+
+	if (rule->mode == CS_FUNNEL_UNORDERED)
+		return f->held[f->nheld - 1].time;
+	if (cs_funnel_knows(f, 1))
+		return cs_funnel_chain(rule, f, 1)[0];
+	for (int k = 2; k <= rule->nsteps; k++)
+		if (cs_funnel_knows(f, k))
+			start = Max(start, cs_funnel_chain(rule, f, k)[0]);
+	return start;
 }
 
-/* start[1] + within: starts of longer chains are never later. */
 static int64
 expiry(const CsFunnelRule *rule, const CsFunnel *f)
 {
-	return later(cs_funnel_chain(rule, f, 1)[0], rule->within);
+	return cs_funnel_later(latest_start(rule, f), rule->within);
 }
 
 int64
 cs_funnel_last_moment(const CsFunnelRule *rule, const CsFunnel *f)
 {
-	return Min(expiry(rule, f), later(f->started, rule->max_length));
+	return Min(expiry(rule, f), cs_funnel_later(f->started, rule->max_length));
 }
 
 bool
 cs_funnel_expires(const CsFunnelRule *rule, const CsFunnel *f)
 {
-	return expiry(rule, f) <= later(f->started, rule->max_length);
+	return expiry(rule, f) <= cs_funnel_later(f->started, rule->max_length);
 }
 
-/* Can a chain of level a go on at t?  Sets where it started. */
-static bool
+bool
+cs_funnel_is_conversion(const CsFunnelRule *rule, const CsFunnel *f)
+{
+	int last = rule->nsteps;
+
+	while ((rule->optional & CS_FUNNEL_BIT(last)) != 0)
+		last--;
+	return !f->excluded && f->level >= last;
+}
+
+bool
+cs_funnel_all_equal(const CsFunnelEvent *events, int n)
+{
+	for (int i = 1; i < n; i++)
+		if (events[i].steps != events[0].steps || events[i].taints != events[0].taints)
+			return false;
+	return true;
+}
+
+/* Is there a chain of level a that may take a step at t?  Sets where it started. */
+static inline bool
 can_extend(const CsFunnelRule *rule, const CsFunnel *f, int a, int64 t, int64 *start)
 {
-	if (a > f->level)
+	const int64 *chain;
+
+	*start = t;
+	if (a == 0)
+		return true;
+	if (!cs_funnel_knows(f, a))
 		return false;
-	*start = a == 0 ? t : cs_funnel_chain(rule, f, a)[0];
-	return *start >= t || t <= later(*start, rule->within);
+	chain = cs_funnel_chain(rule, f, a);
+	*start = chain[0];
+	if (rule->strict_increase && chain[a - 1] >= t)
+		return false;
+	return *start >= t || cs_funnel_reaches(rule, *start, t);
 }
 
-/* The chain of level a reached levels up to j at t. */
-static void
-extend(const CsFunnelRule *rule, CsFunnel *f, int a, int j, int64 start, int64 t, int *reached)
+/* What a group, or an event, has come to. */
+typedef struct Reach
 {
-	for (int k = a + 1; k <= j; k++)
-	{
-		int64 *chain = cs_funnel_chain(rule, f, k);
+	int	  level;					  /* highest level a chain got to */
+	int	  tainted;					  /* highest level a tainted chain would have got to, ... */
+	int64 times[CS_FUNNEL_MAX_STEPS]; /* ... and its step times: it may be overwritten before they are needed */
+} Reach;
 
-		/* levels above f->level are known only if a higher chain of this group got there */
-		if (k <= *reached && chain[0] >= start)
-			continue;
-		if (a > 0)
-			memcpy(chain, cs_funnel_chain(rule, f, a), sizeof(int64) * a);
-		for (int i = a; i < k; i++)
-			chain[i] = t;
-	}
-	*reached = Max(*reached, j);
-}
-
-/* The group is over: remember what a new highest level looks like. */
+/* The chain of level a takes the steps of done (bits from a on) at t, the last one being j. */
 static void
-note_level(const CsFunnelRule *rule, CsFunnel *f, int reached)
+write_chain(const CsFunnelRule *rule, CsFunnel *f, int a, int j, uint32 done, int64 start, int64 t, Reach *reach)
 {
-	if (reached <= f->level)
+	int64 *chain = cs_funnel_chain(rule, f, j);
+
+	/* in strict mode the old chain is over in any case */
+	if (cs_funnel_knows(f, j) && chain[0] >= start && rule->mode != CS_FUNNEL_STRICT)
 		return;
-	f->level = reached;
-	memcpy(f->best, cs_funnel_chain(rule, f, reached), sizeof(int64) * reached);
-	f->converted = reached == rule->nsteps;
+	if (a > 0)
+		memcpy(chain, cs_funnel_chain(rule, f, a), sizeof(int64) * a);
+	for (int i = a; i < j; i++)
+		chain[i] = (done & ((uint32) 1 << i)) != 0 ? t : CS_FUNNEL_SKIPPED;
+	f->known |= CS_FUNNEL_BIT(j);
+	f->tainted &= ~CS_FUNNEL_BIT(j);
+	reach->level = Max(reach->level, j);
 }
 
-/* A chain advances by one step: one event alone, or a group whose times must differ. */
+/* A tainted chain of level a would have taken step j. */
 static void
-take_mask(const CsFunnelRule *rule, CsFunnel *f, int64 t, uint32 mask)
+note_tainted(const CsFunnelRule *rule, const CsFunnel *f, int a, int j, int64 t, Reach *reach)
 {
-	int	  reached = f->level;
-	int64 start;
+	const int64 *chain = cs_funnel_chain(rule, f, a);
 
-	for (int a = rule->nsteps - 1; a >= 0; a--)
-		if ((mask & ((uint32) 1 << a)) != 0 && can_extend(rule, f, a, t, &start))
-			extend(rule, f, a, a + 1, start, t, &reached);
-	note_level(rule, f, reached);
+	if (j <= reach->tainted)
+		return;
+	if (rule->mode != CS_FUNNEL_STRICT && cs_funnel_knows(f, j) && cs_funnel_chain(rule, f, j)[0] == chain[0])
+		return; /* it has been there, before it was tainted */
+	reach->tainted = j;
+	memcpy(reach->times, chain, sizeof(int64) * a);
+	for (int i = a; i < j; i++)
+		reach->times[i] = i == j - 1 ? t : CS_FUNNEL_SKIPPED;
 }
 
-/* Keep of the events what a matching may need. */
+/* Remember what a new highest level looks like; of equal ones an untainted replaces a tainted. */
 static void
-group_fill(const CsFunnelRule *rule, Group *group, const uint32 *masks, int n)
+note_level(const CsFunnelRule *rule, CsFunnel *f, const Reach *reach)
 {
-	int	   count[CS_FUNNEL_MAX_STEPS] = {0};
-	uint32 wanted = rule->nsteps == 32 ? PG_UINT32_MAX : ((uint32) 1 << rule->nsteps) - 1;
-
-	group->n = 0;
-	group->any = 0;
-	group->visit = 0;
-	for (int i = 0; i < n && wanted != 0; i++)
+	if (reach->level > f->level || (reach->level > 0 && reach->level == f->level && f->excluded))
 	{
-		/* an event all of whose steps have enough others could always be replaced by one of them */
-		if ((masks[i] & wanted) == 0)
-			continue;
-		group->masks[group->n] = masks[i];
-		group->visited[group->n++] = 0;
-		group->any |= masks[i];
-		for (int k = 0; k < rule->nsteps; k++)
-			if ((masks[i] & ((uint32) 1 << k)) != 0 && ++count[k] >= rule->nsteps)
-				wanted &= ~((uint32) 1 << k);
+		f->level = reach->level;
+		f->excluded = false;
+		memcpy(f->best, cs_funnel_chain(rule, f, f->level), sizeof(int64) * f->level);
+		if (f->level == rule->nsteps)
+			f->end = CS_FUNNEL_CONVERTED;
+	}
+	if (reach->tainted > f->level || (reach->tainted > 0 && reach->tainted == f->level && f->excluded))
+	{
+		f->level = reach->tainted;
+		f->excluded = true;
+		memcpy(f->best, reach->times, sizeof(int64) * f->level);
 	}
 }
 
-/* Find an event for the step, moving other steps to other events if need be. */
+/* ---- one event ---- */
+
+/* Has the chain of level k gone on?  Then a chain of a higher level has its start.  Strict: it would not be here. */
 static bool
-augment(Group *group, int step)
+has_gone_on(const CsFunnelRule *rule, const CsFunnel *f, int k)
 {
-	for (int i = 0; i < group->n; i++)
+	int64 start = cs_funnel_chain(rule, f, k)[0];
+
+	for (int j = k + 1; j <= rule->nsteps && rule->mode != CS_FUNNEL_STRICT; j++)
 	{
-		if ((group->masks[i] & ((uint32) 1 << step)) == 0 || group->visited[i] == group->visit)
-			continue;
-		group->visited[i] = group->visit;
-		if (group->owner[i] < 0 || augment(group, group->owner[i]))
-		{
-			group->owner[i] = (int8) step;
+		if (cs_funnel_knows(f, j) && cs_funnel_chain(rule, f, j)[0] == start)
 			return true;
-		}
+		if ((rule->optional & CS_FUNNEL_BIT(j)) == 0)
+			break;
 	}
 	return false;
 }
 
-/* The highest level a chain of level a reaches with the group. */
-static int
-group_reach(const CsFunnelRule *rule, Group *group, int a)
+/* An exclusion at t. */
+static void
+taint(const CsFunnelRule *rule, CsFunnel *f, int64 t, uint32 levels)
 {
-	int k;
-
-	if ((group->any & ((uint32) 1 << a)) == 0)
-		return a;
-	memset(group->owner, -1, group->n);
-	for (k = a; k < rule->nsteps; k++)
+	for (uint32 left = levels & f->known & ~f->tainted; left != 0; left &= left - 1)
 	{
-		group->visit++;
-		if (!augment(group, k))
-			break;
+		int k = pg_rightmost_one_pos32(left) + 1;
+
+		if (!cs_funnel_reaches(rule, cs_funnel_chain(rule, f, k)[0], t) || has_gone_on(rule, f, k))
+			continue;
+		f->tainted |= CS_FUNNEL_BIT(k);
+		if (f->level == k && cs_funnel_reaches(rule, f->best[0], t))
+			f->excluded = true;
 	}
-	return k;
+}
+
+/* The level of the chain that takes step j at t; -1 if none does. */
+static int
+find_source(const CsFunnelRule *rule, const CsFunnel *f, int j, int64 t, int64 *start, Reach *reach)
+{
+	int	  source = -1;
+	int64 s;
+
+	for (int a = j - 1;; a--)
+	{
+		if (can_extend(rule, f, a, t, &s))
+		{
+			if (a > 0 && (f->tainted & CS_FUNNEL_BIT(a)) != 0)
+				note_tainted(rule, f, a, j, t, reach);
+			else if (source < 0 || s > *start)
+			{
+				source = a;
+				*start = s;
+			}
+		}
+		if (a == 0 || (rule->optional & CS_FUNNEL_BIT(a)) == 0)
+			return source;
+	}
+}
+
+/* Each chain advances by one step: one event alone, or a group whose times must differ. */
+static void
+take_mask(const CsFunnelRule *rule, CsFunnel *f, int64 t, uint32 mask)
+{
+	Reach  reach;
+	uint32 written = 0;
+
+	reach.level = reach.tainted = 0; /* times need no zeroes */
+
+	for (uint32 left = mask; left != 0;)
+	{
+		int	  j = pg_leftmost_one_pos32(left) + 1;
+		int64 start = t;
+		int	  source = find_source(rule, f, j, t, &start, &reach);
+
+		if (source >= 0)
+		{
+			write_chain(rule, f, source, j, CS_FUNNEL_BIT(j), start, t, &reach);
+			written |= CS_FUNNEL_BIT(j);
+		}
+		left &= ~CS_FUNNEL_BIT(j);
+	}
+	note_level(rule, f, &reach);
+	if (rule->mode == CS_FUNNEL_STRICT)
+	{
+		f->known &= written;
+		f->tainted &= written;
+		if (f->known == 0 && f->end == CS_FUNNEL_GOES_ON)
+			f->end = CS_FUNNEL_BROKEN;
+	}
+}
+
+static inline void
+take_one(const CsFunnelRule *rule, CsFunnel *f, int64 t, const CsFunnelEvent *event)
+{
+	if (event->taints != 0)
+		taint(rule, f, t, event->taints);
+	take_mask(rule, f, t, event->steps);
+}
+
+/* One by one, in place order: mode strict, and equal events of which one may be an exclusion to the next. */
+static int
+take_each(const CsFunnelRule *rule, CsFunnel *f, int64 t, const CsFunnelEvent *events, int n, int i)
+{
+	for (; i < n; i++)
+	{
+		take_one(rule, f, t, &events[i]);
+		if (f->end != CS_FUNNEL_GOES_ON)
+			return i + 1;
+	}
+	return n;
+}
+
+/* ---- several events of one time ---- */
+
+/* The steps that the matching fills. */
+static uint32
+matched(const CsFunnelMatch *match)
+{
+	uint32 done = 0;
+
+	for (int i = 0; i < match->n; i++)
+		if (match->owner[i] >= 0)
+			done |= (uint32) 1 << match->owner[i];
+	return done;
+}
+
+/*
+ * The chain of level a, extended to level j: what match fills, j last, and of
+ * the optional steps between as many as there are events for, earliest first.
+ */
+static void
+write_group(const CsFunnelRule *rule, CsFunnel *f, CsFunnelMatch *match, int a, int j, int64 start, int64 t,
+			Reach *reach)
+{
+	for (int k = a; k < j - 1; k++)
+		if ((rule->optional & ((uint32) 1 << k)) != 0)
+			(void) cs_funnel_match_step(match, k);
+	write_chain(rule, f, a, j, matched(match), start, t, reach);
+}
+
+/* Extend the chain of level a by the group as far as it goes. */
+static void
+extend(const CsFunnelRule *rule, CsFunnel *f, CsFunnelMatch *match, int a, int64 start, int64 t, Reach *reach)
+{
+	CsFunnelMatch trial;
+
+	cs_funnel_match_reset(match);
+	for (int k = a; k < rule->nsteps; k++)
+	{
+		bool is_optional = (rule->optional & ((uint32) 1 << k)) != 0;
+
+		if (!is_optional && !cs_funnel_match_step(match, k))
+			return;
+		if (rule->optional == 0)
+			write_chain(rule, f, a, k + 1, PG_UINT32_MAX, start, t, reach);
+		else
+		{
+			trial = *match;
+			if (!is_optional || cs_funnel_match_step(&trial, k))
+				write_group(rule, f, &trial, a, k + 1, start, t, reach);
+		}
+	}
+}
+
+/* The chain of level a is tainted: note which steps it would have taken. */
+static void
+extend_tainted(const CsFunnelRule *rule, const CsFunnel *f, const CsFunnelMatch *match, int a, int64 t, Reach *reach)
+{
+	for (int j = a + 1; j <= rule->nsteps; j++)
+	{
+		if ((match->any & CS_FUNNEL_BIT(j)) != 0)
+			note_tainted(rule, f, a, j, t, reach);
+		if ((rule->optional & CS_FUNNEL_BIT(j)) == 0)
+			return;
+	}
+}
+
+/* Can the chain of level a convert by the group? */
+static bool
+converts_from(const CsFunnelRule *rule, CsFunnelMatch *match, int a)
+{
+	cs_funnel_match_reset(match);
+	for (int k = a; k < rule->nsteps; k++)
+	{
+		bool may_skip = (rule->optional & ((uint32) 1 << k)) != 0 && k < rule->nsteps - 1;
+
+		if (!may_skip && !cs_funnel_match_step(match, k))
+			return false;
+	}
+	return true;
 }
 
 /* Would the first n events convert the attempt? */
 static bool
-converts(const CsFunnelRule *rule, const CsFunnel *f, int64 t, const uint32 *masks, int n)
+converts(const CsFunnelRule *rule, const CsFunnel *f, int64 t, const CsFunnelEvent *events, int n)
 {
-	Group group;
-	int64 start;
+	CsFunnelMatch match;
+	int64		  start;
 
-	group_fill(rule, &group, masks, n);
+	cs_funnel_match_fill(&match, rule->nsteps, events, n);
 	for (int a = rule->nsteps - 1; a >= 0; a--)
-		if (can_extend(rule, f, a, t, &start) && group_reach(rule, &group, a) == rule->nsteps)
+	{
+		if (a > 0 && (f->tainted & CS_FUNNEL_BIT(a)) != 0)
+			continue;
+		if (can_extend(rule, f, a, t, &start) && converts_from(rule, &match, a))
 			return true;
+	}
 	return false;
 }
 
 /* Length of the shortest prefix that converts the attempt, or n if none does. */
 static int
-shortest_conversion(const CsFunnelRule *rule, const CsFunnel *f, int64 t, const uint32 *masks, int n)
+shortest_conversion(const CsFunnelRule *rule, const CsFunnel *f, int64 t, const CsFunnelEvent *events, int n)
 {
-	uint32 last = (uint32) 1 << (rule->nsteps - 1);
+	uint32 last = CS_FUNNEL_BIT(rule->nsteps);
 	int	   low = 0; /* does not convert */
 	int	   high;	/* does, once found */
 	int	   i;
 
 	/* without the last step nothing does */
-	for (i = 0; i < n && (masks[i] & last) == 0; i++)
+	for (i = 0; i < n && (events[i].steps & last) == 0; i++)
 		;
 	if (i == n)
 		return n;
-	for (high = i + 1; !converts(rule, f, t, masks, high); high = (int) Min((int64) high * 2, n))
+	for (high = i + 1; !converts(rule, f, t, events, high); high = (int) Min((int64) high * 2, n))
 	{
 		if (high == n)
 			return n;
@@ -253,7 +457,7 @@ shortest_conversion(const CsFunnelRule *rule, const CsFunnel *f, int64 t, const 
 	{
 		int middle = low + (high - low) / 2;
 
-		if (converts(rule, f, t, masks, middle))
+		if (converts(rule, f, t, events, middle))
 			high = middle;
 		else
 			low = middle;
@@ -263,38 +467,47 @@ shortest_conversion(const CsFunnelRule *rule, const CsFunnel *f, int64 t, const 
 
 /* A group of several events, of which a chain may take more than one. */
 static int
-take_group(const CsFunnelRule *rule, CsFunnel *f, int64 t, const uint32 *masks, int n)
+take_group(const CsFunnelRule *rule, CsFunnel *f, int64 t, const CsFunnelEvent *events, int n)
 {
-	Group group;
-	int	  reached = f->level;
-	int64 start;
+	CsFunnelMatch match;
+	Reach		  reach = {0};
+	int64		  start;
 
-	n = shortest_conversion(rule, f, t, masks, n);
-	group_fill(rule, &group, masks, n);
-	for (int a = rule->nsteps - 1; a >= 0; a--)
-		if (can_extend(rule, f, a, t, &start))
-			extend(rule, f, a, group_reach(rule, &group, a), start, t, &reached);
-	note_level(rule, f, reached);
+	n = shortest_conversion(rule, f, t, events, n);
+	cs_funnel_match_fill(&match, rule->nsteps, events, n);
+	for (int i = rule->nsteps - 1; i >= 0; i--)
+	{
+		int a = CS_MUTANT(TIE_OVERWRITES) ? rule->nsteps - 1 - i : i;
+
+		if (!can_extend(rule, f, a, t, &start))
+			continue;
+		if (a > 0 && (f->tainted & CS_FUNNEL_BIT(a)) != 0)
+			extend_tainted(rule, f, &match, a, t, &reach);
+		else
+			extend(rule, f, &match, a, start, t, &reach);
+	}
+	note_level(rule, f, &reach);
 	return n;
 }
 
 /*
  * The same with strict_increase.  The first event of the last step converts,
- * if anything does, for only the chain before the group counts.
+ * if anything does, for only the chains before the group count.
  */
 static int
-take_strict(const CsFunnelRule *rule, CsFunnel *f, int64 t, const uint32 *masks, int n)
+take_increasing(const CsFunnelRule *rule, CsFunnel *f, int64 t, const CsFunnelEvent *events, int n)
 {
 	uint32 any = 0;
-	uint32 last = (uint32) 1 << (rule->nsteps - 1);
+	uint32 last = CS_FUNNEL_BIT(rule->nsteps);
 	int64  start;
-	bool   ready = can_extend(rule, f, rule->nsteps - 1, t, &start);
+	Reach  reach = {.level = 0};
+	bool   ready = find_source(rule, f, rule->nsteps, t, &start, &reach) >= 0;
 	int	   i;
 
 	for (i = 0; i < n; i++)
 	{
-		any |= masks[i];
-		if (ready && (masks[i] & last) != 0)
+		any |= events[i].steps;
+		if (ready && (events[i].steps & last) != 0)
 		{
 			i++;
 			break;
@@ -305,25 +518,31 @@ take_strict(const CsFunnelRule *rule, CsFunnel *f, int64 t, const uint32 *masks,
 }
 
 int
-cs_funnel_take(const CsFunnelRule *rule, CsFunnel *f, int64 t, const uint32 *masks, int n, int *opener)
+cs_funnel_take(const CsFunnelRule *rule, CsFunnel *f, int64 t, const CsFunnelEvent *events, int n, int *opener)
 {
+	int first = 0;
+
 	*opener = -1;
+	if (rule->mode == CS_FUNNEL_UNORDERED)
+		return cs_funnel_take_unordered(rule, f, t, events, n, opener);
 	if (!f->open)
 	{
-		int i;
-
-		for (i = 0; i < n && (masks[i] & 1) == 0; i++)
-			;
-		if (i == n)
+		while (first < n && (events[first].steps & 1) == 0)
+			first++;
+		if (first == n)
 			return n; /* nobody is on the way, and nobody begins */
-		*opener = i;
+		*opener = first;
 		f->open = true;
 		f->started = t;
 	}
 	if (n == 1)
 	{
-		take_mask(rule, f, t, masks[0]);
+		take_one(rule, f, t, events);
 		return 1;
 	}
-	return rule->strict_increase ? take_strict(rule, f, t, masks, n) : take_group(rule, f, t, masks, n);
+	if (rule->mode == CS_FUNNEL_STRICT)
+		return take_each(rule, f, t, events, n, first);
+	if (events[0].taints != 0 && cs_funnel_all_equal(events, n))
+		return take_each(rule, f, t, events, n, 0);
+	return rule->strict_increase ? take_increasing(rule, f, t, events, n) : take_group(rule, f, t, events, n);
 }

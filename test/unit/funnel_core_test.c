@@ -4,11 +4,16 @@
  *
  *	funnel_core_test [CASES [SEED]]
  *
- * Random small inputs, made so that ties, repeats and events that meet several
- * conditions are common.  Compared are, for each attempt: which event opened
- * it, its level, whether, when and with which event it ended and why, the
- * start of the chain it shows, the time of each step; and that a chain with
- * these times really exists.  The brute force shares no code with the core.
+ * Random small inputs for each mode, made so that ties, repeats and events
+ * that meet several conditions are common.  Compared are, for each attempt:
+ * which event opened it, its level, whether an exclusion has spoilt it, when
+ * and with which event it ended and why, the start of the chain it shows, the
+ * time of the highest step; and that a chain with these times really exists
+ * and is the one to show.  The brute force (funnel_brute.c) shares no code
+ * with the core.
+ *
+ * Then the same with wrong versions of the core (core/mutant.h): each must be
+ * noticed.
  *
  * Needs no server: the core wants postgres.h for types only.
  */
@@ -19,42 +24,29 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "operator/funnel_core.h"
+#include "funnel_brute.h"
 
 #undef printf /* the server's own is not there */
 
-#define MAX_EVENTS 10
-#define MAX_STEPS 5
+int cs_mutant = CS_MUTANT_NONE;
 
-typedef struct Input
+/* What is made at random. */
+typedef enum Flavor
 {
-	CsFunnelRule rule;
-	int			 n;
-	int64		 time[MAX_EVENTS]; /* ascending */
-	uint32		 mask[MAX_EVENTS];
-} Input;
+	ORDERED,
+	ORDERED_OPTIONAL,
+	ORDERED_EXCLUSIONS,
+	STRICT,
+	STRICT_OPTIONAL,
+	STRICT_EXCLUSIONS,
+	UNORDERED,
+	UNORDERED_EXCLUSIONS,
+	FLAVORS
+} Flavor;
 
-typedef enum End
-{
-	END_CONVERSION,
-	END_EXPIRED,
-	END_LENGTH
-} End;
-
-typedef struct Attempt
-{
-	int	  opener;
-	int	  next; /* first event after it */
-	int	  level;
-	End	  end;
-	int64 times[MAX_STEPS];
-} Attempt;
-
-typedef struct Outcome
-{
-	int		n;
-	Attempt attempts[MAX_EVENTS];
-} Outcome;
+static const char *const flavor_names[] = {"ordered",	"ordered, optional steps", "ordered, exclusions",
+										   "strict",	"strict, optional steps",  "strict, exclusions",
+										   "unordered", "unordered, exclusions"};
 
 static uint64 random_state;
 
@@ -74,24 +66,31 @@ random_below(uint32 n)
 static void
 core_note(Outcome *out, const CsFunnelRule *rule, CsFunnel *f, int opener, int next)
 {
-	Attempt *a = &out->attempts[out->n++];
+	static const End ends[] = {END_EXPIRED, END_CONVERSION, END_BROKEN, END_EXCLUDED};
+	Attempt			*a = &out->attempts[out->n++];
 
+	memset(a, 0, sizeof(*a));
 	a->opener = opener;
 	a->next = next;
 	a->level = f->level;
-	a->end = f->converted ? END_CONVERSION : cs_funnel_expires(rule, f) ? END_EXPIRED : END_LENGTH;
-	memcpy(a->times, f->best, sizeof(int64) * f->level);
+	a->excluded = f->excluded;
+	a->end = ends[f->end];
+	if (f->end == CS_FUNNEL_GOES_ON && !cs_funnel_expires(rule, f))
+		a->end = END_LENGTH;
+	memcpy(a->times, f->best, sizeof(int64) * (rule->mode == CS_FUNNEL_UNORDERED ? rule->nsteps : f->level));
 	cs_funnel_reset(f);
 }
 
 static void
 run_core(const Input *in, Outcome *out)
 {
-	int64	  memory[64];
-	CsFunnel *f = cs_funnel_init(memory, in->rule.nsteps);
-	int		  opener = -1;
-	int		  group;
+	static int64 memory[2048];
+	static int64 other[2048];
+	CsFunnel	*f = cs_funnel_init(memory, &in->rule);
+	int			 opener = -1;
+	int			 group;
 
+	Assert(cs_funnel_size(&in->rule) <= sizeof(memory));
 	out->n = 0;
 	for (int i = 0; i < in->n; i = group)
 	{
@@ -102,232 +101,163 @@ run_core(const Input *in, Outcome *out)
 		while (i < group)
 		{
 			int opened;
-			int taken = cs_funnel_take(&in->rule, f, in->time[i], in->mask + i, group - i, &opened);
+			int taken = cs_funnel_take(&in->rule, f, in->time[i], in->event + i, group - i, &opened);
 
 			if (opened >= 0)
 				opener = i + opened;
 			i += taken;
-			if (f->converted)
+			if (f->end != CS_FUNNEL_GOES_ON)
 				core_note(out, &in->rule, f, opener, i);
 		}
+		/* a copy is as good */
+		cs_funnel_copy(&in->rule, (CsFunnel *) (f == (CsFunnel *) memory ? other : memory), f);
+		f = (CsFunnel *) (f == (CsFunnel *) memory ? other : memory);
 	}
 	if (f->open)
 		core_note(out, &in->rule, f, opener, in->n);
 }
 
-/* ---- brute force: every choice of distinct events for steps 1, 2, ... ---- */
+/* ---- inputs ---- */
 
-typedef struct Search
+static CsFunnelEvent
+random_event(const Input *in)
 {
-	const Input *in;
-	int			 from, to;		  /* events allowed */
-	const int64 *fixed;			  /* times the chain must have, or NULL */
-	int			 level;			  /* best found */
-	int64		 start;			  /* latest start among chains of that level */
-	int64		 first, previous; /* of the chain being made */
-	bool		 used[MAX_EVENTS];
-	int64		 earliest[MAX_STEPS]; /* of the steps of chains that start at only_start */
-	int64		 only_start;
-} Search;
+	CsFunnelEvent e = {0};
+	int			  n = in->rule.nsteps;
 
+	if (random_below(3) == 0)
+		e.steps = random_below((uint32) 1 << n); /* 0 as well */
+	else
+		e.steps = (uint32) 1 << random_below(n);
+	if (in->has_taints && random_below(3) == 0)
+	{
+		e.taints = random_below((uint32) 1 << (n - 1));
+		if (random_below(3) != 0)
+			e.steps = 0;
+	}
+	return e;
+}
+
+/* Brute force for exclusions takes events one by one: of several at one time at most one may fill a step. */
 static void
-search(Search *s, int depth)
+simplify_ties(Input *in)
 {
-	const Input *in = s->in;
+	int end;
 
-	if (depth > s->level || (depth == s->level && depth > 0 && s->first > s->start))
+	for (int i = 0; i < in->n; i = end)
 	{
-		s->level = depth;
-		s->start = s->first;
-	}
-	if (depth > 0 && s->first == s->only_start)
-		s->earliest[depth - 1] = Min(s->earliest[depth - 1], s->previous);
-	if (depth == in->rule.nsteps)
-		return;
-	for (int i = s->from; i < s->to; i++)
-	{
-		int64 first = depth == 0 ? in->time[i] : s->first;
-		int64 before = s->previous;
-		int64 first_before = s->first;
+		bool equal = random_below(2) == 0;
 
-		if (s->used[i] || (in->mask[i] >> depth & 1) == 0 || in->time[i] - first > in->rule.within)
-			continue;
-		if (depth > 0 && (in->time[i] < before || (in->rule.strict_increase && in->time[i] == before)))
-			continue;
-		if (s->fixed && s->fixed[depth] != in->time[i])
-			continue;
-		s->used[i] = true;
-		s->first = first;
-		s->previous = in->time[i];
-		search(s, depth + 1);
-		s->used[i] = false;
-		s->first = first_before;
-		s->previous = before;
-	}
-}
-
-static int
-brute_level(const Input *in, int from, int to, const int64 *fixed, int64 *start)
-{
-	Search s = {.in = in, .from = from, .to = to, .fixed = fixed};
-
-	search(&s, 0);
-	*start = s.start;
-	return s.level;
-}
-
-/*
- * Of chains with the same start the one that came first is kept at each level:
- * so each step shown is the earliest at which any chain with this start got there.
- */
-static bool
-brute_times_are_earliest(const Input *in, int from, int to, const int64 *times, int level)
-{
-	Search s = {.in = in, .from = from, .to = to, .only_start = times[0]};
-
-	for (int k = 0; k < MAX_STEPS; k++)
-		s.earliest[k] = PG_INT64_MAX;
-	search(&s, 0);
-	return memcmp(s.earliest, times, sizeof(int64) * level) == 0;
-}
-
-/* One attempt from event *pos on; false if none opens any more. times[0] and times[level-1] are set. */
-static bool
-brute_attempt(const Input *in, int *pos, Attempt *a)
-{
-	int	  from = *pos;
-	int	  end;
-	int	  level;
-	int64 start;
-	int64 latest;
-
-	/* the first event of step 1 opens; what stands before it at the same time may still be used */
-	for (a->opener = from; a->opener < in->n && (in->mask[a->opener] & 1) == 0; a->opener++)
-		;
-	if (a->opener == in->n)
-		return false;
-	while (in->time[from] != in->time[a->opener])
-		from++;
-
-	a->level = 0;
-	for (int i = from; i < in->n; i = end)
-	{
-		latest = PG_INT64_MIN;
-		for (int k = from; k < i; k++)
-			if (in->mask[k] & 1)
-				latest = in->time[k];
-		if (i > from &&
-			(in->time[i] > latest + in->rule.within || in->time[i] > in->time[a->opener] + in->rule.max_length))
+		/* equal events that are no exclusions are a group: one step only, so that it is the same one by one */
+		if (equal && in->event[i].taints == 0)
+			in->event[i].steps &= -in->event[i].steps;
+		for (end = i + 1; end < in->n && in->time[end] == in->time[i]; end++)
 		{
-			a->end = latest + in->rule.within <= in->time[a->opener] + in->rule.max_length ? END_EXPIRED : END_LENGTH;
-			a->next = *pos = i;
-			return true;
+			if (equal)
+				in->event[end] = in->event[i];
+			else if (in->event[end].taints != 0)
+				in->event[end].steps = 0;
+			else
+				in->time[end]++;
 		}
+		for (int k = i; k + 1 < in->n; k++)
+			in->time[k + 1] = Max(in->time[k + 1], in->time[k]);
 		for (end = i + 1; end < in->n && in->time[end] == in->time[i]; end++)
 			;
-		for (int prefix = i + 1; prefix <= end; prefix++)
-			if (brute_level(in, from, prefix, NULL, &start) == in->rule.nsteps)
-			{
-				end = prefix;
-				break;
-			}
-		level = brute_level(in, from, end, NULL, &start);
-		if (level > a->level)
-		{
-			a->level = level;
-			a->times[level - 1] = in->time[i];
-			a->times[0] = start;
-		}
-		if (level == in->rule.nsteps)
-		{
-			a->end = END_CONVERSION;
-			a->next = *pos = end;
-			return true;
-		}
 	}
-	latest = PG_INT64_MIN;
-	for (int k = from; k < in->n; k++)
-		if (in->mask[k] & 1)
-			latest = in->time[k];
-	a->end = latest + in->rule.within <= in->time[a->opener] + in->rule.max_length ? END_EXPIRED : END_LENGTH;
-	a->next = *pos = in->n;
-	return true;
 }
 
-/* ---- comparison ---- */
-
 static void
-make_input(Input *in)
+make_input(Input *in, Flavor flavor)
 {
-	uint32 style = random_below(4);
-	int64  t = 100;
+	static const CsFunnelMode modes[] = {CS_FUNNEL_ORDERED,	  CS_FUNNEL_ORDERED,  CS_FUNNEL_ORDERED,
+										 CS_FUNNEL_STRICT,	  CS_FUNNEL_STRICT,	  CS_FUNNEL_STRICT,
+										 CS_FUNNEL_UNORDERED, CS_FUNNEL_UNORDERED};
+	bool					  optional = flavor == ORDERED_OPTIONAL || flavor == STRICT_OPTIONAL;
+	uint32					  style = random_below(4);
+	int64					  t = 100;
 
 	memset(in, 0, sizeof(*in));
+	in->rule.mode = modes[flavor];
+	in->has_taints = flavor == ORDERED_EXCLUSIONS || flavor == STRICT_EXCLUSIONS || flavor == UNORDERED_EXCLUSIONS;
 	in->rule.nsteps = 1 + (int) random_below(MAX_STEPS);
 	in->rule.within = random_below(8);
 	in->rule.max_length = in->rule.within + random_below(10);
-	in->rule.strict_increase = random_below(3) == 0;
+	if (optional)
+		in->rule.optional = random_below((uint32) 1 << in->rule.nsteps) & ~(uint32) 1;
+	in->rule.strict_increase = random_below(3) == 0 && (!in->has_taints || flavor == UNORDERED_EXCLUSIONS);
 	in->n = 1 + (int) random_below(MAX_EVENTS);
 	for (int i = 0; i < in->n; i++)
 	{
 		t += style == 0 ? 0 : random_below(style == 1 ? 2 : 4) * (random_below(2));
 		in->time[i] = t;
-		if (random_below(3) == 0)
-			in->mask[i] = random_below((uint32) 1 << in->rule.nsteps); /* 0 as well */
-		else
-			in->mask[i] = (uint32) 1 << random_below(in->rule.nsteps);
+		in->event[i] = random_event(in);
 	}
+	if (flavor == ORDERED_EXCLUSIONS)
+		simplify_ties(in);
 }
 
+/* ---- comparison ---- */
+
 static const char *
-differs(const Input *in, const Outcome *core)
+differs(const Input *in, const Outcome *core, const Outcome *brute)
 {
-	int pos = 0;
-	int n = 0;
-
-	for (Attempt b; brute_attempt(in, &pos, &b); n++)
+	for (int i = 0; i < brute->n; i++)
 	{
-		const Attempt *c = &core->attempts[n];
-		int64		   start;
-		int			   from = c->opener;
+		const Attempt *b = &brute->attempts[i];
+		Attempt		   c = core->attempts[i];
+		const char	  *wrong;
 
-		if (n >= core->n)
+		if (i >= core->n)
 			return "an attempt is missing";
-		if (c->opener != b.opener || c->next != b.next)
+		if (c.opener != b->opener || c.next != b->next)
 			return "an attempt has other events";
-		if (c->level != b.level)
+		if (c.level != b->level)
 			return "level";
-		if (c->end != b.end)
+		if (c.end != b->end)
 			return "end";
-		if (c->times[0] != b.times[0] || c->times[c->level - 1] != b.times[b.level - 1])
+		if (c.excluded != b->excluded)
+			return "exclusion";
+		if (in->rule.mode != CS_FUNNEL_UNORDERED &&
+			(c.times[0] != b->times[0] || c.times[c.level - 1] != b->times[b->level - 1]))
 			return "start, or time of the highest level";
-		while (from > (n > 0 ? core->attempts[n - 1].next : 0) && in->time[from - 1] == in->time[c->opener])
-			from--;
-		if (brute_level(in, from, c->next, c->times, &start) < c->level)
-			return "step times of a chain that does not exist";
-		if (!brute_times_are_earliest(in, from, c->next, c->times, c->level))
+		if (in->has_taints && in->rule.mode != CS_FUNNEL_UNORDERED &&
+			memcmp(c.times, b->times, sizeof(int64) * c.level) != 0)
 			return "step times";
+		c.from = b->from;
+		wrong = brute_times_wrong(in, &c);
+		if (wrong)
+			return wrong;
 	}
-	return n == core->n ? NULL : "an attempt too many";
+	return core->n == brute->n ? NULL : "an attempt too many";
 }
 
 static void
-complain(const Input *in, const Outcome *core, const char *what)
+print_attempts(const char *who, const Input *in, const Outcome *out)
 {
-	printf("funnel_core: %s\n  steps %d, within %" PRId64 ", max_length %" PRId64 "%s\n", what, in->rule.nsteps,
-		   (int64_t) in->rule.within, (int64_t) in->rule.max_length,
-		   in->rule.strict_increase ? ", strict_increase" : "");
-	for (int i = 0; i < in->n; i++)
-		printf("  event %d: time %" PRId64 " mask %x\n", i, (int64_t) in->time[i], in->mask[i]);
-	for (int i = 0; i < core->n; i++)
+	for (int i = 0; i < out->n; i++)
 	{
-		const Attempt *a = &core->attempts[i];
+		const Attempt *a = &out->attempts[i];
 
-		printf("  attempt: opened by %d, next %d, level %d, end %d, times", a->opener, a->next, a->level, a->end);
-		for (int k = 0; k < a->level; k++)
-			printf(" %" PRId64, (int64_t) a->times[k]);
+		printf("  %s: opened by %d, next %d, level %d, end %d%s, times", who, a->opener, a->next, a->level, a->end,
+			   a->excluded ? ", excluded" : "");
+		for (int k = 0; k < in->rule.nsteps; k++)
+			printf(" %" PRId64, (int64_t) (a->times[k] == CS_FUNNEL_SKIPPED ? -1 : a->times[k]));
 		printf("\n");
 	}
+}
+
+static void
+complain(const Input *in, const Outcome *core, const Outcome *brute, Flavor flavor, const char *what)
+{
+	printf("funnel_core: %s: %s\n  steps %d, within %" PRId64 ", max_length %" PRId64 ", optional %x%s\n",
+		   flavor_names[flavor], what, in->rule.nsteps, (int64_t) in->rule.within, (int64_t) in->rule.max_length,
+		   in->rule.optional, in->rule.strict_increase ? ", strict_increase" : "");
+	for (int i = 0; i < in->n; i++)
+		printf("  event %d: time %" PRId64 " steps %x taints %x\n", i, (int64_t) in->time[i], in->event[i].steps,
+			   in->event[i].taints);
+	print_attempts("core ", in, core);
+	print_attempts("brute", in, brute);
 }
 
 /* A visitor with a million events of one time must not take a minute. */
@@ -338,26 +268,26 @@ large_group(void)
 	{
 		N = 1000000
 	};
-	CsFunnelRule rule = {.nsteps = 2, .within = 10, .max_length = 100};
-	int64		 memory[64];
-	CsFunnel	*f = cs_funnel_init(memory, rule.nsteps);
-	uint32		*masks = malloc(sizeof(uint32) * N);
-	int			 conversions = 0;
-	int			 opener;
-	clock_t		 before = clock();
+	CsFunnelRule   rule = {.nsteps = 2, .within = 10, .max_length = 100};
+	int64		   memory[64];
+	CsFunnel	  *f = cs_funnel_init(memory, &rule);
+	CsFunnelEvent *events = malloc(sizeof(CsFunnelEvent) * N);
+	int			   conversions = 0;
+	int			   opener;
+	clock_t		   before = clock();
 
 	for (int i = 0; i < N; i++)
-		masks[i] = 1 + (uint32) (i & 1);
+		events[i] = (CsFunnelEvent){1 + (uint32) (i & 1), 0};
 	for (int i = 0; i < N;)
 	{
-		i += cs_funnel_take(&rule, f, 5, masks + i, N - i, &opener);
-		if (f->converted)
+		i += cs_funnel_take(&rule, f, 5, events + i, N - i, &opener);
+		if (f->end == CS_FUNNEL_CONVERTED)
 		{
 			conversions++;
 			cs_funnel_reset(f);
 		}
 	}
-	free(masks);
+	free(events);
 	if (conversions == N / 2 && clock() - before < 5 * CLOCKS_PER_SEC)
 		return true;
 	printf("funnel_core: a large group: %d conversions in %.1f s\n", conversions,
@@ -365,36 +295,99 @@ large_group(void)
 	return false;
 }
 
-int
-main(int argc, char **argv)
+/* A bot with a million events in an unordered funnel: what is held stays small, and the level right. */
+static bool
+many_held(void)
 {
-	long   cases = argc > 1 ? atol(argv[1]) : 200000;
-	uint64 seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64) time(NULL);
-	long   attempts = 0;
-	long   conversions = 0;
+	CsFunnelRule  rule = {.nsteps = 3, .mode = CS_FUNNEL_UNORDERED, .within = 1000000, .max_length = 10000000};
+	int64		 *memory = malloc(cs_funnel_size(&rule));
+	CsFunnel	 *f = cs_funnel_init(memory, &rule);
+	CsFunnelEvent e = {0};
+	int			  opener;
+	bool		  good = true;
 
-	printf("funnel_core: %ld cases, seed %" PRIu64 "\n", cases, (uint64_t) seed);
-	random_state = seed;
+	for (int i = 0; i < 1000000; i++)
+	{
+		e.steps = i == 500000 ? 4 : 3; /* steps 1 or 2; once step 3 */
+		(void) cs_funnel_take(&rule, f, i, &e, 1, &opener);
+		good = good && f->nheld <= CS_FUNNEL_HELD_MAX(3) && f->level == (i == 0 ? 1 : i < 500000 ? 2 : 3);
+		if (f->end == CS_FUNNEL_CONVERTED)
+			break;
+	}
+	good = good && f->best[0] == 0 && f->best[2] == 500000;
+	if (!good)
+		printf("funnel_core: many held events: level %d, %d held, times %" PRId64 " %" PRId64 " %" PRId64 "\n",
+			   f->level, f->nheld, (int64_t) f->best[0], (int64_t) f->best[1], (int64_t) f->best[2]);
+	free(memory);
+	return good;
+}
+
+/* Random cases of a flavor; stops at the first difference and returns how many were equal. */
+static long
+run_cases(Flavor flavor, long cases, bool loud, long *attempts, long *conversions)
+{
 	for (long i = 0; i < cases; i++)
 	{
 		Input		in;
-		Outcome		core;
+		Outcome		core, brute;
 		const char *what;
 
-		make_input(&in);
+		make_input(&in, flavor);
 		run_core(&in, &core);
-		what = differs(&in, &core);
+		brute_run(&in, &brute);
+		what = differs(&in, &core, &brute);
 		if (what)
 		{
-			complain(&in, &core, what);
-			return 1;
+			if (loud)
+				complain(&in, &core, &brute, flavor, what);
+			return i;
 		}
-		attempts += core.n;
+		*attempts += core.n;
 		for (int k = 0; k < core.n; k++)
-			conversions += core.attempts[k].end == END_CONVERSION;
+			*conversions += core.attempts[k].end == END_CONVERSION;
 	}
-	if (conversions == 0 || conversions == attempts || !large_group())
+	return cases;
+}
+
+/* A wrong version of the core must be noticed. */
+static bool
+noticed(int mutant, const char *name, Flavor flavor, long cases)
+{
+	long ignored = 0;
+	long equal;
+
+	cs_mutant = mutant;
+	equal = run_cases(flavor, cases, false, &ignored, &ignored);
+	cs_mutant = CS_MUTANT_NONE;
+	if (equal == cases)
+		printf("funnel_core: mutant %s was not noticed in %ld cases (%s)\n", name, cases, flavor_names[flavor]);
+	else
+		printf("funnel_core: mutant %s noticed after %ld cases (%s)\n", name, equal, flavor_names[flavor]);
+	return equal < cases;
+}
+
+int
+main(int argc, char **argv)
+{
+	long   cases = argc > 1 ? atol(argv[1]) : 30000;
+	uint64 seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64) time(NULL);
+
+	printf("funnel_core: %ld cases each, seed %" PRIu64 "\n", cases, (uint64_t) seed);
+	random_state = seed;
+	for (Flavor flavor = 0; flavor < FLAVORS; flavor++)
+	{
+		long attempts = 0;
+		long conversions = 0;
+
+		if (run_cases(flavor, cases, true, &attempts, &conversions) < cases || conversions == 0 ||
+			conversions == attempts)
+			return 1;
+		printf("funnel_core: ok, %s: %ld attempts, %ld conversions\n", flavor_names[flavor], attempts, conversions);
+	}
+	if (!noticed(CS_MUTANT_TIE_OVERWRITES, "tie_overwrites", ORDERED, cases) ||
+		!noticed(CS_MUTANT_WITHIN_EXCLUSIVE, "within_exclusive", ORDERED, cases) ||
+		!noticed(CS_MUTANT_WITHIN_EXCLUSIVE, "within_exclusive", STRICT, cases) ||
+		!noticed(CS_MUTANT_WITHIN_EXCLUSIVE, "within_exclusive", UNORDERED, cases))
 		return 1;
-	printf("funnel_core: ok, %ld attempts, %ld conversions\n", attempts, conversions);
-	return 0;
+	return large_group() && many_held() ? 0 : 1;
 }

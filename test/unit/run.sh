@@ -12,7 +12,8 @@ compile() {
 		-D_GNU_SOURCE -DCLICKSTREAM_MUTANTS -Isrc -isystem "$($pg_config --includedir-server)" -o "$@"
 }
 
-compile "$out/funnel_core_test" test/unit/funnel_core_test.c src/operator/funnel_core.c
+compile "$out/funnel_core_test" test/unit/funnel_core_test.c test/unit/funnel_brute.c \
+	src/operator/funnel_core.c src/operator/funnel_match.c src/operator/funnel_unordered.c
 "$out/funnel_core_test" "$@"
 
 # StringInfo and CRC-32C as programs have them.
