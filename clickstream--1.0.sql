@@ -77,6 +77,7 @@ CREATE TABLE definition (
 	start_column    text,
 	size            interval,
 	slide           interval,
+	step            interval,
 	origin          timestamptz,
 	gap             interval,
 	max_length      interval,
@@ -112,6 +113,7 @@ COMMENT ON COLUMN definition.view_oid IS 'view of its expressions; NULL for even
 COMMENT ON COLUMN definition.start_column IS 'column of the result that says when a row started';
 COMMENT ON COLUMN definition.size IS 'window, rollup: length';
 COMMENT ON COLUMN definition.slide IS 'window: distance between starts';
+COMMENT ON COLUMN definition.step IS 'window: by how much each cumulative window is longer than the one before it; NULL: not cumulative';
 COMMENT ON COLUMN definition.origin IS 'window, rollup: a start from which all others follow';
 COMMENT ON COLUMN definition.gap IS 'session: longest pause';
 COMMENT ON COLUMN definition.max_length IS 'session, funnel: length at which it is cut; NULL: none';
@@ -133,7 +135,7 @@ COMMENT ON COLUMN definition.measures IS 'measures, as given';
 COMMENT ON COLUMN definition.key IS 'key expression, as given; NULL: the visitor';
 COMMENT ON COLUMN definition.split_on IS 'session: expression whose change cuts, as given';
 COMMENT ON COLUMN definition.end_when IS 'session: condition of the last event, as given';
-COMMENT ON COLUMN definition.time_zone IS 'session: cut at midnights of this time zone; NULL: not';
+COMMENT ON COLUMN definition.time_zone IS 'window: zone whose days and months it follows; NULL: lengths are fixed, months are those of UTC; session: cut at midnights of this zone; NULL: not';
 COMMENT ON COLUMN definition.created_at IS 'when it was made';
 COMMENT ON COLUMN definition.source_id IS 'rollup: definition whose table it reads; no foreign key, because pg_dump warns of one that leads to its own table';
 
@@ -364,6 +366,21 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE ROWS 1;
 COMMENT ON FUNCTION window_starts(timestamptz, interval, interval, timestamptz) IS
 	'starts of the windows that hold a point in time, oldest first';
 
+CREATE FUNCTION window_starts(event_time timestamptz, size interval, slide interval, origin timestamptz, time_zone text)
+RETURNS SETOF timestamptz
+AS 'MODULE_PATHNAME', 'clickstream_window_starts'
+LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION window_starts(timestamptz, interval, interval, timestamptz, text) IS
+	'starts of the windows that hold a point in time, oldest first, as the days and months of a time zone go; without one, months are those of UTC';
+
+CREATE FUNCTION cumulative_windows(event_time timestamptz, size interval, step interval, origin timestamptz,
+	time_zone text, OUT window_start timestamptz, OUT window_end timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_cumulative_windows'
+LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 10;
+COMMENT ON FUNCTION cumulative_windows(timestamptz, interval, interval, timestamptz, text) IS
+	'the cumulative windows that hold a point in time, shortest first';
+
 CREATE FUNCTION place(event_time timestamptz, topic text, partition integer, message_offset bigint)
 RETURNS bytea
 AS 'MODULE_PATHNAME', 'clickstream_place'
@@ -424,6 +441,43 @@ CREATE AGGREGATE last(value anyelement, place bytea) (
 	COMBINEFUNC = last_combine, SERIALFUNC = place_serialize, DESERIALFUNC = place_deserialize, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE last(anyelement, bytea) IS 'value of the row whose place comes last, NULL included';
+
+CREATE FUNCTION approx_step(state internal, value anyelement)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_approx_step'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION approx_step(internal, anyelement) IS 'transition of approx_count_distinct(x)';
+
+CREATE FUNCTION approx_combine(state internal, other internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_approx_combine'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION approx_combine(internal, internal) IS 'combines two states of approx_count_distinct(x)';
+
+CREATE FUNCTION approx_serialize(state internal)
+RETURNS bytea
+AS 'MODULE_PATHNAME', 'clickstream_approx_serialize'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION approx_serialize(internal) IS 'state of approx_count_distinct as bytes';
+
+CREATE FUNCTION approx_deserialize(bytes bytea, unused internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_approx_deserialize'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION approx_deserialize(bytea, internal) IS 'state of approx_count_distinct from bytes';
+
+CREATE FUNCTION approx_final(state internal)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_approx_final'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION approx_final(internal) IS 'result of approx_count_distinct(x)';
+
+CREATE AGGREGATE approx_count_distinct(value anyelement) (
+	SFUNC = approx_step, STYPE = internal, FINALFUNC = approx_final, COMBINEFUNC = approx_combine,
+	SERIALFUNC = approx_serialize, DESERIALFUNC = approx_deserialize, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE approx_count_distinct(anyelement) IS
+	'about how many different values there are that are not NULL: exact up to 2048, then with a standard error of 0.8 percent';
 
 CREATE FUNCTION without_place(state anyelement, value anyelement)
 RETURNS anyelement
@@ -597,9 +651,12 @@ CREATE FUNCTION create_window(
 	size          interval,
 	measures      text,
 	slide         interval    DEFAULT NULL,
+	step          interval    DEFAULT NULL,
 	group_by      text        DEFAULT NULL,
 	filter        text        DEFAULT NULL,
-	origin        timestamptz DEFAULT '1970-01-01 00:00:00+00',
+	time_zone     text        DEFAULT NULL,
+	origin        timestamptz DEFAULT NULL,
+	allowed_lateness interval DEFAULT '0',
 	emit          text        DEFAULT NULL,
 	emit_interval interval    DEFAULT '10 seconds',
 	group_limit   bigint      DEFAULT 1000000,
@@ -607,8 +664,9 @@ CREATE FUNCTION create_window(
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_window'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION create_window(text, text, interval, text, interval, text, text, timestamptz, text, interval, bigint,
-	boolean) IS 'makes a table of tumbling windows, or with a slide of hopping ones: measures by time and group';
+COMMENT ON FUNCTION create_window(text, text, interval, text, interval, interval, text, text, text, timestamptz, interval,
+	text, interval, bigint, boolean) IS
+	'makes a table of tumbling windows, with a slide of hopping ones, with a step of cumulative ones: measures by time and group';
 
 CREATE FUNCTION alter_window(
 	name          regclass,
@@ -619,11 +677,16 @@ CREATE FUNCTION alter_window(
 	measures      text     DEFAULT NULL,
 	group_by      text     DEFAULT NULL,
 	filter        text     DEFAULT NULL,
-	emit          text     DEFAULT NULL)
+	emit          text     DEFAULT NULL,
+	step          interval DEFAULT NULL,
+	time_zone     text     DEFAULT NULL,
+	origin        timestamptz DEFAULT NULL,
+	allowed_lateness interval DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_alter_window'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION alter_window(regclass, interval, bigint, interval, interval, text, text, text, text) IS
+COMMENT ON FUNCTION alter_window(regclass, interval, bigint, interval, interval, text, text, text, text, interval, text,
+	timestamptz, interval) IS
 	'changes emit_interval or group_limit of a window; raises for what would change the meaning of what is kept';
 
 CREATE FUNCTION drop_window(name text, if_exists boolean DEFAULT false)

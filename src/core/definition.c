@@ -66,10 +66,10 @@ enum
 	S_LOG_RELATIONS
 };
 
-#define DEFINITION_QUERY                                                                                        \
-	"SELECT definition_id, stream_id, kind, table_oid::pg_catalog.oid, view_oid::pg_catalog.oid, source_id, "   \
-	"start_column, size, slide, origin, gap, max_length, within, strict_increase, steps, emit, emit_interval, " \
-	"group_limit, retention, allowed_lateness, time_zone, mode, within_exclusive, optional_steps, exclusions "  \
+#define DEFINITION_QUERY                                                                                             \
+	"SELECT definition_id, stream_id, kind, table_oid::pg_catalog.oid, view_oid::pg_catalog.oid, source_id, "        \
+	"start_column, size, slide, origin, gap, max_length, within, strict_increase, steps, emit, emit_interval, "      \
+	"group_limit, retention, allowed_lateness, step, time_zone, mode, within_exclusive, optional_steps, exclusions " \
 	"FROM clickstream.definition WHERE "
 
 enum
@@ -94,6 +94,7 @@ enum
 	D_GROUP_LIMIT,
 	D_RETENTION,
 	D_ALLOWED_LATENESS,
+	D_STEP,
 	D_TIME_ZONE,
 	D_MODE,
 	D_WITHIN_EXCLUSIVE,
@@ -411,12 +412,37 @@ cs_stream_load_by_name(const char *name, MemoryContext cxt)
 	return require_whole(stream);
 }
 
+/* An interval as it is; otherwise where there is none. */
+static Interval
+get_interval(const Row *row, int column, Interval otherwise)
+{
+	bool  isnull;
+	Datum value = get(row, column, &isnull);
+
+	return isnull ? otherwise : *DatumGetIntervalP(value);
+}
+
+static void
+read_windows(CsDefinition *def, const Row *row)
+{
+	Interval none = {0};
+	bool	 isnull;
+
+	def->size = get_span(row, D_SIZE, 0);
+	def->slide = get_span(row, D_STEP, get_span(row, D_SLIDE, def->size));
+	def->size_given = get_interval(row, D_SIZE, none);
+	def->slide_given = get_interval(row, D_STEP, get_interval(row, D_SLIDE, def->size_given));
+	def->form = def->slide == def->size ? CS_WINDOW_TUMBLING : CS_WINDOW_HOPPING;
+	(void) get(row, D_STEP, &isnull);
+	if (!isnull)
+		def->form = CS_WINDOW_CUMULATIVE;
+	def->origin = get_bigint(row, D_ORIGIN, 0);
+}
+
 static void
 read_spans(CsDefinition *def, const Row *row)
 {
-	def->size = get_span(row, D_SIZE, 0);
-	def->slide = get_span(row, D_SLIDE, def->size);
-	def->origin = get_bigint(row, D_ORIGIN, 0);
+	read_windows(def, row);
 	def->gap = get_span(row, D_GAP, 0);
 	def->max_length = get_span(row, D_MAX_LENGTH, -1);
 	def->within = get_span(row, D_WITHIN, 0);

@@ -93,18 +93,29 @@ typedef struct CsExclusion
 	int from, to;
 } CsExclusion;
 
+typedef enum CsWindowForm
+{
+	CS_WINDOW_TUMBLING,
+	CS_WINDOW_HOPPING,
+	CS_WINDOW_CUMULATIVE
+} CsWindowForm;
+
 typedef struct CsDefinition
 {
-	int32		definition_id;
-	int32		stream_id;
-	CsKind		kind;
-	char	   *name;			  /* qualified name of the table, for messages */
-	Oid			table;			  /* the result table */
-	Oid			view;			  /* its view over the event relation or source table */
-	int64		size;			  /* window, rollup: µs */
-	int64		slide;			  /* window: µs; = size for tumbling */
-	TimestampTz origin;			  /* window, rollup */
-	int64		gap;			  /* session: µs */
+	int32		 definition_id;
+	int32		 stream_id;
+	CsKind		 kind;
+	char		*name;		 /* qualified name of the table, for messages */
+	Oid			 table;		 /* the result table */
+	Oid			 view;		 /* its view over the event relation or source table */
+	CsWindowForm form;		 /* window */
+	int64		 size;		 /* window, rollup: µs; a month counts as 30 days, a day as 24 hours */
+	int64		 slide;		 /* window: µs; = size for tumbling, the step of cumulative ones */
+	Interval	 size_given; /* window: size and slide as they were given; see operator/assign.h */
+	Interval	 slide_given;
+	char	   *time_zone; /* window: whose clock and calendar it follows; session: split at its midnights; NULL: not */
+	TimestampTz origin;	   /* window, rollup */
+	int64		gap;	   /* session: µs */
 	int64		max_length;		  /* session, funnel attempt: µs, -1 none */
 	int64		within;			  /* funnel: µs */
 	bool		strict_increase;  /* funnel */
@@ -121,7 +132,6 @@ typedef struct CsDefinition
 	int32		source_id;	   /* rollup: definition it reads */
 	char	   *start_column;  /* rollup: column of the source that assigns the bucket */
 	int64		lateness;	   /* session, window, funnel: allowed_lateness, µs */
-	char	   *time_zone;	   /* session: split at its midnights; NULL: not */
 	int64		retention;	   /* event log: µs, -1 keep */
 } CsDefinition;
 

@@ -52,9 +52,11 @@ next_due(CsEngine *e)
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;
+		TimestampTz next = CS_WM_DONE;
 
 		if (op->ops->preview_due)
-			due = Min(due, op->ops->preview_due(op, e->state, shown_upto(e)));
+			next = op->ops->preview_due(op, e->state, shown_upto(e));
+		due = Min(due, next);
 	}
 	return due;
 }
@@ -80,9 +82,11 @@ cs_preview_run(CsEngine *e, TimestampTz as_of)
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;
+		TimestampTz all = as_of;
 
 		if (op->ops->preview)
-			upto = Min(upto, op->ops->preview(op, &e->ctx, shown_upto(e), as_of, PREVIEWS_PER_BATCH));
+			all = op->ops->preview(op, &e->ctx, shown_upto(e), as_of, PREVIEWS_PER_BATCH);
+		upto = Min(upto, all);
 	}
 	e->previewed_next = upto;
 }

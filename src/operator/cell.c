@@ -212,7 +212,7 @@ cs_cell_columns(CsOperator *op, CsGrouping *g, const CsQueryParts *parts)
 	ListCell *lc;
 
 	cs_operator_column(op, "window_start", TIMESTAMPTZOID, -1, InvalidOid, true);
-	cs_operator_column(op, "window_end", TIMESTAMPTZOID, -1, InvalidOid, false);
+	cs_operator_column(op, "window_end", TIMESTAMPTZOID, -1, InvalidOid, op->def->form == CS_WINDOW_CUMULATIVE);
 	foreach(lc, parts->groups)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
@@ -278,10 +278,17 @@ cs_cell_sort(CsWork **works, int n)
 
 /* ---- a bucket's rows ---- */
 
+static TimestampTz
+bucket_end(CsOperator *op, CsGrouping *g, TimestampTz start)
+{
+	return g->assign ? cs_assigned_end(g->assign, start) : start + op->def->size;
+}
+
 void
 cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit)
 {
 	TimestampTz start = CS_BUCKET_START(bucket);
+	TimestampTz end = emit ? bucket_end(op, g, start) : start;
 	int			n;
 	CsWork	  **works = cs_state_bucket(batch->state, op->def->definition_id, bucket, &n);
 
@@ -293,8 +300,8 @@ cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucke
 		{
 			CsCell *cell = cs_cell_of(g, batch->state, works[i]);
 
-			cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, start + op->def->size,
-						 works[i]->key.who, cell, true);
+			cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, end, works[i]->key.who, cell,
+						 true);
 		}
 		cs_cell_delete(g, batch->state, works[i]);
 	}
@@ -302,14 +309,14 @@ cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucke
 		pfree(works);
 }
 
-static void
-show_cell(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work)
+void
+cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work)
 {
 	TimestampTz start = CS_BUCKET_START(work->key.bucket);
 	CsCell	   *cell = cs_cell_of(g, batch->state, work);
 
-	cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, start + op->def->size, work->key.who,
-				 cell, false);
+	cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, bucket_end(op, g, start),
+				 work->key.who, cell, false);
 	cell->shown = true;
 	cell->stale = false;
 	cs_work_dirty(batch->state, work);
@@ -325,7 +332,7 @@ cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
 	for (int i = 0; i < n; i++)
 	{
 		if (!((CsCell *) works[i]->work)->shown)
-			show_cell(op, g, batch, works[i]);
+			cs_cell_show(op, g, batch, works[i]);
 	}
 	pfree(works);
 }
@@ -345,7 +352,7 @@ cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
 		for (int i = 0; i < n; i++)
 		{
 			if (cs_cell_is_stale(works[i]))
-				show_cell(op, g, batch, works[i]);
+				cs_cell_show(op, g, batch, works[i]);
 		}
 		if (works)
 			pfree(works);

@@ -6,6 +6,7 @@
 #ifndef CS_OPERATOR_CELL_H
 #define CS_OPERATOR_CELL_H
 
+#include "operator/assign.h"
 #include "operator/expression.h"
 #include "operator/measure.h"
 #include "operator/operator.h"
@@ -19,6 +20,7 @@ typedef struct CsGrouping
 	CsExpr	   *groups;
 	CsHasher   *hashers;
 	CsMeasures *ms;
+	CsAssigner *assign; /* of windows; NULL: a bucket is as long as the definition's size */
 } CsGrouping;
 
 /* One event (or source row) as evaluated for a grouping; in chunk memory. */
@@ -34,8 +36,9 @@ typedef struct CsGroupInput
 /* A cell as a batch works on it. */
 typedef struct CsCell
 {
-	bool			shown; /* it has a row */
-	bool			stale; /* its row lags behind */
+	bool			shown;	 /* it has a row */
+	bool			stale;	 /* its row lags behind */
+	bool			touched; /* by an event of this batch; not stored */
 	int32			revision;
 	int64			rows; /* events in it */
 	Datum		   *values;
@@ -73,12 +76,15 @@ extern TimestampTz cs_slide_start(TimestampTz t, int64 slide, TimestampTz origin
 
 /*
  * Append the result columns: window_start, window_end, groups, measures,
- * is_final, revision, is_rest, group_key.
+ * is_final, revision, is_rest, group_key.  Of cumulative windows many have
+ * one start: there window_end is part of the key.
  */
 extern void cs_cell_columns(CsOperator *op, CsGrouping *g, const CsQueryParts *parts);
 /* Emit a cell's row. */
 extern void cs_cell_emit(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsRowAction action, TimestampTz start,
 						 TimestampTz end, CsHash128 key, CsCell *cell, bool is_final);
+/* Write the row of a cell that is a window of its own, not yet final. */
+extern void cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work);
 /* Emit the final rows of a bucket's cells (emit), and forget them. */
 extern void cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit);
 /* Insert rows of the batch's cells that have none yet. */

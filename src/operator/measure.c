@@ -74,6 +74,20 @@ measure_kind(Aggref *aggref, AttrNumber place_attno)
 	return CS_MEASURE_GENERIC;
 }
 
+/* Its argument must have a hash function, which it would find out only at the first event. */
+static void
+check_approx(Aggref *aggref)
+{
+	char *namespace = get_namespace_name(get_func_namespace(aggref->aggfnoid));
+	Expr	*arg = aggref->args ? linitial_node(TargetEntry, aggref->args)->expr : NULL;
+	CsHasher hasher;
+
+	if (namespace && strcmp(namespace, "clickstream") == 0 &&
+		strcmp(get_func_name(aggref->aggfnoid), "approx_count_distinct") == 0)
+		cs_hasher_init(&hasher, exprType((Node *) arg), exprCollation((Node *) arg),
+					   "the argument of approx_count_distinct");
+}
+
 static void
 compile_measure(CsMeasures *ms, CsMeasure *m, Aggref *aggref)
 {
@@ -83,7 +97,10 @@ compile_measure(CsMeasures *ms, CsMeasure *m, Aggref *aggref)
 	m->result_type = aggref->aggtype;
 	get_typlenbyval(aggref->aggtype, &m->result_len, &m->result_byval);
 	if (m->kind == CS_MEASURE_GENERIC)
+	{
+		check_approx(aggref);
 		m->aggregate = cs_aggregate_compile(aggref, ms->aggstate);
+	}
 	if (aggref->aggfilter)
 	{
 		m->has_filter = true;

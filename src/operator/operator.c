@@ -29,6 +29,13 @@ cs_operator_ops(CsKind kind)
 	elog(ERROR, "definition of unknown kind %d", (int) kind);
 }
 
+/* A column of the function that says which windows hold an event; users' expressions have no such. */
+static bool
+is_of_window(const TargetEntry *tle)
+{
+	return IsA(tle->expr, Var) && ((Var *) tle->expr)->varno == 2;
+}
+
 void
 cs_query_parts(const CsDefinition *def, CsQueryParts *parts)
 {
@@ -44,7 +51,7 @@ cs_query_parts(const CsDefinition *def, CsQueryParts *parts)
 
 		if (tle->resjunk)
 			continue;
-		if (first)
+		if (first || is_of_window(tle))
 			first = false;
 		else if (tle->ressortgroupref != 0 &&
 				 get_sortgroupref_clause_noerr(tle->ressortgroupref, parts->query->groupClause))

@@ -188,7 +188,7 @@ typedef struct CsQueryParts
 {
 	Query *query;
 	Expr  *filter;
-	List  *groups;	 /* TargetEntry; without the first target (window_start or key) */
+	List  *groups;	 /* TargetEntry; without the first target (window_start or key) and window_end */
 	List  *measures; /* TargetEntry */
 } CsQueryParts;
 

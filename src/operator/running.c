@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "operator/running.h"
+#include "operator/window.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
@@ -69,7 +70,7 @@ hash_of(CsHash128 key)
 
 struct CsRunning
 {
-	CsOperator	  *op;
+	CsWindow	  *w;
 	CsGrouping	  *g;
 	MemoryContext  parent;
 	MemoryContext  cxt;	 /* NULL: nothing is carried */
@@ -79,16 +80,17 @@ struct CsRunning
 	rmembers_hash *members;
 	CsCell		  *scratch;
 	CsState		  *state;
-	int32		   slide; /* being added or taken away */
+	int32		   slide; /* being added or taken away: a number that no other has */
 	bool		   leaving;
 };
 
 CsRunning *
-cs_running_create(CsOperator *op, CsGrouping *g, MemoryContext cxt)
+cs_running_create(CsWindow *w, MemoryContext cxt)
 {
-	CsRunning *r;
+	CsGrouping *g = &w->grouping;
+	CsRunning  *r;
 
-	if (op->def->size / op->def->slide < MIN_HOPS)
+	if (w->assign.form != CS_WINDOW_HOPPING || w->assign.panes < MIN_HOPS)
 		return NULL;
 	for (int i = 0; i < g->ms->n; i++)
 	{
@@ -98,7 +100,7 @@ cs_running_create(CsOperator *op, CsGrouping *g, MemoryContext cxt)
 			return NULL;
 	}
 	r = MemoryContextAllocZero(cxt, sizeof(CsRunning));
-	r->op = op;
+	r->w = w;
 	r->g = g;
 	r->parent = cxt;
 	return r;
@@ -235,14 +237,19 @@ move_cell(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
 		drop_group(r, group);
 }
 
+/* Slides of a calendar are whole seconds long at least. */
+static int32
+slide_number(CsRunning *r, TimestampTz start)
+{
+	return (int32) ((start - r->epoch) / (r->w->assign.plain ? r->w->assign.slide : USECS_PER_SEC));
+}
+
 static void
 move_slide(CsRunning *r, TimestampTz start, bool leaving)
 {
-	const CsDefinition *def = r->op->def;
-
-	r->slide = (int32) ((start - r->epoch) / def->slide);
+	r->slide = slide_number(r, start);
 	r->leaving = leaving;
-	cs_state_visit_bucket(r->state, def->definition_id, CS_BUCKET(start), move_cell, r);
+	cs_state_visit_bucket(r->state, r->w->op.def->definition_id, CS_BUCKET(start), move_cell, r);
 }
 
 /* ---- rows ---- */
@@ -260,8 +267,7 @@ group_cmp(const void *x, const void *y)
 
 /* The group's totals as a cell; its column values are copied, because the group may go before the row is written. */
 static void
-emit_group(CsRunning *r, CsBatchContext *batch, RunningGroup *group, CsCell *cell, TimestampTz start,
-		   CsRowAction action)
+emit_group(CsRunning *r, CsBatchContext *batch, RunningGroup *group, CsCell *cell, CsSpan span, bool is_final)
 {
 	for (int i = 0; i < r->g->ngroups; i++)
 	{
@@ -277,11 +283,11 @@ emit_group(CsRunning *r, CsBatchContext *batch, RunningGroup *group, CsCell *cel
 		if (st->set)
 			st->set->nbig = group->totals[i];
 	}
-	cs_cell_emit(r->op, r->g, batch, action, start, start + r->op->def->size, group->key, cell, true);
+	cs_window_row(r->w, batch, span, group->key, cell, is_final);
 }
 
 static void
-emit_groups(CsRunning *r, CsBatchContext *batch, TimestampTz start, CsRowAction action)
+emit_groups(CsRunning *r, CsBatchContext *batch, CsSpan span, bool is_final)
 {
 	RunningGroup   **sorted = palloc(Max(r->groups->members, 1) * sizeof(RunningGroup *));
 	CsCell			*cell = cs_cell_make(r->g);
@@ -294,25 +300,26 @@ emit_groups(CsRunning *r, CsBatchContext *batch, TimestampTz start, CsRowAction 
 		sorted[n++] = group;
 	qsort(sorted, n, sizeof(RunningGroup *), group_cmp);
 	for (int i = 0; i < n; i++)
-		emit_group(r, batch, sorted[i], cell, start, action);
+		emit_group(r, batch, sorted[i], cell, span, is_final);
 	pfree(sorted);
 }
 
 void
-cs_running_emit(CsRunning *r, CsBatchContext *batch, TimestampTz start, CsRowAction action)
+cs_running_emit(CsRunning *r, CsBatchContext *batch, CsSpan span, bool is_final)
 {
-	const CsDefinition *def = r->op->def;
+	CsAssigner *assign = &r->w->assign;
+	TimestampTz last = cs_grid_floor(&assign->pane, span.end - 1);
 
 	r->state = batch->state;
 	r->scratch = cs_cell_make(r->g);
-	if (r->cxt == NULL || r->next != start)
+	if (r->cxt == NULL || r->next != span.start)
 	{
-		begin_at(r, start);
-		for (TimestampTz s = start; s < start + def->size - def->slide; s += def->slide)
+		begin_at(r, span.start);
+		for (TimestampTz s = span.start; s < last; s = cs_grid_next(&assign->pane, s))
 			move_slide(r, s, false);
 	}
-	move_slide(r, start + def->size - def->slide, false);
-	emit_groups(r, batch, start, action);
-	move_slide(r, start, true);
-	r->next = start + def->slide;
+	move_slide(r, last, false);
+	emit_groups(r, batch, span, is_final);
+	move_slide(r, span.start, true);
+	r->next = cs_grid_next(&assign->pane, span.start);
 }

@@ -14,12 +14,13 @@
 #include "operator/cell.h"
 
 typedef struct CsRunning CsRunning;
+struct CsWindow;
 
 /* NULL if the measures do not allow it, or the windows have too few slides for it to pay. */
-extern CsRunning *cs_running_create(CsOperator *op, CsGrouping *g, MemoryContext cxt);
+extern CsRunning *cs_running_create(struct CsWindow *w, MemoryContext cxt);
 /* A slide that is complete was changed, or the batch was aborted. */
 extern void cs_running_forget(CsRunning *running);
-/* Emit the final rows of the window that starts at start; then get ready for the next. */
-extern void cs_running_emit(CsRunning *running, CsBatchContext *batch, TimestampTz start, CsRowAction action);
+/* Emit the rows of a window; then get ready for the next. */
+extern void cs_running_emit(CsRunning *running, CsBatchContext *batch, CsSpan span, bool is_final);
 
 #endif

@@ -300,6 +300,25 @@ cs_state_get(CsState *state, const CsKey *key)
 	return work;
 }
 
+bool
+cs_state_look(CsState *state, const CsKey *key, const CsEntry **entry, CsWork **work)
+{
+	CsEntry	 *found = cs_state_peek(state, key);
+	CsKeyRef *ref;
+
+	*entry = found;
+	*work = NULL;
+	if (found)
+	{
+		*work = found->work;
+		return *work == NULL || !(*work)->deleted;
+	}
+	ref = keyset_lookup(state->works, key);
+	if (ref)
+		*work = (CsWork *) ref->key;
+	return *work && (*work)->dirty && !(*work)->deleted;
+}
+
 void
 cs_work_dirty(CsState *state, CsWork *work)
 {

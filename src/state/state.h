@@ -84,6 +84,8 @@ extern void cs_state_prefetch_entry(CsState *state, const CsKey *key);
 extern CsWork *cs_state_get(CsState *state, const CsKey *key);
 /* The committed entry of a key, or NULL. */
 extern CsEntry *cs_state_peek(CsState *state, const CsKey *key);
+/* What lives under a key, this batch included, without opening it: see CsVisit.  False if nothing does. */
+extern bool cs_state_look(CsState *state, const CsKey *key, const CsEntry **entry, CsWork **work);
 /* The overlay's work of a committed entry; made if missing. */
 extern CsWork *cs_state_open(CsState *state, CsEntry *entry);
 extern void	   cs_work_dirty(CsState *state, CsWork *work);

@@ -1,0 +1,306 @@
+/*
+ * operator/hopping.c
+ *	  Windows that share cells: hopping windows closed and shown, and what
+ *	  cumulative windows have in common with them.
+ *
+ * No locking: private to the process.
+ */
+#include "postgres.h"
+
+#include "operator/window.h"
+
+/* ---- which windows ---- */
+
+static int
+span_cmp(const void *x, const void *y)
+{
+	const CsSpan *a = x;
+	const CsSpan *b = y;
+
+	if (a->end != b->end)
+		return a->end < b->end ? -1 : 1;
+	return a->start < b->start ? -1 : a->start > b->start;
+}
+
+typedef struct SpanList
+{
+	CsSpan *spans;
+	int		n, capacity;
+} SpanList;
+
+static void
+add_span(SpanList *list, CsSpan span)
+{
+	if (list->n == list->capacity)
+	{
+		list->capacity = list->capacity ? list->capacity * 2 : 256;
+		list->spans = list->spans ? repalloc_huge(list->spans, list->capacity * sizeof(CsSpan))
+								  : MemoryContextAllocHuge(CurrentMemoryContext, list->capacity * sizeof(CsSpan));
+	}
+	list->spans[list->n++] = span;
+}
+
+/* Windows to which what lies in a bucket belongs; palloc'd. */
+static CsSpan *
+windows_of_bucket(CsWindow *w, int64 bucket, int *n)
+{
+	*n = 0;
+	switch (cs_bucket_kind(bucket))
+	{
+		case CS_BUCKET_PANE:
+		case CS_BUCKET_SUM: /* all windows that start there */
+			return cs_assigned_windows(&w->assign, cs_bucket_time(bucket), n);
+		case CS_BUCKET_NOTE:
+			break;
+	}
+	return NULL;
+}
+
+static inline bool
+lies_between(CsSpan span, TimestampTz after, TimestampTz upto)
+{
+	return cs_is_passed(span.end, upto) && !cs_is_passed(span.end, after);
+}
+
+CsSpan *
+cs_windows_between(CsWindow *w, CsState *state, TimestampTz after, TimestampTz upto, int *n)
+{
+	SpanList list = {0};
+	int		 nbuckets;
+	int64	*buckets = cs_state_buckets(state, w->op.def->definition_id, &nbuckets);
+
+	for (int b = 0; b < nbuckets; b++)
+	{
+		int		nspans;
+		CsSpan *spans = windows_of_bucket(w, buckets[b], &nspans);
+
+		for (int i = 0; i < nspans; i++)
+		{
+			if (lies_between(spans[i], after, upto))
+				add_span(&list, spans[i]);
+		}
+		if (spans)
+			pfree(spans);
+	}
+	pfree(buckets);
+	if (list.n > 0)
+		qsort(list.spans, list.n, sizeof(CsSpan), span_cmp);
+	*n = 0;
+	for (int i = 0; i < list.n; i++)
+	{
+		if (i == 0 || span_cmp(&list.spans[i], &list.spans[*n - 1]) != 0)
+			list.spans[(*n)++] = list.spans[i];
+	}
+	return list.spans;
+}
+
+TimestampTz
+cs_windows_next_end(CsWindow *w, CsState *state, TimestampTz after)
+{
+	int			nbuckets;
+	int64	   *buckets = cs_state_buckets(state, w->op.def->definition_id, &nbuckets);
+	TimestampTz next = CS_WM_DONE;
+
+	for (int b = 0; b < nbuckets; b++)
+	{
+		int		n;
+		CsSpan *spans = windows_of_bucket(w, buckets[b], &n);
+
+		for (int i = 0; i < n; i++)
+		{
+			if (!cs_is_passed(spans[i].end, after))
+				next = Min(next, spans[i].end - CS_USECS_PER_MSEC);
+		}
+		if (spans)
+			pfree(spans);
+	}
+	pfree(buckets);
+	return next;
+}
+
+TimestampTz
+cs_window_first_pane(CsWindow *w, CsSpan span)
+{
+	if (w->assign.form != CS_WINDOW_CUMULATIVE || w->retired == CS_WM_NONE)
+		return span.start;
+	return Max(span.start, cs_grid_floor(&w->assign.pane, w->retired + CS_USECS_PER_MSEC));
+}
+
+/* ---- closing ---- */
+
+int64
+cs_window_emit_all(CsWindow *w, CsBatchContext *batch, CsSpan span)
+{
+	CsAssembly *a = cs_assembly_begin(w, batch->state, 1024);
+
+	if (w->assign.form == CS_WINDOW_CUMULATIVE)
+		cs_assembly_add(a, CS_BUCKET_OF(span.start, CS_BUCKET_SUM));
+	for (TimestampTz pane = cs_window_first_pane(w, span); pane < span.end; pane = cs_grid_next(&w->assign.pane, pane))
+		cs_assembly_add(a, CS_BUCKET_OF(pane, CS_BUCKET_PANE));
+	return cs_assembly_emit(a, batch, span, false);
+}
+
+static void
+emit_hopping(CsWindow *w, CsBatchContext *batch, CsSpan span, bool is_final)
+{
+	CsAssembly *a;
+
+	if (w->running[is_final])
+	{
+		cs_running_emit(w->running[is_final], batch, span, is_final);
+		return;
+	}
+	a = cs_assembly_begin(w, batch->state, 1024);
+	for (TimestampTz pane = span.start; pane < span.end; pane = cs_grid_next(&w->assign.pane, pane))
+		cs_assembly_add(a, CS_BUCKET_OF(pane, CS_BUCKET_PANE));
+	(void) cs_assembly_emit(a, batch, span, is_final);
+}
+
+void
+cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired)
+{
+	int		n;
+	CsSpan *spans = cs_windows_between(w, batch->state, w->retired, wm, &n);
+	int64  *buckets;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool is_final = cs_is_passed(spans[i].end, retired);
+
+		if (is_final || !cs_is_passed(spans[i].end, w->op.closed))
+			emit_hopping(w, batch, spans[i], is_final);
+		if (is_final)
+			cs_window_forget_notes(w, batch->state, spans[i]);
+	}
+	buckets = cs_state_buckets(batch->state, w->op.def->definition_id, &n);
+	for (int i = 0; i < n; i++)
+	{
+		CsPane pane;
+
+		if (cs_bucket_kind(buckets[i]) != CS_BUCKET_PANE)
+			continue;
+		cs_assign(&w->assign, cs_bucket_time(buckets[i]), &pane);
+		if (cs_is_passed(pane.last_end, retired))
+			cs_cells_close(&w->op, &w->grouping, batch, buckets[i], false);
+	}
+}
+
+/* ---- rows that lag behind ---- */
+
+void
+cs_windows_revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired)
+{
+	CsRowList *rows = cs_rows_begin();
+	int		   n;
+	CsWork	 **works = cs_state_dirty(batch->state, w->op.def->definition_id, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		int		nspans = 0;
+		CsSpan *spans = NULL;
+
+		if (cs_bucket_kind(works[i]->key.bucket) == CS_BUCKET_NOTE || !((CsCell *) works[i]->work)->touched)
+			continue;
+		spans = windows_of_bucket(w, works[i]->key.bucket, &nspans);
+		for (int k = 0; k < nspans; k++)
+		{
+			if (lies_between(spans[k], retired, w->op.closed))
+				cs_rows_add(rows, spans[k], works[i]->key.who);
+			else if (lies_between(spans[k], w->retired, w->op.closed))
+				cs_window_revise(w, batch->state, spans[k], works[i]->key.who); /* about to be written */
+		}
+		((CsCell *) works[i]->work)->touched = false;
+		if (spans)
+			pfree(spans);
+	}
+	cs_rows_emit(rows, w, batch);
+	pfree(works);
+}
+
+/* Cells whose rows lag behind, gathered before any of them is opened. */
+typedef struct StaleVisit
+{
+	List *keys; /* CsKey, palloc'd */
+} StaleVisit;
+
+static void
+visit_stale(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
+{
+	StaleVisit *visit = arg;
+	CsWork		committed = {.base = (CsEntry *) entry};
+
+	if (cs_cell_is_stale(work ? work : &committed))
+		visit->keys = lappend(visit->keys, memcpy(palloc(sizeof(CsKey)), key, sizeof(CsKey)));
+}
+
+/*
+ * Of cumulative windows only those that have begun to differ are shown: up to
+ * the end of the newest pane that has a cell.
+ */
+static TimestampTz
+shown_until(CsWindow *w, const int64 *buckets, int n, int64 bucket)
+{
+	CsPane		pane, other;
+	TimestampTz until;
+
+	cs_assign(&w->assign, cs_bucket_time(bucket), &pane);
+	if (w->assign.form != CS_WINDOW_CUMULATIVE)
+		return CS_WM_DONE;
+	until = pane.end;
+	for (int i = 0; i < n; i++)
+	{
+		if (cs_bucket_kind(buckets[i]) != CS_BUCKET_PANE)
+			continue;
+		cs_assign(&w->assign, cs_bucket_time(buckets[i]), &other);
+		if (other.whole == pane.whole)
+			until = Max(until, other.end);
+	}
+	return until;
+}
+
+static void
+add_stale(CsWindow *w, CsBatchContext *batch, CsRowList *rows, const CsKey *key, TimestampTz until)
+{
+	CsWork *work = cs_state_get(batch->state, key);
+	int		n;
+	CsSpan *spans = windows_of_bucket(w, key->bucket, &n);
+	bool	added = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		/* the first open one in any case: what was added to a sum may have no newer pane */
+		if (cs_is_passed(spans[i].end, w->op.closed) || (spans[i].end > until && added))
+			continue;
+		cs_rows_add(rows, spans[i], key->who);
+		added = true;
+	}
+	cs_cell_of(&w->grouping, batch->state, work)->stale = false;
+	cs_work_dirty(batch->state, work);
+	if (spans)
+		pfree(spans);
+}
+
+void
+cs_windows_show_stale(CsWindow *w, CsBatchContext *batch)
+{
+	CsRowList *rows = cs_rows_begin();
+	int		   n;
+	int64	  *buckets = cs_state_buckets(batch->state, w->op.def->definition_id, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		StaleVisit	visit = {NIL};
+		TimestampTz until;
+		ListCell   *lc;
+
+		if (cs_bucket_kind(buckets[i]) == CS_BUCKET_NOTE)
+			continue;
+		cs_state_visit_bucket(batch->state, w->op.def->definition_id, buckets[i], visit_stale, &visit);
+		until = visit.keys ? shown_until(w, buckets, n, buckets[i]) : 0;
+		foreach(lc, visit.keys)
+			add_stale(w, batch, rows, lfirst(lc), until);
+		list_free_deep(visit.keys);
+	}
+	cs_rows_emit(rows, w, batch);
+	pfree(buckets);
+}

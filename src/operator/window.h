@@ -1,0 +1,123 @@
+/*
+ * operator/window.h
+ *	  What the files of windows share.
+ *
+ *	window.c		the operator: events, the order of closing and showing
+ *	window_rows.c	rows put together from cells; revisions of rows
+ *	hopping.c		closing and showing windows that share cells
+ *	cumulative.c	windows that grow from step to step
+ *	running.c		hopping windows carried from slide to slide
+ *
+ * A window closes when the watermark passes its last millisecond: its row is
+ * written.  allowed_lateness after that it is retired: nothing changes the row
+ * any more.  Without allowed_lateness both are one moment.
+ *
+ * Buckets of the state: cells by their pane; of cumulative windows what has
+ * been added up, by where the windows start; and notes of rows that were
+ * changed after they had closed.  Starts are whole milliseconds, so that the
+ * kinds are told apart by the microseconds.
+ */
+#ifndef CS_OPERATOR_WINDOW_H
+#define CS_OPERATOR_WINDOW_H
+
+#include "core/mutant.h"
+#include "operator/cell.h"
+#include "operator/running.h"
+
+typedef enum CsBucketKind
+{
+	CS_BUCKET_PANE = 1, /* CS_BUCKET(start of the pane) */
+	CS_BUCKET_SUM,		/* cumulative: of the panes that are retired; start of the windows */
+	CS_BUCKET_NOTE		/* start of a hopping, end of a cumulative window */
+} CsBucketKind;
+
+#define CS_BUCKET_OF(time, kind) ((time) + (kind))
+
+static inline CsBucketKind
+cs_bucket_kind(int64 bucket)
+{
+	return (CsBucketKind) (bucket - cs_floor_div(bucket, CS_USECS_PER_MSEC) * CS_USECS_PER_MSEC);
+}
+
+static inline TimestampTz
+cs_bucket_time(int64 bucket)
+{
+	return bucket - cs_bucket_kind(bucket);
+}
+
+typedef struct CsWindow
+{
+	CsOperator	  op;
+	CsGrouping	  grouping;
+	CsAssigner	  assign;
+	CsGroupInput *inputs;	/* of the chunk */
+	CsRunning  *running[2]; /* hopping: carries a window on to the next, of those that close [0] and are retired [1] */
+	TimestampTz retired;	/* everything up to here is retired; op.closed: closed */
+	TimestampTz closed_before, retired_before; /* as of the last commit */
+	bool		stale_before;
+	TimestampTz emit_before;
+} CsWindow;
+
+/* Has a watermark passed the window's last millisecond? */
+static inline bool
+cs_is_passed(TimestampTz end, TimestampTz wm)
+{
+	return wm != CS_WM_NONE && end - (CS_MUTANT(END_NOT_LAST_MS) ? 0 : CS_USECS_PER_MSEC) <= wm;
+}
+
+/* What is retired when the watermark stands at wm. */
+static inline TimestampTz
+cs_retired_at(const CsDefinition *def, TimestampTz wm)
+{
+	if (wm == CS_WM_NONE || wm == CS_WM_DONE || def->lateness == 0)
+		return wm;
+	return wm < PG_INT64_MIN + 1 + def->lateness ? CS_WM_NONE : wm - def->lateness;
+}
+
+/* ---- window_rows.c ---- */
+
+/* Write a window's row of one group, with its revision; after it closed, for rows that may be there already. */
+extern void cs_window_row(CsWindow *w, CsBatchContext *batch, CsSpan span, CsHash128 who, CsCell *cell, bool is_final);
+/* A row that has closed changes. */
+extern void cs_window_revise(CsWindow *w, CsState *state, CsSpan span, CsHash128 who);
+/* The window is retired: what is noted of its rows goes. */
+extern void cs_window_forget_notes(CsWindow *w, CsState *state, CsSpan span);
+extern void cs_note_put(const CsWork *work, StringInfo buf);
+
+/* Cells put together by group. */
+typedef struct CsAssembly CsAssembly;
+extern CsAssembly		 *cs_assembly_begin(CsWindow *w, CsState *state, int64 ngroups);
+extern void				  cs_assembly_add(CsAssembly *a, int64 bucket);
+extern void				  cs_assembly_add_one(CsAssembly *a, int64 bucket, CsHash128 who);
+/* Write the rows in the order of their key; then it is gone.  Returns how many. */
+extern int64 cs_assembly_emit(CsAssembly *a, CsBatchContext *batch, CsSpan span, bool is_final);
+
+/* Rows to be written again: windows and groups. */
+typedef struct CsRowList CsRowList;
+extern CsRowList		*cs_rows_begin(void);
+extern void				 cs_rows_add(CsRowList *rows, CsSpan span, CsHash128 who);
+/* Write each once. */
+extern void cs_rows_emit(CsRowList *rows, CsWindow *w, CsBatchContext *batch);
+
+/* ---- hopping.c: hopping and cumulative windows ---- */
+
+/* Close and retire; see window.c. */
+extern void cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired);
+/* Late events of this batch: write the rows that had closed before once more. */
+extern void cs_windows_revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired);
+/* emit 'changes': rows of open windows that lag behind. */
+extern void cs_windows_show_stale(CsWindow *w, CsBatchContext *batch);
+/* Windows that have cells and whose last millisecond lies in (after, upto]; in the order of their ends, palloc'd. */
+extern CsSpan *cs_windows_between(CsWindow *w, CsState *state, TimestampTz after, TimestampTz upto, int *n);
+/* The last millisecond of the window that ends first behind a moment; CS_WM_DONE none. */
+extern TimestampTz cs_windows_next_end(CsWindow *w, CsState *state, TimestampTz after);
+/* Where a window's cells begin: those of retired panes of a cumulative one are in its sum. */
+extern TimestampTz cs_window_first_pane(CsWindow *w, CsSpan span);
+/* Rows of a window that is not retired, from all its cells.  Returns how many. */
+extern int64 cs_window_emit_all(CsWindow *w, CsBatchContext *batch, CsSpan span);
+
+/* ---- cumulative.c ---- */
+
+extern void cs_cumulative_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired);
+
+#endif
