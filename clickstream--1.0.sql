@@ -158,6 +158,7 @@ CREATE TABLE partition (
 	empty           bigint NOT NULL DEFAULT 0,
 	skipped         bigint NOT NULL DEFAULT 0,
 	start_offset    bigint NOT NULL,
+	repaired        bigint NOT NULL DEFAULT 0,
 	by_definition   bigint[] NOT NULL DEFAULT '{}',
 	PRIMARY KEY (stream_id, topic, partition)
 ) WITH (fillfactor = 50);
@@ -179,6 +180,7 @@ COMMENT ON COLUMN partition.dead IS 'dead letters';
 COMMENT ON COLUMN partition.empty IS 'messages without payload';
 COMMENT ON COLUMN partition.skipped IS 'offsets without a message, or passed over by hand';
 COMMENT ON COLUMN partition.start_offset IS 'offset at which reading began';
+COMMENT ON COLUMN partition.repaired IS 'offsets that are used only since they were applied again';
 COMMENT ON COLUMN partition.by_definition IS 'six numbers for each definition: its id, the offset from which on it counts, used, late, dead, without key; read view stat_definition_partition';
 COMMENT ON COLUMN partition.max_time IS 'max of min(event_time, message timestamp): the watermark is this less the stream''s watermark_delay';
 
@@ -1037,7 +1039,8 @@ CREATE VIEW ledger WITH (security_barrier) AS
 SELECT s.name AS stream, p.topic, p.partition, p.next_offset - p.start_offset AS consumed,
 	   p.used, p.filtered, p.late, p.duplicate, p.dead, p.empty, p.skipped,
 	   p.next_offset - p.start_offset =
-	   p.used + p.filtered + p.late + p.duplicate + p.dead + p.empty + p.skipped AS balanced
+	   p.used + p.filtered + p.late + p.duplicate + p.dead + p.empty + p.skipped AS balanced,
+	   p.repaired
 FROM clickstream.stream s
 LEFT JOIN clickstream.partition p USING (stream_id)
 WHERE pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE');
@@ -1054,6 +1057,7 @@ COMMENT ON COLUMN ledger.duplicate IS 'seen before';
 COMMENT ON COLUMN ledger.dead IS 'dead letters';
 COMMENT ON COLUMN ledger.empty IS 'messages without payload';
 COMMENT ON COLUMN ledger.skipped IS 'offsets without a message, or passed over by hand';
+COMMENT ON COLUMN ledger.repaired IS 'of those used: not when they came, but since they were applied by apply_late()';
 COMMENT ON COLUMN ledger.balanced IS 'do the classes add up to what was consumed?';
 
 CREATE VIEW letter_count WITH (security_barrier) AS
@@ -1144,6 +1148,18 @@ END
 $$;
 COMMENT ON FUNCTION audit(text) IS
 	'proves that each consumed offset of a stream is in exactly one class, and that each late event and dead letter that was counted is there; raises where it is not';
+
+CREATE FUNCTION apply_late(
+	t regclass,
+	start_time timestamptz DEFAULT NULL,
+	end_time timestamptz DEFAULT NULL,
+	OUT topic text, OUT partition integer, OUT message_offset bigint, OUT event_time timestamptz, OUT applied boolean,
+	OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_apply_late'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION apply_late(regclass, timestamptz, timestamptz) IS
+	'puts late events of a session, window or funnel into its results, by making what they touch again from the event log; says of each whether it was applied, or why not';
 
 CREATE FUNCTION trim_letters(stream text, keep interval)
 RETURNS bigint

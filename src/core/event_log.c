@@ -23,6 +23,17 @@
 /* "_yyyymmdd" */
 #define SUFFIX_LENGTH 9
 
+static const char *const class_names[CS_CLASS_COUNT] = {
+	[CS_CLASS_FILTERED] = "filtered",	[CS_CLASS_LATE] = "late", [CS_CLASS_USED] = "used",
+	[CS_CLASS_DUPLICATE] = "duplicate", [CS_CLASS_DEAD] = "dead", [CS_CLASS_EMPTY] = "empty",
+	[CS_CLASS_SKIPPED] = "skipped"};
+
+const char *
+cs_class_name(CsClass class)
+{
+	return class_names[class];
+}
+
 /* Days since 2000-01-01, of the day that holds t. */
 static int64
 day_of(TimestampTz t)

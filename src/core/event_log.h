@@ -25,4 +25,7 @@ extern Oid cs_event_log_partition(Oid log, Oid owner, TimestampTz arrived_at);
 /* Drop partitions whose last row arrived before then; how many. */
 extern int cs_event_log_expire(Oid log, Oid owner, TimestampTz before);
 
+/* A class as the log's column has it. */
+extern const char *cs_class_name(CsClass class);
+
 #endif

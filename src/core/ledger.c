@@ -257,6 +257,7 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	p->ledger[CS_CLASS_SKIPPED] = get_int(row, 13);
 	p->last_spoke = get_time(row, 14);
 	p->moved_at = get_time(row, 16);
+	p->repaired = get_int(row, 17);
 	p->counts = (CsCount *) get_numbers(row, 15, cxt, &n);
 	p->ncounts = n / (int) (sizeof(CsCount) / sizeof(int64));
 	return p;
@@ -272,13 +273,14 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 	CsIdentity		  frame;
 
 	enter(&frame);
-	SPI_execute_plan(saved_plan(&plan,
-								"SELECT topic, partition::bigint, next_offset, max_time, last_event_time, idle, used,"
-								" filtered, late, duplicate, dead, empty, skipped, spoke_at, by_definition, moved_at"
-								" FROM clickstream.partition"
-								" WHERE stream_id = $1 ORDER BY topic, partition",
-								1, types),
-					 &value, NULL, true, 0);
+	SPI_execute_plan(
+		saved_plan(&plan,
+				   "SELECT topic, partition::bigint, next_offset, max_time, last_event_time, idle, used,"
+				   " filtered, late, duplicate, dead, empty, skipped, spoke_at, by_definition, moved_at, repaired"
+				   " FROM clickstream.partition"
+				   " WHERE stream_id = $1 ORDER BY topic, partition",
+				   1, types),
+		&value, NULL, true, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		CsPartition	 *p = read_partition(stream, (int) i, cxt);
@@ -295,12 +297,12 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 #define INSERT_PARTITION                                                                                 \
 	"INSERT INTO clickstream.partition (stream_id, topic, partition, next_offset, end_offset, max_time," \
 	" last_event_time, idle, used, filtered, late, duplicate, dead, empty, skipped, start_offset,"       \
-	" spoke_at, by_definition, moved_at)"                                                                \
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
-#define UPDATE_PARTITION                                                                                          \
-	"UPDATE clickstream.partition SET next_offset = $4, end_offset = $5, max_time = $6, last_event_time = $7,"    \
-	" idle = $8, used = $9, filtered = $10, late = $11, duplicate = $12, dead = $13, empty = $14, skipped = $15," \
-	" spoke_at = $17, by_definition = $18, moved_at = $19"                                                        \
+	" spoke_at, by_definition, moved_at, repaired)"                                                      \
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
+#define UPDATE_PARTITION                                                                                                             \
+	"UPDATE clickstream.partition SET next_offset = $4, end_offset = coalesce($5, end_offset), max_time = $6, last_event_time = $7," \
+	" idle = $8, used = $9, filtered = $10, late = $11, duplicate = $12, dead = $13, empty = $14, skipped = $15,"                    \
+	" spoke_at = $17, by_definition = $18, moved_at = $19, repaired = $20"                                                           \
 	" WHERE stream_id = $1 AND topic = $2 AND partition = $3 AND next_offset = $16"
 
 void
@@ -308,14 +310,14 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 {
 	static SPIPlanPtr	 insert_plan = NULL;
 	static SPIPlanPtr	 update_plan = NULL;
-	static const Oid	 types[] = {INT4OID,		TEXTOID,		INT4OID,	  INT8OID,		 INT8OID,
-									TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID,	  INT8OID,		 INT8OID,
-									INT8OID,		INT8OID,		INT8OID,	  INT8OID,		 INT8OID,
-									INT8OID,		TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID};
+	static const Oid	 types[] = {INT4OID,		TEXTOID,		INT4OID,	  INT8OID,		  INT8OID,
+									TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID,	  INT8OID,		  INT8OID,
+									INT8OID,		INT8OID,		INT8OID,	  INT8OID,		  INT8OID,
+									INT8OID,		TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID, INT8OID};
 	static const CsClass order[] = {CS_CLASS_USED, CS_CLASS_FILTERED, CS_CLASS_LATE,   CS_CLASS_DUPLICATE,
 									CS_CLASS_DEAD, CS_CLASS_EMPTY,	  CS_CLASS_SKIPPED};
-	Datum				 values[19];
-	char				 nulls[19];
+	Datum				 values[20];
+	char				 nulls[20];
 	CsIdentity			 frame;
 
 	memset(nulls, ' ', sizeof(nulls));
@@ -334,9 +336,10 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 	put_time(&values[16], &nulls[16], p->last_spoke);
 	values[17] = numbers_datum(p->counts, p->ncounts * sizeof(CsCount));
 	put_time(&values[18], &nulls[18], p->moved_at);
+	values[19] = Int64GetDatum(p->repaired);
 	enter(&frame);
-	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 19, types)
-							   : saved_plan(&update_plan, UPDATE_PARTITION, 19, types),
+	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 20, types)
+							   : saved_plan(&update_plan, UPDATE_PARTITION, 20, types),
 					 values, nulls, false, 0);
 	if (SPI_processed != 1)
 		someone_else();

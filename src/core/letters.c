@@ -1,6 +1,6 @@
 /*
  * core/letters.c
- *	  Old dead letters and late events go.
+ *	  Old dead letters and late events go; late events that are applied.
  */
 #include "core/letters.h"
 
@@ -8,7 +8,64 @@
 #include "core/catalog.h"
 #include "core/definition.h"
 #include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+CsLateRow *
+cs_late_rows(int32 definition_id, int *n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			  types[1] = {INT4OID};
+	Datum		  values[1] = {Int32GetDatum(definition_id)};
+	CsIdentity	  frame;
+	CsLateRow	 *rows;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args("SELECT late_event_id, topic, partition, message_offset, event_time"
+						  " FROM clickstream.late_event_data WHERE definition_id = $1 AND applied_at IS NULL"
+						  " ORDER BY event_time, late_event_id",
+						  1, types, values, NULL, true, 0);
+	*n = (int) SPI_processed;
+	rows = MemoryContextAllocHuge(caller, Max(*n, 1) * sizeof(CsLateRow));
+	for (int i = 0; i < *n; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool	  isnull;
+
+		rows[i].id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		rows[i].topic = MemoryContextStrdup(caller, TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &isnull)));
+		rows[i].partition = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+		rows[i].offset = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
+		rows[i].event_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
+	}
+	SPI_finish();
+	cs_identity_leave(&frame);
+	return rows;
+}
+
+void
+cs_late_rows_applied(const int64 *ids, int n, TimestampTz now)
+{
+	Oid		   types[2] = {INT8ARRAYOID, TIMESTAMPTZOID};
+	Datum	  *elements = palloc(Max(n, 1) * sizeof(Datum));
+	Datum	   values[2];
+	CsIdentity frame;
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	values[0] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[1] = TimestampTzGetDatum(now);
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args("UPDATE clickstream.late_event_data SET applied_at = $2 WHERE late_event_id = ANY ($1)", 2,
+						  types, values, NULL, false, 0);
+	SPI_finish();
+	cs_identity_leave(&frame);
+}
 
 #define TRIM                                                                                                      \
 	"WITH d AS (DELETE FROM clickstream.dead_letter_data l WHERE l.stream_id = $1 AND l.arrived_at < $2"          \

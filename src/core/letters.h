@@ -13,8 +13,25 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 
 /* Delete those of a stream that arrived before then; how many. */
 extern int64 cs_letters_trim(int32 stream_id, TimestampTz before);
+
+/* An event that came too late for a definition and has not been applied. */
+typedef struct CsLateRow
+{
+	int64		id;
+	char	   *topic;
+	int32		partition;
+	int64		offset;
+	TimestampTz event_time;
+} CsLateRow;
+
+/* All of a definition, by event time; *n of them in the current context. */
+extern CsLateRow *cs_late_rows(int32 definition_id, int *n);
+
+/* They are in the definition's results now. */
+extern void cs_late_rows_applied(const int64 *ids, int n, TimestampTz now);
 
 #endif

@@ -137,6 +137,7 @@ typedef struct CsPartition
 	TimestampTz last_spoke;				/* clock when it last delivered or was opened */
 	TimestampTz moved_at;				/* clock when max_time last moved, or it was found */
 	int64		ledger[CS_CLASS_COUNT]; /* totals, this transaction included */
+	int64		repaired;				/* offsets that are used only since they were applied again */
 	int			ahead;					/* its events of this chunk that the watermark has not seen yet; engine */
 	int			ncounts;				/* of counts; engine/counts.c */
 	CsCount	   *counts;					/* by definition, this transaction included */

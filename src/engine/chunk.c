@@ -119,7 +119,7 @@ cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definition_id, const
 	if (m->payload)
 		d->payload = memcpy(MemoryContextAllocHuge(e->batch, m->payload_len + 1), m->payload, m->payload_len);
 	d->payload_len = m->payload_len;
-	d->headers = e->source->ops->headers(e->source, m);
+	d->headers = e->source ? e->source->ops->headers(e->source, m) : NULL;
 	d->cause = pstrdup(cause);
 	d->error = pstrdup(error);
 	strlcpy(d->sqlstate, unpack_sql_state(sqlerrcode), sizeof(d->sqlstate));
@@ -133,8 +133,8 @@ cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definition_id, const
 
 /* ---- decoding ---- */
 
-static void
-point_slot(CsEngine *e, const CsEvent *event)
+void
+cs_point_slot(CsEngine *e, const CsEvent *event)
 {
 	TupleTableSlot *slot = e->slot;
 
@@ -142,6 +142,15 @@ point_slot(CsEngine *e, const CsEvent *event)
 	slot->tts_isnull = event->isnull;
 	slot->tts_flags &= ~TTS_FLAG_EMPTY;
 	slot->tts_nvalid = slot->tts_tupleDescriptor->natts;
+}
+
+/* The slot has its own arrays again. */
+void
+cs_unpoint_slot(CsEngine *e)
+{
+	e->slot->tts_values = e->slot_values;
+	e->slot->tts_isnull = e->slot_isnull;
+	ExecClearTuple(e->slot);
 }
 
 static inline void
@@ -205,7 +214,7 @@ evaluate_stream(CsEngine *e, CsEvent *event)
 	bool  isnull;
 	Datum visitor;
 
-	point_slot(e, event);
+	cs_point_slot(e, event);
 	if (e->has_filter && !cs_expr_true(&e->filter, e->econtext))
 	{
 		event->skip = true;
@@ -328,7 +337,7 @@ evaluate_step(CsEngine *e, void *arg, int i)
 
 	if (e->events[i].skip)
 		return;
-	point_slot(e, &e->events[i]);
+	cs_point_slot(e, &e->events[i]);
 	op->ops->evaluate(op, &e->ctx, &e->events[i], i);
 	if (op->null_visitors != without_key)
 		cs_count_no_key(e, &e->events[i], (int) (stage - e->stages));
@@ -419,9 +428,7 @@ cs_chunk_run(CsEngine *e, int n)
 	account(e);
 	e->batch_messages += n;
 	e->total += n;
-	e->slot->tts_values = e->slot_values;
-	e->slot->tts_isnull = e->slot_isnull;
-	ExecClearTuple(e->slot);
+	cs_unpoint_slot(e);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(e->chunk);
 }

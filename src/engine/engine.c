@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "core/clock.h"
 #include "core/settings.h"
+#include "engine/apply_late.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
@@ -175,6 +176,8 @@ load_definitions(CsEngine *e)
 		{
 			e->event_log = cs_event_log_open(e->stream, def);
 			e->event_log_id = def->definition_id;
+			e->event_log_table = def->table;
+			e->event_log_retention = def->retention;
 			memset(e->needed, true, e->stream->event_desc->natts * sizeof(bool));
 		}
 	}
@@ -221,7 +224,7 @@ make_slot(CsEngine *e)
 }
 
 static void
-open_in_transaction(CsEngine *e, int32 stream_id, bool wait)
+open_in_transaction(CsEngine *e, int32 stream_id, bool wait, bool reads)
 {
 	CsControl control;
 
@@ -232,14 +235,16 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait)
 	make_slot(e);
 	recover(e);
 	e->decoder = cs_decoder_create(e->stream, e->needed, e->context);
-	e->source = cs_source_for(e->stream)->open(e->stream, e->context);
+	if (reads)
+		e->source = cs_source_for(e->stream)->open(e->stream, e->context);
 	e->catching_up = true;
 	e->previewed = CS_WM_NONE;
 	e->preview_again = CS_WM_NONE;
 }
 
-CsEngine *
-cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent)
+/* reads: with a source. */
+static CsEngine *
+open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent, bool reads)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "clickstream engine", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
@@ -257,10 +262,16 @@ cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext par
 	e->stream = cs_stream_load_by_id(stream_id, context);
 	GetUserIdAndSecContext(&user, &sec);
 	become_owner(e);
-	open_in_transaction(e, stream_id, wait);
+	open_in_transaction(e, stream_id, wait, reads);
 	finish_transaction(e, user, sec);
 	MemoryContextSwitchTo(old);
 	return e;
+}
+
+CsEngine *
+cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent)
+{
+	return open_engine(stream_id, host, wait, parent, true);
 }
 
 void
@@ -568,12 +579,32 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	return rows_are_due(e) && !e->stale ? CS_BATCH_MORE : CS_BATCH_IDLE; /* held back until now */
 }
 
+/* What this stores is never published: the engine goes, and the next one recovers it. */
+void
+cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz from, TimestampTz to,
+					 CsLateResult result, void *arg)
+{
+	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, false);
+	MemoryContext old = MemoryContextSwitchTo(e->context);
+	CsProgressRow next;
+	Oid			  user;
+	int			  sec;
+
+	begin_batch(e);
+	begin(e, &user, &sec);
+	cs_apply_late_run(e, table, from, to, result, arg);
+	advance(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
+	cs_write_end(e);
+	store(e, &next);
+	finish_transaction(e, user, sec);
+	MemoryContextSwitchTo(old);
+	cs_engine_close(e);
+}
+
 void
 cs_engine_abort(CsEngine *e)
 {
-	e->slot->tts_values = e->slot_values;
-	e->slot->tts_isnull = e->slot_isnull;
-	ExecClearTuple(e->slot);
+	cs_unpoint_slot(e);
 	e->econtext->ecxt_scantuple = e->slot;
 	cs_state_abort(e->state);
 	end_operators(e, false);

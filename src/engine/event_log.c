@@ -29,11 +29,6 @@ struct CsEventLog
 	int64				expired_day; /* day on which retention was looked after */
 };
 
-static const char *const class_names[CS_CLASS_COUNT] = {
-	[CS_CLASS_FILTERED] = "filtered",	[CS_CLASS_LATE] = "late", [CS_CLASS_USED] = "used",
-	[CS_CLASS_DUPLICATE] = "duplicate", [CS_CLASS_DEAD] = "dead", [CS_CLASS_EMPTY] = "empty",
-	[CS_CLASS_SKIPPED] = "skipped"};
-
 CsEventLog *
 cs_event_log_open(const CsStream *stream, const CsDefinition *def)
 {
@@ -101,7 +96,7 @@ cs_event_log_write(CsEngine *e, CsEventLog *log)
 			if (!isnull[c])
 				values[c] = datumCopy(event->values[attno - 1], att->attbyval, att->attlen);
 		}
-		values[log->ncolumns - 2] = CStringGetTextDatum(class_names[event->class]);
+		values[log->ncolumns - 2] = CStringGetTextDatum(cs_class_name((CsClass) event->class));
 		values[log->ncolumns - 1] = TimestampTzGetDatum(e->ctx.now);
 		cs_table_insert(table, values, isnull);
 	}
@@ -116,7 +111,7 @@ cs_event_log_end(CsEngine *e, CsEventLog *log)
 	if (log->table)
 		cs_table_close(log->table);
 	log->table = NULL;
-	if (log->def->retention > 0 && log->expired_day != day)
+	if (log->def->retention > 0 && log->expired_day != day && e->batch_messages > 0)
 	{
 		(void) cs_event_log_expire(log->def->table, log->stream->owner, e->ctx.now - log->def->retention);
 		log->expired_day = day;

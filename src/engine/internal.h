@@ -67,6 +67,8 @@ struct CsEngine
 	bool			  *needed;	  /* event columns that anything reads */
 	struct CsEventLog *event_log; /* NULL: none */
 	int32			   event_log_id;
+	Oid				   event_log_table;
+	int64			   event_log_retention; /* µs, -1 keep */
 
 	/* stream-level expressions */
 	CsExpr			visitor;
@@ -116,6 +118,9 @@ struct CsEngine
 /* chunk.c */
 extern void cs_chunk_run(CsEngine *e, int n);
 extern void cs_engine_compile_stream(CsEngine *e);
+/* The event's columns into the slot that expressions read; and out of it. */
+extern void cs_point_slot(CsEngine *e, const CsEvent *event);
+extern void cs_unpoint_slot(CsEngine *e);
 typedef void (*CsStep)(CsEngine *e, void *arg, int i);
 typedef void (*CsFailed)(CsEngine *e, void *arg, int i, ErrorData *error);
 /* Run step for i in [0, n) in subtransactions; one that raises goes to failed, and the rest goes on. */
@@ -126,6 +131,7 @@ extern void cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definiti
 /* watermark.c */
 extern void		   cs_watermark_event(CsEngine *e, CsPartition *p, TimestampTz time, TimestampTz message_time);
 extern void		   cs_watermark_recompute(CsEngine *e);
+extern TimestampTz cs_watermark_content(const CsEngine *e);
 extern bool		   cs_watermark_idle(CsEngine *e, TimestampTz now);
 extern TimestampTz cs_watermark_idle_deadline(CsEngine *e);
 
@@ -162,8 +168,9 @@ extern bool	 cs_positions_at_end(CsEngine *e);
 extern void cs_rollups_feed(CsEngine *e);
 
 /* write.c */
-extern void cs_write_begin(CsEngine *e);
-extern void cs_write_end(CsEngine *e);
-extern void cs_write_abort(CsEngine *e);
+extern CsTable *cs_stage_table(CsEngine *e, CsStage *stage);
+extern void		cs_write_begin(CsEngine *e);
+extern void		cs_write_end(CsEngine *e);
+extern void		cs_write_abort(CsEngine *e);
 
 #endif

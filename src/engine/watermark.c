@@ -73,6 +73,29 @@ cs_watermark_event(CsEngine *e, CsPartition *p, TimestampTz time, TimestampTz me
 		cs_watermark_recompute(e);
 }
 
+/*
+ * Where the messages themselves have put the watermark, for a stream that
+ * finish() has moved to the end.
+ */
+TimestampTz
+cs_watermark_content(const CsEngine *e)
+{
+	TimestampTz least = CS_WM_DONE;
+	TimestampTz greatest = CS_WM_NONE;
+
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		const CsPartition *p = e->partitions[i];
+
+		if (p->max_time == CS_WM_NONE)
+			continue;
+		greatest = Max(greatest, p->max_time - e->stream->watermark_delay);
+		if (!p->idle)
+			least = Min(least, p->max_time - e->stream->watermark_delay);
+	}
+	return least == CS_WM_DONE ? greatest : least;
+}
+
 /* Partitions that fell silent stop holding the watermark; true if one did. */
 bool
 cs_watermark_idle(CsEngine *e, TimestampTz now)

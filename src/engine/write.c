@@ -23,8 +23,8 @@ stage_of(CsEngine *e, CsOperator *op)
 	elog(ERROR, "operator of definition %d is not one of the engine's", op->def->definition_id);
 }
 
-static CsTable *
-stage_table(CsEngine *e, CsStage *stage)
+CsTable *
+cs_stage_table(CsEngine *e, CsStage *stage)
 {
 	if (stage->table == NULL)
 	{
@@ -66,7 +66,7 @@ emit_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 	CsEngine	 *e = (CsEngine *) ((char *) emitter - offsetof(CsEngine, emitter));
 	CsStage		 *stage = stage_of(e, op);
 	MemoryContext old = MemoryContextSwitchTo(e->batch);
-	CsTable		 *table = stage_table(e, stage);
+	CsTable		 *table = cs_stage_table(e, stage);
 
 	switch (action)
 	{

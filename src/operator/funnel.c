@@ -511,6 +511,15 @@ add_waiting(CsFunnelOperator *op, CsBatchContext *batch, const CsFunnelInput *e,
 	cs_work_dirty(batch->state, work); /* revives one deleted by this batch */
 }
 
+static bool
+funnel_key_of(CsOperator *base, int i, CsHash128 *key)
+{
+	const ChunkEvent *e = &((FunnelOperator *) base)->chunk[i];
+
+	*key = e->hash;
+	return e->mask != 0;
+}
+
 static void
 funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 {
@@ -702,6 +711,7 @@ const CsOperatorOps cs_funnel_ops = {
 	.begin_chunk = funnel_begin_chunk,
 	.evaluate = funnel_evaluate,
 	.reject = funnel_reject,
+	.key_of = funnel_key_of,
 	.apply = funnel_apply,
 	.advance = funnel_advance,
 	.preview = funnel_preview,

@@ -86,3 +86,14 @@ cs_system_attno(const CsStream *stream, CsSystemColumn column)
 {
 	return (AttrNumber) (CS_SEED_COLUMNS + stream->nextra + (int) column);
 }
+
+int
+cs_operator_column_number(const CsOperator *op, const char *name)
+{
+	for (int i = 0; i < op->ncolumns; i++)
+	{
+		if (strcmp(op->columns[i].name, name) == 0)
+			return i;
+	}
+	elog(ERROR, "definition %d has no column %s", op->def->definition_id, name);
+}

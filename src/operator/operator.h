@@ -82,6 +82,12 @@ typedef struct CsOperatorOps
 	void (*evaluate)(CsOperator *op, CsBatchContext *batch, const CsEvent *event, int i);
 	/* Event i raised: it does not count here. */
 	void (*reject)(CsOperator *op, int i);
+	/*
+	 * After evaluate(): whose event i is, as the entries' keys have it; false:
+	 * it takes no part.  For repairs by key.  NULL: entries are not by key
+	 * (windows).
+	 */
+	bool (*key_of)(CsOperator *op, int i, CsHash128 *key);
 	/* Apply the chunk in order; marks each event used or late. */
 	void (*apply)(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n);
 
@@ -197,6 +203,8 @@ extern void cs_query_parts(const CsDefinition *def, CsQueryParts *parts);
 extern void cs_operator_needs(CsOperator *op, Node *node);
 /* Append a result column. */
 extern void cs_operator_column(CsOperator *op, const char *name, Oid type, int32 typmod, Oid collation, bool is_key);
+/* Which of the result columns has that name. */
+extern int cs_operator_column_number(const CsOperator *op, const char *name);
 /* Column number of an event relation's system column. */
 extern AttrNumber cs_system_attno(const CsStream *stream, CsSystemColumn column);
 

@@ -201,6 +201,15 @@ session_reject(CsOperator *op, int i)
 	op->errors++;
 }
 
+static bool
+session_key_of(CsOperator *op, int i, CsHash128 *key)
+{
+	const CsSessionInput *in = &((CsSessions *) op)->inputs[i];
+
+	*key = in->key;
+	return in->take;
+}
+
 /* ---- applying ---- */
 
 /* How long after its last chance the event came, by the watermark itself: what allowed_lateness would have had to be. */
@@ -319,6 +328,7 @@ const CsOperatorOps cs_session_ops = {
 	.begin_chunk = session_begin_chunk,
 	.evaluate = session_evaluate,
 	.reject = session_reject,
+	.key_of = session_key_of,
 	.apply = session_apply,
 	.advance = session_advance,
 	.preview = cs_session_preview,

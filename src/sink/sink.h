@@ -51,6 +51,14 @@ extern TupleTableSlot *cs_table_slot(CsTable *table);
  */
 extern TupleTableSlot *cs_table_old_slot(CsTable *table);
 
+/*
+ * The row with the key in values (the other columns are not looked at), as
+ * the table has it; NULL if there is none.  Valid until the next call.
+ */
+extern TupleTableSlot *cs_table_find(CsTable *table, Datum *values, bool *isnull);
+/* Column i of ours in such a row. */
+extern Datum cs_table_value(CsTable *table, TupleTableSlot *row, int i, bool *isnull);
+
 /* Write gathered rows now, so that queries of this transaction see them. */
 extern void cs_table_flush(CsTable *table);
 

@@ -598,6 +598,18 @@ cs_table_old_slot(CsTable *table)
 	return table->replaced ? table->found : NULL;
 }
 
+TupleTableSlot *
+cs_table_find(CsTable *table, Datum *values, bool *isnull)
+{
+	return find_row(table, values, isnull) ? table->found : NULL;
+}
+
+Datum
+cs_table_value(CsTable *table, TupleTableSlot *row, int i, bool *isnull)
+{
+	return slot_getattr(row, table->attnums[i], isnull);
+}
+
 void
 cs_table_close(CsTable *table)
 {

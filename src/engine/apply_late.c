@@ -1,0 +1,330 @@
+/*
+ * engine/apply_late.c
+ *	  Late events of a definition go into its results.
+ *
+ * A transaction of the stream without messages: rows are written as a batch
+ * writes them, so rollups follow; the counters and the ledger move from late
+ * to used; state and watermark stay.  The engine is of no use afterwards: it
+ * has not published what it has stored.
+ *
+ * The event log holds every event; what the definition has not counted before
+ * (events late for it, made before it was) is left out.  Where the log begins
+ * later than the definition does, nothing is repaired from before it is sure
+ * to be complete: the time of its first event and watermark_delay.
+ */
+#include "postgres.h"
+
+#include "core/clock.h"
+#include "core/event_log_read.h"
+#include "engine/apply_late.h"
+#include "engine/repair.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+typedef struct PlaceEntry
+{
+	struct
+	{
+		int32 topic;
+		int32 partition;
+		int64 offset;
+	} place;
+	CsLate *late;
+} PlaceEntry;
+
+/* ---- which events ---- */
+
+static CsPartition *
+partition_of(const CsEngine *e, int topic, int32 id)
+{
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		if (e->partitions[i]->topic == topic && e->partitions[i]->id == id)
+			return e->partitions[i];
+	}
+	return NULL;
+}
+
+CsLate *
+cs_repair_find(CsRepair *r, const CsPlace *place)
+{
+	PlaceEntry	key = {.place = {place->topic, place->partition, place->offset}};
+	PlaceEntry *found = hash_search(r->by_place, &key.place, HASH_FIND, NULL);
+
+	return found ? found->late : NULL;
+}
+
+bool
+cs_repair_takes(CsRepair *r, const CsPlace *place, CsClass class)
+{
+	CsPartition *p = partition_of(r->e, place->topic, place->partition);
+	CsLate		*late = cs_repair_find(r, place);
+
+	if (late)
+		return cs_late_is_open(late);
+	if (class != CS_CLASS_USED || p == NULL)
+		return false;
+	return place->offset >= p->counts[r->stage - r->e->stages].since;
+}
+
+static void
+load_lates(CsRepair *r, TimestampTz from, TimestampTz to)
+{
+	HASHCTL ctl = {.keysize = sizeof(((PlaceEntry *) 0)->place), .entrysize = sizeof(PlaceEntry), .hcxt = r->context};
+	CsLateRow *rows = cs_late_rows(r->stage->op->def->definition_id, &r->nlates);
+
+	r->lates =
+		MemoryContextAllocExtended(r->context, Max(r->nlates, 1) * sizeof(CsLate), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	r->by_place =
+		hash_create("clickstream late events", Max(r->nlates, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	for (int i = 0; i < r->nlates; i++)
+	{
+		CsLate	  *late = &r->lates[i];
+		PlaceEntry key;
+
+		late->row = rows[i];
+		late->topic = cs_stream_topic_index(r->e->stream, rows[i].topic);
+		late->selected = rows[i].event_time >= from && rows[i].event_time < to;
+		key.place.topic = late->topic;
+		key.place.partition = rows[i].partition;
+		key.place.offset = rows[i].offset;
+		((PlaceEntry *) hash_search(r->by_place, &key.place, HASH_ENTER, NULL))->late = late;
+	}
+}
+
+typedef struct Finding
+{
+	CsRepair *r;
+	CsLate	 *late;
+} Finding;
+
+static void
+found_in_log(const Datum *values, const bool *isnull, CsClass class, void *arg)
+{
+	Finding		 *finding = arg;
+	MemoryContext old = MemoryContextSwitchTo(finding->r->context);
+
+	cs_replay_event(finding->r->replay, &finding->late->event, values, isnull);
+	finding->late->class = class;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+find_lates(CsRepair *r)
+{
+	for (int i = 0; i < r->nlates; i++)
+	{
+		CsLate *late = &r->lates[i];
+		Finding finding = {r, late};
+
+		if (!late->selected)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		late->found = late->topic >= 0 && cs_event_log_find(r->log, r->e->stream, late->row.topic, late->row.partition,
+															late->row.offset, found_in_log, &finding);
+		if (!late->found)
+			late->refused = "the event log does not hold it";
+	}
+}
+
+/* From when on the log is sure to hold what the definition counted in a partition. */
+static TimestampTz
+partition_horizon(CsRepair *r, const CsPartition *p)
+{
+	const CsEngine *e = r->e;
+	int64			since = p->counts[r->stage - e->stages].since;
+	int64			offset;
+	TimestampTz		time;
+
+	if (p->counts[e->nstages].since <= since && e->event_log_retention < 0)
+		return CS_WM_NONE;
+	if (!cs_event_log_first(r->log, e->stream->topics[p->topic], p->id, &offset, &time))
+		return p->next_offset > since ? CS_WM_DONE : CS_WM_NONE;
+	return offset <= since ? CS_WM_NONE : time + e->stream->watermark_delay;
+}
+
+static void
+find_horizon(CsRepair *r)
+{
+	r->horizon = CS_WM_NONE;
+	for (int i = 0; i < r->e->npartitions; i++)
+		r->horizon = Max(r->horizon, partition_horizon(r, r->e->partitions[i]));
+}
+
+/* ---- rows ---- */
+
+int32
+cs_repair_revision(CsRepair *r, Datum *values, bool *isnull)
+{
+	CsTable		   *table = cs_stage_table(r->e, r->stage);
+	TupleTableSlot *row = cs_table_find(table, values, isnull);
+	bool			null;
+	Datum			revision;
+
+	if (row == NULL)
+		return -1;
+	revision = cs_table_value(table, row, cs_operator_column_number(r->stage->op, "revision"), &null);
+	return null ? 0 : DatumGetInt32(revision);
+}
+
+/* Do table and replay agree on the row with this key, but for its revision? */
+static bool
+is_as_made(CsRepair *r, const CsReplayRow *row)
+{
+	CsOperator	   *op = r->stage->op;
+	CsTable		   *table = cs_stage_table(r->e, r->stage);
+	TupleTableSlot *there = cs_table_find(table, row->values, row->isnull);
+
+	for (int i = 0; there && i < op->ncolumns; i++)
+	{
+		int16 typlen;
+		bool  typbyval;
+		bool  isnull;
+		Datum value = cs_table_value(table, there, i, &isnull);
+
+		get_typlenbyval(op->columns[i].type, &typlen, &typbyval);
+		if (strcmp(op->columns[i].name, "revision") == 0)
+			continue;
+		if (isnull != row->isnull[i] || (!isnull && !datum_image_eq(value, row->values[i], typbyval, typlen)))
+			return false;
+	}
+	return there != NULL;
+}
+
+void
+cs_repair_write(CsRepair *r, const CsReplayRow *row, int32 revision)
+{
+	CsEngine	 *e = r->e;
+	CsOperator	 *op = r->stage->op;
+	int32		  before = cs_repair_revision(r, row->values, row->isnull);
+	MemoryContext old;
+	Datum		 *values;
+	bool		 *isnull;
+
+	if (is_as_made(r, row))
+		return;
+	old = MemoryContextSwitchTo(e->batch);
+	values = palloc(op->ncolumns * sizeof(Datum));
+	isnull = palloc(op->ncolumns * sizeof(bool));
+	for (int i = 0; i < op->ncolumns; i++)
+	{
+		int16 typlen;
+		bool  typbyval;
+
+		get_typlenbyval(op->columns[i].type, &typlen, &typbyval);
+		isnull[i] = row->isnull[i];
+		values[i] = isnull[i] ? (Datum) 0 : datumCopy(row->values[i], typbyval, typlen);
+	}
+	values[cs_operator_column_number(op, "revision")] = Int32GetDatum(Max(before + 1, revision));
+	e->emitter.row(&e->emitter, op, before < 0 ? CS_ROW_INSERT : CS_ROW_UPSERT, values, isnull);
+	MemoryContextSwitchTo(old);
+}
+
+void
+cs_repair_delete(CsRepair *r, Datum *values, bool *isnull)
+{
+	r->e->emitter.row(&r->e->emitter, r->stage->op, CS_ROW_DELETE, values, isnull);
+}
+
+/* ---- what is counted ---- */
+
+/* In the definition's counters and, if nobody had used it, in the ledger: late was, used is. */
+static void
+account(CsRepair *r, CsLate *late)
+{
+	CsPartition *p = partition_of(r->e, late->topic, late->row.partition);
+	CsCount		*count = cs_count_of(r->e, p, r->stage->op->def->definition_id);
+
+	count->late--;
+	count->used++;
+	if (late->class != CS_CLASS_LATE)
+		return;
+	p->ledger[CS_CLASS_LATE]--;
+	p->ledger[CS_CLASS_USED]++;
+	p->repaired++;
+	cs_event_log_mark_used(r->log, late->row.topic, late->row.partition, late->row.offset);
+}
+
+static void
+finish_lates(CsRepair *r, CsLateResult result, void *arg)
+{
+	int64 *ids = MemoryContextAllocHuge(r->context, Max(r->nlates, 1) * sizeof(int64));
+	int	   n = 0;
+
+	for (int i = 0; i < r->nlates; i++)
+	{
+		CsLate *late = &r->lates[i];
+
+		if (cs_late_is_open(late))
+		{
+			account(r, late);
+			ids[n++] = late->row.id;
+		}
+		if (late->selected)
+			result(&late->row, late->refused, arg);
+	}
+	cs_late_rows_applied(ids, n, cs_now());
+}
+
+/* ---- the transaction ---- */
+
+static CsStage *
+stage_of_table(CsEngine *e, Oid table)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (e->stages[i].op->def->table == table)
+			return &e->stages[i];
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the definition of \"%s\" is gone", get_rel_name(table))));
+}
+
+static Oid
+require_log(const CsEngine *e)
+{
+	if (e->event_log_id == 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("stream \"%s\" has no event log", e->stream->name),
+						errdetail("Late events are applied by making what they touch again from the event log."),
+						errhint("clickstream.create_event_log() makes one, which holds what comes from then on.")));
+	return e->event_log_table;
+}
+
+static void
+require_closed(const CsEngine *e)
+{
+	if (e->stored.closed != e->stored.watermark)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("stream \"%s\" is closing what its watermark has passed", e->stream->name),
+						errhint("Try again when that is done.")));
+}
+
+void
+cs_apply_late_run(CsEngine *e, Oid table, TimestampTz from, TimestampTz to, CsLateResult result, void *arg)
+{
+	MemoryContext context = AllocSetContextCreate(e->batch, "clickstream repair", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	CsRepair	  r = {.e = e, .context = context};
+
+	r.stage = stage_of_table(e, table);
+	r.log = require_log(e);
+	require_closed(e);
+	r.replay = cs_replay_create(e, r.stage);
+	r.settled = e->watermark;
+	if (r.settled != CS_WM_DONE && r.settled != CS_WM_NONE)
+		r.settled -= Max(r.stage->op->def->lateness, 0);
+	load_lates(&r, from, to);
+	find_lates(&r);
+	find_horizon(&r);
+	if (r.stage->op->ops->key_of)
+		cs_repair_keys(&r);
+	else
+		cs_repair_windows(&r);
+	finish_lates(&r, result, arg);
+	MemoryContextSwitchTo(old);
+}

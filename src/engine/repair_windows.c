@@ -1,0 +1,248 @@
+/*
+ * engine/repair_windows.c
+ *	  Late events of a window definition.
+ *
+ * Replaying a late event alone gives the rows it belongs to: (window, group).
+ * Then the events of those windows are replayed, neighbouring windows
+ * together, and of the rows that come out the ones wanted are written.
+ *
+ * A window over its group limit is refused, as which groups share the rest
+ * row there depended on the order of arrival.  What is refused is left out,
+ * so the windows are made again without it.
+ */
+#include "postgres.h"
+
+#include "core/event_log_read.h"
+#include "engine/repair.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+typedef struct RowKey
+{
+	TimestampTz start;
+	pg_uuid_t	group;
+} RowKey;
+
+/* A row that late events belong to. */
+typedef struct Affected
+{
+	RowKey key; /* hash key */
+} Affected;
+
+/* A window that late events belong to. */
+typedef struct Span
+{
+	TimestampTz start; /* hash key */
+	TimestampTz end;
+} Span;
+
+typedef struct Work
+{
+	CsRepair	 *r;
+	MemoryContext context;					  /* of one try */
+	HTAB		 *rows;						  /* Affected */
+	HTAB		 *spans;					  /* Span */
+	int			  start, end, group, is_rest; /* columns */
+	TimestampTz	  over_limit;				  /* start of a window with a rest row, CS_WM_NONE none */
+	List		 *made;						  /* CsReplayRow*, to be written */
+} Work;
+
+static RowKey
+key_of(const Work *w, const Datum *values)
+{
+	RowKey key;
+
+	memset(&key, 0, sizeof(key));
+	key.start = DatumGetTimestampTz(values[w->start]);
+	key.group = *DatumGetUUIDP(values[w->group]);
+	return key;
+}
+
+/* Note the row as one that the event belongs to, if its window is closed for good. */
+static void
+note_row(Work *w, CsLate *late, const CsReplayRow *row, int *closed)
+{
+	CsRepair   *r = w->r;
+	RowKey		key = key_of(w, row->values);
+	TimestampTz end = DatumGetTimestampTz(row->values[w->end]);
+	Span	   *span;
+
+	if (end - CS_USECS_PER_MSEC > r->settled)
+		return; /* open yet: it was not late there */
+	(*closed)++;
+	if (key.start < r->horizon)
+	{
+		late->refused = "the event log does not reach back far enough";
+		return;
+	}
+	(void) hash_search(w->rows, &key, HASH_ENTER, NULL);
+	span = hash_search(w->spans, &key.start, HASH_ENTER, NULL);
+	span->end = end;
+}
+
+static void
+find_rows(Work *w, CsLate *late)
+{
+	CsReplay *replay = w->r->replay;
+	int		  closed = 0;
+
+	cs_replay_begin(replay, NULL, NULL);
+	cs_replay_add(replay, &late->event);
+	(void) cs_replay_close(replay, CS_WM_NONE, true);
+	if (cs_replay_rows(replay) == NULL)
+		late->refused = "the definition does not take it any more";
+	for (CsReplayRow *row = cs_replay_rows(replay); row && late->refused == NULL; row = row->next)
+		note_row(w, late, row, &closed);
+	if (late->refused == NULL && closed == 0)
+		late->refused = "its windows can still change";
+}
+
+/* ---- replaying windows ---- */
+
+static bool
+is_wanted(CsReplay *replay, Datum *values, bool *isnull, void *arg)
+{
+	Work  *w = arg;
+	RowKey key = key_of(w, values);
+
+	(void) replay;
+	(void) isnull;
+	if (DatumGetBool(values[w->is_rest]) && hash_search(w->spans, &key.start, HASH_FIND, NULL))
+		w->over_limit = key.start;
+	return hash_search(w->rows, &key, HASH_FIND, NULL) != NULL;
+}
+
+static void
+replay_row(const Datum *values, const bool *isnull, CsClass class, void *arg)
+{
+	CsRepair	 *r = ((Work *) arg)->r;
+	CsPlace		  place = cs_replay_place(r->replay, values);
+	CsReplayEvent event;
+	MemoryContext old;
+
+	if (!cs_repair_takes(r, &place, class))
+		return;
+	old = MemoryContextSwitchTo(r->e->chunk); /* until it is applied */
+	cs_replay_event(r->replay, &event, values, isnull);
+	MemoryContextSwitchTo(old);
+	cs_replay_add(r->replay, &event);
+}
+
+/* Late events in the window: they are refused, and none of them is counted anywhere. */
+static void
+refuse_in(Work *w, TimestampTz start, TimestampTz end)
+{
+	for (int i = 0; i < w->r->nlates; i++)
+	{
+		CsLate *late = &w->r->lates[i];
+
+		if (cs_late_is_open(late) && late->row.event_time >= start && late->row.event_time < end)
+			late->refused = "its window is over the limit of groups";
+	}
+}
+
+/* Replay [start, end), which whole windows make up; false if something was refused. */
+static bool
+make_rows(Work *w, TimestampTz start, TimestampTz end)
+{
+	CsRepair	 *r = w->r;
+	MemoryContext old;
+
+	w->over_limit = CS_WM_NONE;
+	cs_replay_begin(r->replay, is_wanted, w);
+	cs_event_log_scan(r->log, r->e->stream, start, end, replay_row, w);
+	(void) cs_replay_close(r->replay, CS_WM_NONE, true);
+	if (w->over_limit != CS_WM_NONE)
+	{
+		Span *span = hash_search(w->spans, &w->over_limit, HASH_FIND, NULL);
+
+		refuse_in(w, span->start, span->end);
+		return false;
+	}
+	old = MemoryContextSwitchTo(w->context);
+	for (CsReplayRow *row = cs_replay_rows(r->replay); row; row = row->next)
+		w->made = lappend(w->made, cs_replay_copy(r->replay, row));
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+static int
+span_cmp(const void *a, const void *b)
+{
+	TimestampTz x = ((const Span *) a)->start;
+	TimestampTz y = ((const Span *) b)->start;
+
+	return x < y ? -1 : x > y;
+}
+
+/* All windows, neighbours together. */
+static bool
+make_all(Work *w)
+{
+	long			n = hash_get_num_entries(w->spans);
+	Span		   *sorted = palloc(Max(n, 1) * sizeof(Span));
+	HASH_SEQ_STATUS scan;
+	Span		   *span;
+	long			i = 0;
+
+	hash_seq_init(&scan, w->spans);
+	while ((span = hash_seq_search(&scan)) != NULL)
+		sorted[i++] = *span;
+	qsort(sorted, n, sizeof(Span), span_cmp);
+	for (i = 0; i < n;)
+	{
+		TimestampTz start = sorted[i].start;
+		TimestampTz end = sorted[i].end;
+
+		for (i++; i < n && sorted[i].start <= end; i++)
+			end = Max(end, sorted[i].end);
+		if (!make_rows(w, start, end))
+			return false;
+	}
+	return true;
+}
+
+static HTAB *
+make_hash(Work *w, const char *name, Size keysize, Size entrysize)
+{
+	HASHCTL ctl = {.keysize = keysize, .entrysize = entrysize, .hcxt = w->context};
+
+	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* False: something was refused after rows were made with it. */
+static bool
+try_all(Work *w)
+{
+	MemoryContextReset(w->context);
+	w->rows = make_hash(w, "clickstream rows to repair", sizeof(RowKey), sizeof(Affected));
+	w->spans = make_hash(w, "clickstream windows to repair", sizeof(TimestampTz), sizeof(Span));
+	w->made = NIL;
+	for (int i = 0; i < w->r->nlates; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (cs_late_is_open(&w->r->lates[i]))
+			find_rows(w, &w->r->lates[i]);
+	}
+	return make_all(w);
+}
+
+void
+cs_repair_windows(CsRepair *r)
+{
+	CsOperator *op = r->stage->op;
+	Work		w = {.r = r};
+	ListCell   *lc;
+
+	w.context = AllocSetContextCreate(r->context, "clickstream repair of windows", ALLOCSET_DEFAULT_SIZES);
+	w.start = cs_operator_column_number(op, "window_start");
+	w.end = cs_operator_column_number(op, "window_end");
+	w.group = cs_operator_column_number(op, "group_key");
+	w.is_rest = cs_operator_column_number(op, "is_rest");
+	while (!try_all(&w))
+		;
+	foreach(lc, w.made)
+		cs_repair_write(r, lfirst(lc), 1);
+}

@@ -1,0 +1,71 @@
+/*
+ * engine/replay.h
+ *	  One definition over events of the event log, beside the stream.
+ *
+ * A replay has an operator of its own, compiled from the same definition, and
+ * a state that is thrown away: the same code that made the results makes them
+ * again.  Nothing is late in it.  Rounds follow each other: begin, add
+ * events, close, look at the rows.
+ *
+ * Uses the engine's slot, expression context and chunk memory, so no chunk of
+ * the stream can run in between.
+ */
+#ifndef CS_ENGINE_REPLAY_H
+#define CS_ENGINE_REPLAY_H
+
+#include "engine/internal.h"
+
+typedef struct CsReplay CsReplay;
+
+/* An event as the log has it; what an operator does not read is left out. */
+typedef struct CsReplayEvent
+{
+	CsPlace		place;
+	TimestampTz timestamp; /* the message's, or CS_WM_NONE */
+	bool		has_visitor;
+	CsHash128	visitor_hash;
+	Datum	   *values; /* by attribute */
+	bool	   *isnull;
+} CsReplayEvent;
+
+/* A row that the operator has handed out. */
+typedef struct CsReplayRow
+{
+	Datum			   *values;
+	bool			   *isnull;
+	struct CsReplayRow *next;
+} CsReplayRow;
+
+/* Is this row wanted?  Others are not kept. */
+typedef bool (*CsReplayWants)(CsReplay *replay, Datum *values, bool *isnull, void *arg);
+
+/* Lives in the current context. */
+extern CsReplay	  *cs_replay_create(CsEngine *e, CsStage *stage);
+extern CsOperator *cs_replay_operator(CsReplay *replay);
+
+/* Of a row of the log. */
+extern CsPlace cs_replay_place(const CsReplay *replay, const Datum *values);
+
+/* From a row of the log, in the current context. */
+extern void cs_replay_event(CsReplay *replay, CsReplayEvent *event, const Datum *values, const bool *isnull);
+
+/* Copies in the current context. */
+extern CsReplayEvent cs_replay_copy_event(CsReplay *replay, const CsReplayEvent *event);
+extern CsReplayRow	*cs_replay_copy(CsReplay *replay, const CsReplayRow *row);
+
+/* Evaluate n events only: takes[i] says whether keys[i] takes part; errors[i] (or NULL) is set to what it
+ * raised. */
+extern void cs_replay_keys(CsReplay *replay, const CsReplayEvent *events, int n, bool *takes, CsHash128 *keys,
+						   char **errors);
+
+extern void cs_replay_begin(CsReplay *replay, CsReplayWants wants, void *arg);
+extern void cs_replay_add(CsReplay *replay, const CsReplayEvent *event);
+/*
+ * Close what a watermark at wm closes, and then, if finish, what is open yet.
+ * False if something is left that is open or can still change.
+ */
+extern bool cs_replay_close(CsReplay *replay, TimestampTz wm, bool finish);
+/* The rows of this round, until the next begin. */
+extern CsReplayRow *cs_replay_rows(CsReplay *replay);
+
+#endif
