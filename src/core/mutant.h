@@ -26,7 +26,8 @@
 	M(LATE_BY_EVENT, "late_by_event")		/* late judged before merging */          \
 	M(TIE_OVERWRITES, "tie_overwrites")		/* step 1 overwrites start[1] in a tie */ \
 	M(LOSE_ENTRY, "lose_entry")				/* a commit forgets one entry's state */  \
-	M(DELTA_SKIP, "delta_skip")				/* a delta counts from the wrong place */
+	M(DELTA_SKIP, "delta_skip")				/* a delta counts from the wrong place */ \
+	M(LATE_LEFT_OUT, "late_left_out")		/* apply_late() replays without them */
 
 typedef enum CsMutant
 {

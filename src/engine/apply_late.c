@@ -16,6 +16,7 @@
 
 #include "core/clock.h"
 #include "core/event_log_read.h"
+#include "core/mutant.h"
 #include "engine/apply_late.h"
 #include "engine/repair.h"
 #include "miscadmin.h"
@@ -65,7 +66,7 @@ cs_repair_takes(CsRepair *r, const CsPlace *place, CsClass class)
 	CsLate		*late = cs_repair_find(r, place);
 
 	if (late)
-		return cs_late_is_open(late);
+		return cs_late_is_open(late) && !CS_MUTANT(LATE_LEFT_OUT);
 	if (class != CS_CLASS_USED || p == NULL)
 		return false;
 	return place->offset >= p->counts[r->stage - r->e->stages].since;
