@@ -514,10 +514,10 @@ add_waiting(CsFunnelOperator *op, CsBatchContext *batch, const CsFunnelInput *e,
 static bool
 funnel_key_of(CsOperator *base, int i, CsHash128 *key)
 {
-	const ChunkEvent *e = &((FunnelOperator *) base)->chunk[i];
+	const CsFunnelInput *e = &((CsFunnelOperator *) base)->chunk[i];
 
 	*key = e->hash;
-	return e->mask != 0;
+	return e->take;
 }
 
 static void
