@@ -172,7 +172,7 @@ funnel_show(CsOperator *base, CsState *state, const CsEntry *entry, void (*row)(
 		Datum *values = palloc(sizeof(Datum) * base->ncolumns);
 		bool  *isnull = palloc(sizeof(bool) * base->ncolumns);
 
-		cs_funnel_row(op, w, &w->open.slots[i], NULL, false, 0, values, isnull);
+		cs_funnel_row(op, w, &w->open.slots[i], CS_FUNNEL_OPEN, false, 0, values, isnull);
 		row(arg, values, isnull);
 	}
 }
@@ -192,7 +192,7 @@ count_opened(CsFunnelWalk *walk, const CsFunnelSlot *slot)
 }
 
 static void
-write_ended(CsFunnelWalk *walk, const CsFunnelSlot *slot, const char *reason)
+write_ended(CsFunnelWalk *walk, const CsFunnelSlot *slot, CsFunnelReason reason)
 {
 	Settling *s = walk->arg;
 
@@ -225,6 +225,7 @@ show(CsFunnelOperator *op, CsBatchContext *batch, CsWork *work, CsFunnelLook *lo
 	bool		  was_stale = w->is_stale;
 	TimestampTz	  next = cs_funnel_show_rows(op, batch, w, look);
 
+	op->rewrote |= look->rewrote;
 	if (w->is_stale && !was_stale)
 		cs_funnel_laters_add(op, &op->stale, CS_WM_NONE, work->key.who);
 	return next;
@@ -292,12 +293,13 @@ funnel_advance(CsOperator *base, CsBatchContext *batch, TimestampTz wm, int max,
 
 	op->wm = wm;
 	op->state = batch->state;
+	op->rewrote = false;
 	for (int i = 0; i < n; i++)
 		settle(op, batch, works[i], rewrite, closed_by_finish);
 	if (changes && rewrite)
 	{
 		show_stale(op, batch);
-		base->emit_at = n > 0 || op->stale.n > 0 ? batch->now + base->def->emit_interval : CS_WM_DONE;
+		base->emit_at = op->rewrote ? batch->now + base->def->emit_interval : CS_WM_DONE;
 	}
 	if (changes)
 		base->stale = !rewrite && op->stale.n > 0;
@@ -505,8 +507,6 @@ add_waiting(CsFunnelOperator *op, CsBatchContext *batch, const CsFunnelInput *e,
 	due = settling_due(op, w);
 	if (op->revises)
 		due = Min(Min(due, work->due), event->place.time); /* as of then something is to be shown */
-	if (w->nshown > 0)
-		due = Min(due, event->watermark); /* what is shown may be so no longer */
 	work->due = due;
 	cs_work_dirty(batch->state, work); /* revives one deleted by this batch */
 }

@@ -22,6 +22,8 @@ enum
 	FUNNEL_STALE = 2  /* and one lags behind */
 };
 
+#define SHOWN_CLOSED 0x80 /* beside the reason of a shown row */
+
 CsFunnelWork *
 cs_funnel_work_make(const CsFunnelOperator *op, const char *key, size_t key_len)
 {
@@ -122,7 +124,7 @@ put_shown(StringInfo buf, const CsFunnelShown *shown)
 	cs_put_place(buf, &shown->first);
 	appendBinaryStringInfo(buf, (const char *) &shown->content, sizeof(uint64));
 	cs_put_uint(buf, (uint64) shown->revision);
-	cs_put_u8(buf, shown->closed ? 1 : 0);
+	cs_put_u8(buf, (uint8) (shown->reason | (shown->was_closed ? SHOWN_CLOSED : 0)));
 }
 
 void
@@ -283,11 +285,16 @@ get_shown(CsReader *r, CsFunnelWork *w)
 	for (int i = 0; i < w->nshown; i++)
 	{
 		CsFunnelShown *s = &w->shown[i];
+		uint8		   reason;
 
 		cs_get_place(r, &s->first);
 		memcpy(&s->content, cs_get_raw(r, sizeof(uint64)), sizeof(uint64));
 		s->revision = (int32) cs_get_uint(r);
-		s->closed = cs_get_u8(r) != 0;
+		reason = cs_get_u8(r);
+		s->was_closed = (reason & SHOWN_CLOSED) != 0;
+		s->reason = (CsFunnelReason) (reason & ~SHOWN_CLOSED);
+		if (s->reason >= CS_FUNNEL_REASONS)
+			cs_codec_corrupt("reason of a shown row");
 	}
 }
 

@@ -56,13 +56,29 @@ typedef struct CsFunnelSlots
 	CsFunnelSlot *slots;
 } CsFunnelSlots;
 
+/* closed_reason; numbers are kept in entries. */
+typedef enum CsFunnelReason
+{
+	CS_FUNNEL_OPEN, /* NULL */
+	CS_FUNNEL_CONVERSION,
+	CS_FUNNEL_EXPIRED,
+	CS_FUNNEL_WAS_BROKEN,
+	CS_FUNNEL_WAS_EXCLUDED,
+	CS_FUNNEL_MAX_LENGTH,
+	CS_FUNNEL_TOO_MANY,
+	CS_FUNNEL_IDLE,
+	CS_FUNNEL_FINISH,
+	CS_FUNNEL_REASONS
+} CsFunnelReason;
+
 /* A row that the key has in the table and that may still change. */
 typedef struct CsFunnelShown
 {
-	CsPlace first;
-	uint64	content; /* hash of what it says */
-	int32	revision;
-	bool	closed; /* its closed_reason is not NULL */
+	CsPlace		   first;
+	uint64		   content; /* hash of what it says, without closed_reason */
+	int32		   revision;
+	CsFunnelReason reason;
+	bool		   was_closed; /* it had a closed_reason once */
 } CsFunnelShown;
 
 /* Decoded form of an entry; in batch memory. */
@@ -130,6 +146,7 @@ typedef struct CsFunnelOperator
 	CsFunnelLaters stale;			/* entries whose rows lag behind; moment unused */
 	int			   stale_committed; /* of these, known before this batch */
 	bool		   stale_shown;		/* this batch has rewritten them all */
+	bool		   rewrote;			/* this batch has rewritten rows of open attempts */
 	TimestampTz	   emit_before;
 } CsFunnelOperator;
 
@@ -156,7 +173,7 @@ typedef struct CsFunnelWalk
 	CsFunnelOperator *op;
 	CsFunnelSlots	 *open;
 	void (*opened)(struct CsFunnelWalk *walk, const CsFunnelSlot *slot);
-	void (*ended)(struct CsFunnelWalk *walk, const CsFunnelSlot *slot, const char *reason);
+	void (*ended)(struct CsFunnelWalk *walk, const CsFunnelSlot *slot, CsFunnelReason reason);
 	void *arg;
 } CsFunnelWalk;
 
@@ -174,12 +191,12 @@ extern CsFunnelSlot *cs_funnel_slot_add(const CsFunnelOperator *op, CsFunnelSlot
 /* ---- funnel_rows.c ---- */
 
 extern void cs_funnel_columns(CsFunnelOperator *op, const CsDefinition *def, Query *query);
-/* The row of an attempt; reason NULL while it is open.  In the current context. */
+/* The row of an attempt.  In the current context. */
 extern void cs_funnel_row(const CsFunnelOperator *op, const CsFunnelWork *w, const CsFunnelSlot *slot,
-						  const char *reason, bool is_final, int32 revision, Datum *values, bool *isnull);
+						  CsFunnelReason reason, bool is_final, int32 revision, Datum *values, bool *isnull);
 /* An attempt has ended for good. */
 extern void cs_funnel_emit_final(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *w, const CsFunnelSlot *slot,
-								 const char *reason);
+								 CsFunnelReason reason);
 
 /* How far rows are shown. */
 typedef struct CsFunnelLook
@@ -188,6 +205,7 @@ typedef struct CsFunnelLook
 	TimestampTz as_of;	 /* later: with reason 'idle'; CS_WM_NONE: the topic is not silent */
 	bool		rewrite; /* also rows of open attempts that have changed */
 	bool		changed; /* out: a row was written or deleted */
+	bool		rewrote; /* out: one of an open attempt that had one */
 } CsFunnelLook;
 
 /*

@@ -10,8 +10,12 @@
  * deleted.  One way for all of them: what is shown follows from the entry and
  * the moment, not from how the entry came about.
  *
+ * revision counts how often a row changed after it had said closed_reason: what
+ * it says, or whether it is closed.  Becoming final, or 'idle' becoming what the
+ * watermark says, is no revision.
+ *
  * A row that was shown as 'idle' is not taken back when the topic speaks again:
- * it stays if the events that wait leave it as it is, else it is open again.
+ * it stays as it is until the watermark has passed something that changes it.
  *
  * No locking; memory: the batch's.
  */
@@ -42,6 +46,11 @@ typedef enum FunnelTail
 	TAIL_REVISION,
 	TAIL_COLUMNS
 } FunnelTail;
+
+static const char *const reason_words[] = {NULL,		 "conversion",	 "expired", "broken", "excluded",
+										   "max_length", "max_attempts", "idle",	"finish"};
+
+StaticAssertDecl(lengthof(reason_words) == CS_FUNNEL_REASONS, "each reason needs its word");
 
 static inline int
 level_column(const CsFunnelOperator *op)
@@ -129,7 +138,7 @@ fill_key(const CsFunnelOperator *op, const CsPlace *first, Datum *values, bool *
 }
 
 void
-cs_funnel_row(const CsFunnelOperator *op, const CsFunnelWork *w, const CsFunnelSlot *slot, const char *reason,
+cs_funnel_row(const CsFunnelOperator *op, const CsFunnelWork *w, const CsFunnelSlot *slot, CsFunnelReason reason,
 			  bool is_final, int32 revision, Datum *values, bool *isnull)
 {
 	const CsFunnel *f = slot->funnel;
@@ -155,15 +164,15 @@ cs_funnel_row(const CsFunnelOperator *op, const CsFunnelWork *w, const CsFunnelS
 	tail[TAIL_DURATION] = converted ? Int64GetDatum(duration_of(&op->rule, f) / USECS_PER_SEC) : (Datum) 0;
 	tail[TAIL_IS_CONVERSION] = BoolGetDatum(converted);
 	tail[TAIL_STARTED_AT] = TimestampTzGetDatum(f->started);
-	tail_null[TAIL_CLOSED_REASON] = reason == NULL;
-	tail[TAIL_CLOSED_REASON] = reason ? CStringGetTextDatum(reason) : (Datum) 0;
+	tail_null[TAIL_CLOSED_REASON] = reason == CS_FUNNEL_OPEN;
+	tail[TAIL_CLOSED_REASON] = reason != CS_FUNNEL_OPEN ? CStringGetTextDatum(reason_words[reason]) : (Datum) 0;
 	tail[TAIL_IS_FINAL] = BoolGetDatum(is_final);
 	tail[TAIL_REVISION] = Int32GetDatum(revision);
 }
 
-/* What the row says, as a hash: that of an open attempt changes too when it gets further. */
+/* What the row says, as a hash. */
 static uint64
-content_of(const CsFunnelOperator *op, const CsFunnelSlot *slot, const char *reason)
+content_of(const CsFunnelOperator *op, const CsFunnelSlot *slot)
 {
 	const CsFunnel *f = slot->funnel;
 	StringInfoData	buf;
@@ -173,7 +182,6 @@ content_of(const CsFunnelOperator *op, const CsFunnelSlot *slot, const char *rea
 	cs_put_uint(&buf, f->level);
 	cs_put_u8(&buf, f->excluded ? 1 : 0);
 	appendBinaryStringInfo(&buf, (const char *) f->best, sizeof(int64) * steps_shown(&op->rule, f));
-	appendStringInfoString(&buf, reason ? reason : "");
 	hash = cs_hash_bytes(buf.data, buf.len);
 	pfree(buf.data);
 	return hash.lo;
@@ -196,7 +204,7 @@ find_shown(CsFunnelWork *w, const CsPlace *first)
 
 static void
 write_row(CsFunnelOperator *op, CsBatchContext *batch, const CsFunnelWork *w, const CsFunnelSlot *slot,
-		  const char *reason, bool is_final, int32 revision, CsRowAction action)
+		  CsFunnelReason reason, bool is_final, int32 revision, CsRowAction action)
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 	Datum		 *values = palloc(sizeof(Datum) * op->base.ncolumns);
@@ -219,18 +227,30 @@ delete_row(CsFunnelOperator *op, CsBatchContext *batch, const CsPlace *first)
 	batch->emitter->row(batch->emitter, &op->base, CS_ROW_DELETE, values, isnull);
 }
 
+static bool
+is_revision(const CsFunnelShown *shown, CsFunnelReason reason, uint64 content)
+{
+	return shown->was_closed &&
+		   (content != shown->content || (reason == CS_FUNNEL_OPEN) != (shown->reason == CS_FUNNEL_OPEN));
+}
+
 void
 cs_funnel_emit_final(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *w, const CsFunnelSlot *slot,
-					 const char *reason)
+					 CsFunnelReason reason)
 {
 	CsFunnelShown *shown = w->nshown > 0 ? find_shown(w, &slot->first) : NULL;
-	int32		   revision = 0;
 
-	if (shown)
-		revision = shown->revision + (shown->closed && shown->content != content_of(op, slot, reason));
-	write_row(op, batch, w, slot, reason, true, revision, shown ? CS_ROW_UPSERT : CS_ROW_INSERT);
-	if (shown)
-		*shown = w->shown[--w->nshown];
+	if (shown == NULL)
+	{
+		write_row(op, batch, w, slot, reason, true, 0, CS_ROW_INSERT);
+		return;
+	}
+	/* What the watermark had closed before finish() was called stays closed by that. */
+	if (reason == CS_FUNNEL_FINISH && shown->reason != CS_FUNNEL_OPEN && shown->reason != CS_FUNNEL_IDLE)
+		reason = shown->reason;
+	write_row(op, batch, w, slot, reason, true, shown->revision + is_revision(shown, reason, content_of(op, slot)),
+			  CS_ROW_UPSERT);
+	*shown = w->shown[--w->nshown];
 }
 
 /* ---- rows that may still change ---- */
@@ -238,16 +258,17 @@ cs_funnel_emit_final(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *
 /* A row that is to be there. */
 typedef struct Wanted
 {
-	CsFunnelSlot slot; /* with a funnel of its own */
-	const char	*reason;
-	uint64		 content;
+	CsFunnelSlot   slot; /* with a funnel of its own */
+	CsFunnelReason reason;
+	uint64		   content;
+	bool		   keep; /* as it is shown, whatever that is */
 } Wanted;
 
 typedef enum Phase
 {
 	AS_OF_WATERMARK, /* ends have their own reasons */
 	SILENT,			 /* ends are 'idle' */
-	AHEAD			 /* only for rows that were shown as of later */
+	AHEAD			 /* looks for attempts whose rows were shown as of later */
 } Phase;
 
 typedef struct Showing
@@ -255,7 +276,6 @@ typedef struct Showing
 	CsFunnelOperator *op;
 	CsFunnelWork	 *w;
 	Phase			  phase;
-	CsFunnelSlots	 *now; /* open as of the watermark */
 	int				  n, capacity;
 	Wanted			 *wanted;
 } Showing;
@@ -289,7 +309,7 @@ is_wanted(const Showing *s, const CsPlace *first)
 }
 
 static void
-want(Showing *s, const CsFunnelSlot *slot, const char *reason)
+want(Showing *s, const CsFunnelSlot *slot, CsFunnelReason reason, bool keep)
 {
 	Wanted *wanted;
 
@@ -302,41 +322,27 @@ want(Showing *s, const CsFunnelSlot *slot, const char *reason)
 	wanted = &s->wanted[s->n++];
 	slot_copy(s->op, &wanted->slot, slot);
 	wanted->reason = reason;
-	wanted->content = content_of(s->op, slot, reason);
+	wanted->content = content_of(s->op, slot);
+	wanted->keep = keep;
 }
 
-static bool
-is_open_now(const Showing *s, const CsPlace *first)
-{
-	for (int i = 0; i < s->now->n; i++)
-		if (same_place(&s->now->slots[i].first, first))
-			return true;
-	return false;
-}
-
-/* Events that wait say what becomes of a row that was shown as of later: as it is, or open again. */
+/* An attempt that the watermark has not reached, but whose row was shown as of later: it stays. */
 static void
-want_ahead(Showing *s, const CsFunnelSlot *slot, bool ends)
+want_ahead(Showing *s, const CsFunnelSlot *slot)
 {
-	const CsFunnelShown *shown = find_shown(s->w, &slot->first);
-
-	if (shown == NULL || is_wanted(s, &slot->first))
-		return;
-	if (ends && shown->closed && content_of(s->op, slot, "idle") == shown->content)
-		want(s, slot, "idle");
-	else if (!is_open_now(s, &slot->first))
-		want(s, slot, NULL);
+	if (find_shown(s->w, &slot->first) != NULL && !is_wanted(s, &slot->first))
+		want(s, slot, CS_FUNNEL_OPEN, true);
 }
 
 static void
-note_end(CsFunnelWalk *walk, const CsFunnelSlot *slot, const char *reason)
+note_end(CsFunnelWalk *walk, const CsFunnelSlot *slot, CsFunnelReason reason)
 {
 	Showing *s = walk->arg;
 
 	if (s->phase == AHEAD)
-		want_ahead(s, slot, true);
+		want_ahead(s, slot);
 	else
-		want(s, slot, s->phase == SILENT ? "idle" : reason);
+		want(s, slot, s->phase == SILENT ? CS_FUNNEL_IDLE : reason, false);
 }
 
 /* Attempts that are open as of the moment. */
@@ -350,13 +356,13 @@ want_open(Showing *s, const CsFunnelSlots *open)
 		if (is_wanted(s, &slot->first))
 			continue;
 		if (s->op->base.def->emit == CS_EMIT_CHANGES || find_shown(s->w, &slot->first) != NULL)
-			want(s, slot, NULL);
+			want(s, slot, CS_FUNNEL_OPEN, false);
 	}
 }
 
 /* Let the waiting events pass that the watermark has not reached, for rows that were shown as of later. */
 static void
-look_ahead(Showing *s, CsFunnelSlots *now, int64 from)
+look_ahead(Showing *s, const CsFunnelSlots *now, int64 from)
 {
 	CsFunnelSlots ahead = slots_copy(s->op, now);
 	CsFunnelWalk  walk = {.op = s->op, .open = &ahead, .ended = note_end, .arg = s};
@@ -364,7 +370,7 @@ look_ahead(Showing *s, CsFunnelSlots *now, int64 from)
 	s->phase = AHEAD;
 	(void) cs_funnel_walk_events(&walk, s->w, from, CS_WM_DONE);
 	for (int i = 0; i < ahead.n; i++)
-		want_ahead(s, &ahead.slots[i], false);
+		want_ahead(s, &ahead.slots[i]);
 }
 
 static void
@@ -375,7 +381,6 @@ gather(Showing *s, const CsFunnelLook *look, TimestampTz *next)
 	int64		  at;
 
 	cs_funnel_sort(s->w);
-	s->now = &open;
 	s->phase = AS_OF_WATERMARK;
 	at = cs_funnel_walk_events(&walk, s->w, 0, look->wm);
 	cs_funnel_walk_end(&walk, look->wm, false);
@@ -388,9 +393,9 @@ gather(Showing *s, const CsFunnelLook *look, TimestampTz *next)
 	*next = cs_funnel_next_end(s->op, &open);
 	if (at < s->w->nwaiting)
 		*next = Min(*next, s->w->waiting[at].place.time);
+	want_open(s, &open);
 	if (s->w->nshown > 0 && at < s->w->nwaiting)
 		look_ahead(s, &open, at);
-	want_open(s, &open);
 }
 
 /* Bring the row of one attempt to what is wanted, and say what it shows then. */
@@ -398,23 +403,31 @@ static CsFunnelShown
 bring(Showing *s, CsBatchContext *batch, const Wanted *wanted, CsFunnelLook *look)
 {
 	const CsFunnelShown *shown = find_shown(s->w, &wanted->slot.first);
-	CsFunnelShown		 result = {wanted->slot.first, wanted->content, 0, wanted->reason != NULL};
+	CsFunnelReason		 reason = wanted->reason;
+	CsFunnelShown		 result = {wanted->slot.first, wanted->content, 0, reason, reason != CS_FUNNEL_OPEN};
 
 	if (shown == NULL)
 	{
-		write_row(s->op, batch, s->w, &wanted->slot, wanted->reason, false, 0, CS_ROW_INSERT);
+		write_row(s->op, batch, s->w, &wanted->slot, reason, false, 0, CS_ROW_INSERT);
 		look->changed = true;
 		return result;
 	}
-	if (shown->content == wanted->content)
+	/* What was shown as idle stays so until it goes on: nothing is taken back. */
+	if (wanted->keep || (shown->content == wanted->content &&
+						 (reason == shown->reason || (reason == CS_FUNNEL_OPEN && shown->reason == CS_FUNNEL_IDLE))))
 		return *shown;
-	if (wanted->reason == NULL && !shown->closed && !look->rewrite)
+	if (reason == CS_FUNNEL_OPEN && shown->reason == CS_FUNNEL_OPEN)
 	{
-		s->w->is_stale = true;
-		return *shown;
+		if (!look->rewrite)
+		{
+			s->w->is_stale = true;
+			return *shown;
+		}
+		look->rewrote = true;
 	}
-	result.revision = shown->revision + (shown->closed ? 1 : 0);
-	write_row(s->op, batch, s->w, &wanted->slot, wanted->reason, false, result.revision, CS_ROW_UPSERT);
+	result.was_closed |= shown->was_closed;
+	result.revision = shown->revision + is_revision(shown, reason, wanted->content);
+	write_row(s->op, batch, s->w, &wanted->slot, reason, false, result.revision, CS_ROW_UPSERT);
 	look->changed = true;
 	return result;
 }

@@ -60,29 +60,30 @@ slot_remove(CsFunnelSlots *open, int i)
 	open->slots[open->n] = gone;
 }
 
-static const char *
+static CsFunnelReason
 end_reason(const CsFunnelRule *rule, const CsFunnel *f)
 {
 	if (f->excluded)
-		return "excluded";
+		return CS_FUNNEL_WAS_EXCLUDED;
 	switch (f->end)
 	{
 		case CS_FUNNEL_CONVERTED:
-			return "conversion";
+			return CS_FUNNEL_CONVERSION;
 		case CS_FUNNEL_BROKEN:
-			return "broken";
+			return CS_FUNNEL_WAS_BROKEN;
 		case CS_FUNNEL_EXCLUDED:
-			return "expired"; /* what the attempt shows had expired before */
+			return CS_FUNNEL_EXPIRED; /* what the attempt shows had expired before */
 		case CS_FUNNEL_GOES_ON:
 			break;
 	}
-	return cs_funnel_expires(rule, f) ? "expired" : "max_length";
+	return cs_funnel_expires(rule, f) ? CS_FUNNEL_EXPIRED : CS_FUNNEL_MAX_LENGTH;
 }
 
+/* reason OPEN: its own. */
 static void
-end_slot(CsFunnelWalk *walk, CsFunnelSlot *slot, const char *reason)
+end_slot(CsFunnelWalk *walk, CsFunnelSlot *slot, CsFunnelReason reason)
 {
-	walk->ended(walk, slot, reason ? reason : end_reason(&walk->op->rule, slot->funnel));
+	walk->ended(walk, slot, reason != CS_FUNNEL_OPEN ? reason : end_reason(&walk->op->rule, slot->funnel));
 	cs_funnel_reset(slot->funnel);
 }
 
@@ -101,7 +102,7 @@ feed_slot(CsFunnelWalk *walk, CsFunnelSlot *slot, const CsFunnelWaiting *waiting
 	TimestampTz			t = waiting[0].place.time;
 
 	if (f->open && t > cs_funnel_last_moment(rule, f))
-		end_slot(walk, slot, NULL);
+		end_slot(walk, slot, CS_FUNNEL_OPEN);
 	for (int i = 0; i < n;)
 	{
 		int opener;
@@ -122,7 +123,7 @@ feed_slot(CsFunnelWalk *walk, CsFunnelSlot *slot, const CsFunnelWaiting *waiting
 		}
 		i += taken;
 		if (f->end != CS_FUNNEL_GOES_ON)
-			end_slot(walk, slot, NULL);
+			end_slot(walk, slot, CS_FUNNEL_OPEN);
 	}
 }
 
@@ -159,7 +160,7 @@ end_oldest(CsFunnelWalk *walk)
 	for (int i = 1; i < walk->open->n; i++)
 		if (cs_place_cmp(&walk->open->slots[i].first, &walk->open->slots[oldest].first) < 0)
 			oldest = i;
-	end_slot(walk, &walk->open->slots[oldest], "max_attempts");
+	end_slot(walk, &walk->open->slots[oldest], CS_FUNNEL_TOO_MANY);
 	slot_remove(walk->open, oldest);
 }
 
@@ -242,7 +243,7 @@ cs_funnel_walk_end(CsFunnelWalk *walk, TimestampTz limit, bool finish)
 
 		if (!finish && limit <= cs_funnel_last_moment(&walk->op->rule, slot->funnel))
 			continue;
-		end_slot(walk, slot, finish && !slot->funnel->excluded ? "finish" : NULL);
+		end_slot(walk, slot, finish && !slot->funnel->excluded ? CS_FUNNEL_FINISH : CS_FUNNEL_OPEN);
 		slot_remove(open, i);
 	}
 }
