@@ -42,6 +42,7 @@ typedef struct CsSession
 	CsPlace			last;
 	bool			fixed_start; /* it begins at a cut: nothing earlier joins it */
 	bool			ends;		 /* waiting event: it meets end_when */
+	bool			midnight;	 /* a session of the next day, gone by now, began within the gap of its end */
 	CsHash128		split;		 /* of the last event: hash of split_on's value */
 	CsMeasureState *states;
 	CsSessionReason cut;	/* in a copy: why it was cut, else CS_SESSION_OPEN */
@@ -141,6 +142,16 @@ static inline bool
 cs_session_is_final(const CsSessions *s, const CsSession *session, TimestampTz line)
 {
 	return line != CS_WM_NONE && cs_session_last_moment(s, session) <= line;
+}
+
+/*
+ * Does an event wait that may belong to a session that the line has passed?
+ * One at exactly the gap's end, while the line is in the last millisecond before.
+ */
+static inline bool
+cs_session_is_awaited(const CsSessions *s, const CsVisitor *v, const CsSession *session)
+{
+	return v->nwaiting > 0 && v->waiting_min <= session->last.time + s->op.def->gap;
 }
 
 /* ---- session_cut.c: which event belongs to which session ---- */

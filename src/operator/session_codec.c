@@ -29,7 +29,8 @@ enum
 	SESSION_FIXED_START = 0x01,
 	SESSION_ENDS = 0x02,
 	SESSION_HAS_SPLIT = 0x04,
-	SESSION_ONE_EVENT = 0x08 /* last = first, not stored */
+	SESSION_ONE_EVENT = 0x08, /* last = first, not stored */
+	SESSION_MIDNIGHT = 0x10
 };
 
 /* ---- when an entry is due ---- */
@@ -44,7 +45,10 @@ line_due(const CsSessions *s, const CsVisitor *v)
 	if (v->n == 0 && v->nwaiting > 0 && !s->in_order)
 		due -= s->op.def->max_length;
 	for (int i = 0; i < v->n; i++)
-		due = Min(due, cs_session_last_moment(s, &v->sessions[i]));
+	{
+		if (!cs_session_is_awaited(s, v, &v->sessions[i]))
+			due = Min(due, cs_session_last_moment(s, &v->sessions[i]));
+	}
 	return due;
 }
 
@@ -87,6 +91,7 @@ put_session(CsSessions *s, CsState *state, CsSession *session, StringInfo buf)
 	flags |= session->ends ? SESSION_ENDS : 0;
 	flags |= s->has_split ? SESSION_HAS_SPLIT : 0;
 	flags |= one ? SESSION_ONE_EVENT : 0;
+	flags |= session->midnight ? SESSION_MIDNIGHT : 0;
 	cs_put_u8(buf, flags);
 	cs_put_place(buf, &session->first);
 	if (!one)
@@ -140,6 +145,7 @@ get_session(CsSessions *s, CsState *state, CsReader *r, CsSession *session)
 
 	session->fixed_start = (flags & SESSION_FIXED_START) != 0;
 	session->ends = (flags & SESSION_ENDS) != 0;
+	session->midnight = (flags & SESSION_MIDNIGHT) != 0;
 	cs_get_place(r, &session->first);
 	session->last = session->first;
 	if (!(flags & SESSION_ONE_EVENT))

@@ -123,20 +123,29 @@ before_cut(CsSessions *s, const CsVisitor *v, TimestampTz t)
 	return false;
 }
 
+/* Is the next session one that began within the gap of this one's end, but on another day? */
+static bool
+next_is_tomorrow(CsSessions *s, const CsVisitor *v, int i)
+{
+	TimestampTz last = v->sessions[i].last.time;
+	TimestampTz next;
+
+	if (s->zone == NULL || i + 1 >= v->n)
+		return false;
+	next = v->sessions[i + 1].first.time;
+	return next - last <= s->op.def->gap && !same_day(s, last, next);
+}
+
 CsSessionReason
 cs_session_ending(CsSessions *s, const CsVisitor *v, int i, TimestampTz *at)
 {
 	const CsSession *session = &v->sessions[i];
-	const CsSession *next = i + 1 < v->n ? session + 1 : NULL;
 
 	*at = session->cut_at;
 	if (session->cut != CS_SESSION_OPEN)
 		return session->cut;
 	*at = cs_session_last_moment(s, session);
-	if (s->zone && next && next->first.time - session->last.time <= s->op.def->gap &&
-		!same_day(s, session->last.time, next->first.time))
-		return CS_SESSION_SPLIT;
-	return CS_SESSION_GAP;
+	return session->midnight || next_is_tomorrow(s, v, i) ? CS_SESSION_SPLIT : CS_SESSION_GAP;
 }
 
 /* ---- merging ---- */
@@ -159,6 +168,7 @@ widen(CsSessions *s, const CsVisitor *v, CsSession *session, const CsSession *by
 		session->last = by->last;
 		session->split = by->split;
 	}
+	session->midnight |= by->midnight; /* a later end is only nearer to midnight */
 }
 
 /* Session j goes into session i. */
@@ -204,6 +214,8 @@ retire(CsSessions *s, CsBatchContext *batch, CsVisitor *v, int i, CsSessionReaso
 	cs_session_retire_row(s, batch, v, session, reason);
 	cs_measures_drop(s->ms, batch->state, session->states);
 	watch(s, v, session->first.time, -1);
+	if (i > 0 && next_is_tomorrow(s, v, i - 1))
+		v->sessions[i - 1].midnight = true; /* it may end later, and must remember why */
 	remove_session(v, i);
 }
 
@@ -352,7 +364,7 @@ cs_session_settle(CsSessions *s, CsBatchContext *batch, CsVisitor *v, TimestampT
 		decide_waiting(s, batch, v, line);
 	for (int i = 0; i < v->n;)
 	{
-		if (cs_session_is_final(s, &v->sessions[i], line))
+		if (cs_session_is_final(s, &v->sessions[i], line) && !cs_session_is_awaited(s, v, &v->sessions[i]))
 			retire_ended(s, batch, v, i, line);
 		else
 			i++;

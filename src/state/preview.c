@@ -103,6 +103,20 @@ first_second(TimestampTz after)
 	return after == CS_WM_NONE ? PG_INT64_MIN : after / USECS_PER_SEC;
 }
 
+/* What advance() has taken out of the second that the watermark stands in, and left as it is, is looked at like others. */
+static void
+put_back_popped(CsState *state, CsDefState *def)
+{
+	for (int i = 0; i < state->npopped; i++)
+	{
+		CsEntry *entry = state->popped[i];
+
+		if ((int32) entry->key.def == def->definition_id && entry->queued == CS_WM_DONE &&
+			(entry->work == NULL || !entry->work->dirty))
+			cs_timer_set(state, def, entry);
+	}
+}
+
 CsWork **
 cs_state_preview(CsState *state, int32 definition_id, TimestampTz after, TimestampTz limit, int max, int *n,
 				 TimestampTz *upto)
@@ -113,6 +127,7 @@ cs_state_preview(CsState *state, int32 definition_id, TimestampTz after, Timesta
 	int64	   *seconds;
 	int			nseconds;
 
+	put_back_popped(state, def);
 	put_in_place(state, def, first_second(after), last);
 	seconds = seconds_between(state, def, first_second(after), last, &nseconds);
 	*upto = limit;
