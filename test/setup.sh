@@ -14,7 +14,8 @@ cache=${CLICKSTREAM_CACHE:-${HOME:-/var/tmp}/.cache/clickstream}
 kafka_libs=$cache/kafka-$kafka_version
 
 packages="build-essential pkg-config postgresql-15 postgresql-server-dev-15
-	librdkafka-dev libsimdjson-dev libxxhash-dev kcat clang-format-14 libipc-run-perl"
+	librdkafka-dev libsimdjson-dev libxxhash-dev kcat clang-format-14 libipc-run-perl
+	postgresql-15-hll postgresql-15-tdigest"
 
 say() { echo "setup: $*"; }
 

@@ -8,6 +8,12 @@
  * combining takes the greater.  Either way the state depends on the set of
  * values only, not on order or how often each came.
  *
+ * The estimate is not the library's own: that one changes its formula at
+ * 2.5 times as many values as registers, where it is off by 2 % on average
+ * (measured, bench/approx_error.sql).  It is the one of O. Ertl, "New
+ * cardinality estimation algorithms for HyperLogLog sketches", 2017, algorithms
+ * 4 to 6, which has no such place.
+ *
  * Values are the same if their type says so: its extended hash function is
  * asked, with the collation.  NULL does not count.
  */
@@ -28,6 +34,7 @@ PG_FUNCTION_INFO_V1(clickstream_approx_final);
 
 #define REGISTER_BITS 14 /* of a hash that choose its register: a standard error of 1.04 / sqrt(2^14) = 0.8 % */
 #define REGISTERS (1 << REGISTER_BITS)
+#define HASH_BITS 32
 #define SPARSE_MAX 2048
 
 typedef struct Approx
@@ -230,6 +237,58 @@ clickstream_approx_deserialize(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(a);
 }
 
+/* ---- the estimate ---- */
+
+static double
+sigma(double x)
+{
+	double y = 1, z = x, before;
+
+	if (x == 1)
+		return INFINITY;
+	do
+	{
+		x *= x;
+		before = z;
+		z += x * y;
+		y += y;
+	} while (z != before);
+	return z;
+}
+
+static double
+tau(double x)
+{
+	double y = 1, z = 1 - x, before;
+
+	if (x == 0 || x == 1)
+		return 0;
+	do
+	{
+		x = sqrt(x);
+		before = z;
+		y *= 0.5;
+		z -= (1 - x) * (1 - x) * y;
+	} while (z != before);
+	return z / 3;
+}
+
+static double
+estimate(const uint8 *registers)
+{
+	int	   count[HASH_BITS + 2 - REGISTER_BITS] = {0}; /* registers by what they hold */
+	int	   greatest = HASH_BITS + 1 - REGISTER_BITS;
+	double z;
+
+	for (int i = 0; i < REGISTERS; i++)
+		count[Min(registers[i], greatest)]++;
+	z = REGISTERS * tau(1 - count[greatest] / (double) REGISTERS);
+	for (int k = greatest - 1; k >= 1; k--)
+		z = 0.5 * (z + count[k]);
+	z += REGISTERS * sigma(count[0] / (double) REGISTERS);
+	return REGISTERS / (2 * M_LN2) * REGISTERS / z;
+}
+
 Datum
 clickstream_approx_final(PG_FUNCTION_ARGS)
 {
@@ -238,5 +297,5 @@ clickstream_approx_final(PG_FUNCTION_ARGS)
 	(void) aggregate_context(fcinfo);
 	if (a == NULL)
 		PG_RETURN_INT64(0);
-	PG_RETURN_INT64(a->n >= 0 ? a->n : (int64) rint(estimateHyperLogLog(a->registers)));
+	PG_RETURN_INT64(a->n >= 0 ? a->n : (int64) rint(estimate(a->registers->hashesArr)));
 }

@@ -110,7 +110,7 @@ revision_of(CsWindow *w, CsState *state, CsSpan span, CsHash128 who)
 	const CsEntry *entry;
 	CsWork		  *work;
 
-	if (w->op.def->lateness == 0 || cs_state_bucket_count(state, w->op.def->definition_id, key.bucket) == 0 ||
+	if (cs_state_bucket_count(state, w->op.def->definition_id, key.bucket) == 0 ||
 		!cs_state_look(state, &key, &entry, &work))
 		return 0;
 	return *note_of(work ? work : cs_state_get(state, &key));
@@ -140,7 +140,7 @@ cs_window_row(CsWindow *w, CsBatchContext *batch, CsSpan span, CsHash128 who, Cs
 	bool may_be_there = w->op.def->emit == CS_EMIT_CHANGES || cs_is_passed(span.end, w->op.shown) ||
 						cs_is_passed(span.end, w->op.closed);
 
-	cell->revision = revision_of(w, batch->state, span, who);
+	cell->revision = w->op.def->lateness == 0 ? 0 : revision_of(w, batch->state, span, who);
 	cs_cell_emit(&w->op, &w->grouping, batch, may_be_there ? CS_ROW_UPSERT : CS_ROW_INSERT, span.start, span.end, who,
 				 cell, is_final);
 }
