@@ -187,4 +187,27 @@ SELECT test.feed('s051', 'ann 2:11:05 /a');
 CALL clickstream.process('s051');
 SELECT * FROM written ORDER BY 1, 2, 3, 4;
 SELECT clickstream.drop_stream('s051');
+
+-- Too late for all windows, and put in afterwards: cumulative windows that are over, each by its end, and no other.
+SELECT clickstream.create_stream('s051') > 0 AS made;
+SELECT clickstream.create_window('so_far', stream => 's051', size => '1 day', step => '6 hours', measures => 'count(*) AS events');
+SELECT clickstream.create_window('days', stream => 's051', size => '1 day', time_zone => 'Europe/Berlin', measures => 'count(*) AS events');
+SELECT clickstream.create_event_log('log', stream => 's051');
+SELECT test.feed('s051', $$
+	ann   1:00    /a
+	bob   7:00    /a
+	bob   25:00 /a
+	bob   31:00 /a
+	ann   2:00    /a
+	ann   26:00 /a
+$$);
+CALL clickstream.process('s051');
+SELECT test.at(window_start) AS start, test.at(window_end) AS "end", events, revision FROM so_far ORDER BY 1, 2;
+SELECT definition::text, message_offset FROM clickstream.late_event WHERE stream = 's051' ORDER BY 1, 2;
+SELECT message_offset, applied, reason FROM clickstream.apply_late('so_far');
+SELECT message_offset, applied, reason FROM clickstream.apply_late('days');
+CALL clickstream.finish('s051');
+SELECT test.at(window_start) AS start, test.at(window_end) AS "end", events, is_final, revision FROM so_far ORDER BY 1, 2;
+SELECT test.at(window_start) AS start, test.at(window_end) AS "end", events, is_final, revision FROM days ORDER BY 1, 2;
+SELECT clickstream.drop_stream('s051');
 DROP SCHEMA t051 CASCADE;

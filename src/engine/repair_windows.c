@@ -19,10 +19,16 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-typedef struct RowKey
+typedef struct SpanKey
 {
 	TimestampTz start;
-	pg_uuid_t	group;
+	TimestampTz end; /* of cumulative windows many have one start */
+} SpanKey;
+
+typedef struct RowKey
+{
+	SpanKey	  span;
+	pg_uuid_t group;
 } RowKey;
 
 /* A row that late events belong to. */
@@ -34,8 +40,7 @@ typedef struct Affected
 /* A window that late events belong to. */
 typedef struct Span
 {
-	TimestampTz start; /* hash key */
-	TimestampTz end;
+	SpanKey key; /* hash key */
 } Span;
 
 typedef struct Work
@@ -45,7 +50,7 @@ typedef struct Work
 	HTAB		 *rows;						  /* Affected */
 	HTAB		 *spans;					  /* Span */
 	int			  start, end, group, is_rest; /* columns */
-	TimestampTz	  over_limit;				  /* start of a window with a rest row, CS_WM_NONE none */
+	SpanKey		  over_limit;				  /* a window with a rest row; start CS_WM_NONE: none */
 	List		 *made;						  /* CsReplayRow*, to be written */
 } Work;
 
@@ -55,7 +60,8 @@ key_of(const Work *w, const Datum *values)
 	RowKey key;
 
 	memset(&key, 0, sizeof(key));
-	key.start = DatumGetTimestampTz(values[w->start]);
+	key.span.start = DatumGetTimestampTz(values[w->start]);
+	key.span.end = DatumGetTimestampTz(values[w->end]);
 	key.group = *DatumGetUUIDP(values[w->group]);
 	return key;
 }
@@ -64,22 +70,19 @@ key_of(const Work *w, const Datum *values)
 static void
 note_row(Work *w, CsLate *late, const CsReplayRow *row, int *closed)
 {
-	CsRepair   *r = w->r;
-	RowKey		key = key_of(w, row->values);
-	TimestampTz end = DatumGetTimestampTz(row->values[w->end]);
-	Span	   *span;
+	CsRepair *r = w->r;
+	RowKey	  key = key_of(w, row->values);
 
-	if (end - CS_USECS_PER_MSEC > r->settled)
+	if (key.span.end - CS_USECS_PER_MSEC > r->settled)
 		return; /* open yet: it was not late there */
 	(*closed)++;
-	if (key.start < r->horizon)
+	if (key.span.start < r->horizon)
 	{
 		late->refused = "the event log does not reach back far enough";
 		return;
 	}
 	(void) hash_search(w->rows, &key, HASH_ENTER, NULL);
-	span = hash_search(w->spans, &key.start, HASH_ENTER, NULL);
-	span->end = end;
+	(void) hash_search(w->spans, &key.span, HASH_ENTER, NULL);
 }
 
 static void
@@ -109,8 +112,8 @@ is_wanted(CsReplay *replay, Datum *values, bool *isnull, void *arg)
 
 	(void) replay;
 	(void) isnull;
-	if (DatumGetBool(values[w->is_rest]) && hash_search(w->spans, &key.start, HASH_FIND, NULL))
-		w->over_limit = key.start;
+	if (DatumGetBool(values[w->is_rest]) && hash_search(w->spans, &key.span, HASH_FIND, NULL))
+		w->over_limit = key.span;
 	return hash_search(w->rows, &key, HASH_FIND, NULL) != NULL;
 }
 
@@ -150,15 +153,13 @@ make_rows(Work *w, TimestampTz start, TimestampTz end)
 	CsRepair	 *r = w->r;
 	MemoryContext old;
 
-	w->over_limit = CS_WM_NONE;
+	w->over_limit.start = CS_WM_NONE;
 	cs_replay_begin(r->replay, is_wanted, w);
 	cs_event_log_scan(r->log, r->e->stream, start, end, replay_row, w);
 	(void) cs_replay_close(r->replay, CS_WM_NONE, true);
-	if (w->over_limit != CS_WM_NONE)
+	if (w->over_limit.start != CS_WM_NONE)
 	{
-		Span *span = hash_search(w->spans, &w->over_limit, HASH_FIND, NULL);
-
-		refuse_in(w, span->start, span->end);
+		refuse_in(w, w->over_limit.start, w->over_limit.end);
 		return false;
 	}
 	old = MemoryContextSwitchTo(w->context);
@@ -171,8 +172,8 @@ make_rows(Work *w, TimestampTz start, TimestampTz end)
 static int
 span_cmp(const void *a, const void *b)
 {
-	TimestampTz x = ((const Span *) a)->start;
-	TimestampTz y = ((const Span *) b)->start;
+	TimestampTz x = ((const Span *) a)->key.start;
+	TimestampTz y = ((const Span *) b)->key.start;
 
 	return x < y ? -1 : x > y;
 }
@@ -193,11 +194,11 @@ make_all(Work *w)
 	qsort(sorted, n, sizeof(Span), span_cmp);
 	for (i = 0; i < n;)
 	{
-		TimestampTz start = sorted[i].start;
-		TimestampTz end = sorted[i].end;
+		TimestampTz start = sorted[i].key.start;
+		TimestampTz end = sorted[i].key.end;
 
-		for (i++; i < n && sorted[i].start <= end; i++)
-			end = Max(end, sorted[i].end);
+		for (i++; i < n && sorted[i].key.start <= end; i++)
+			end = Max(end, sorted[i].key.end);
 		if (!make_rows(w, start, end))
 			return false;
 	}
@@ -218,7 +219,7 @@ try_all(Work *w)
 {
 	MemoryContextReset(w->context);
 	w->rows = make_hash(w, "clickstream rows to repair", sizeof(RowKey), sizeof(Affected));
-	w->spans = make_hash(w, "clickstream windows to repair", sizeof(TimestampTz), sizeof(Span));
+	w->spans = make_hash(w, "clickstream windows to repair", sizeof(SpanKey), sizeof(Span));
 	w->made = NIL;
 	for (int i = 0; i < w->r->nlates; i++)
 	{
