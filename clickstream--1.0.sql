@@ -17,6 +17,7 @@ CREATE TABLE stream (
 	watermark_delay interval NOT NULL,
 	idle_timeout    interval NOT NULL,
 	max_future      interval,
+	max_drift       interval,
 	visitor         text NOT NULL,
 	preset          text NOT NULL,
 	mapping         jsonb,
@@ -48,6 +49,7 @@ COMMENT ON COLUMN stream.start_offsets IS 'for start_from offsets: offset by par
 COMMENT ON COLUMN stream.watermark_delay IS 'how far the watermark stays behind the newest event';
 COMMENT ON COLUMN stream.idle_timeout IS 'silence after which a partition no longer holds the others back';
 COMMENT ON COLUMN stream.max_future IS 'an event further ahead of its message is a dead letter; NULL: never';
+COMMENT ON COLUMN stream.max_drift IS 'a partition further ahead of the slowest waits; NULL: never';
 COMMENT ON COLUMN stream.visitor IS 'SQL expression that tells who it was';
 COMMENT ON COLUMN stream.preset IS 'mapping that the stream''s own builds on';
 COMMENT ON COLUMN stream.mapping IS 'column to JSON pointers, over the preset';
@@ -159,6 +161,7 @@ CREATE TABLE partition (
 	skipped         bigint NOT NULL DEFAULT 0,
 	start_offset    bigint NOT NULL,
 	repaired        bigint NOT NULL DEFAULT 0,
+	paused          boolean NOT NULL DEFAULT false,
 	by_definition   bigint[] NOT NULL DEFAULT '{}',
 	PRIMARY KEY (stream_id, topic, partition)
 ) WITH (fillfactor = 50);
@@ -181,6 +184,7 @@ COMMENT ON COLUMN partition.empty IS 'messages without payload';
 COMMENT ON COLUMN partition.skipped IS 'offsets without a message, or passed over by hand';
 COMMENT ON COLUMN partition.start_offset IS 'offset at which reading began';
 COMMENT ON COLUMN partition.repaired IS 'offsets that are used only since they were applied again';
+COMMENT ON COLUMN partition.paused IS 'does it wait because it is too far ahead of the others?';
 COMMENT ON COLUMN partition.by_definition IS 'six numbers for each definition: its id, the offset from which on it counts, used, late, dead, without key; read view stat_definition_partition';
 COMMENT ON COLUMN partition.max_time IS 'max of min(event_time, message timestamp): the watermark is this less the stream''s watermark_delay';
 
@@ -510,6 +514,7 @@ CREATE FUNCTION create_stream(
 	watermark_delay interval    DEFAULT '10 seconds',
 	idle_timeout    interval    DEFAULT '60 seconds',
 	max_future      interval    DEFAULT '1 hour',
+	max_drift       interval    DEFAULT '1 hour',
 	visitor         text        DEFAULT 'coalesce(user_id, anonymous_id)',
 	preset          text        DEFAULT 'default',
 	mapping         jsonb       DEFAULT NULL,
@@ -525,7 +530,7 @@ CREATE FUNCTION create_stream(
 RETURNS integer
 AS 'MODULE_PATHNAME', 'clickstream_create_stream'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION create_stream(text, text, text, text, timestamptz, jsonb, interval, interval, interval, text, text,
+COMMENT ON FUNCTION create_stream(text, text, text, text, timestamptz, jsonb, interval, interval, interval, interval, text, text,
 	jsonb, text, text, text, interval, jsonb, text, interval, boolean, boolean) IS
 	'makes a stream of events from a topic; without brokers, from a built-in local topic; returns its id';
 
@@ -534,6 +539,7 @@ CREATE FUNCTION alter_stream(
 	watermark_delay interval DEFAULT NULL,
 	idle_timeout    interval DEFAULT NULL,
 	max_future      interval DEFAULT NULL,
+	max_drift       interval DEFAULT NULL,
 	brokers         text     DEFAULT NULL,
 	options         jsonb    DEFAULT NULL,
 	on_error        text     DEFAULT NULL,
@@ -542,7 +548,7 @@ CREATE FUNCTION alter_stream(
 RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_alter_stream'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION alter_stream(text, interval, interval, interval, text, jsonb, text, interval, boolean) IS
+COMMENT ON FUNCTION alter_stream(text, interval, interval, interval, interval, text, jsonb, text, interval, boolean) IS
 	'changes a stream, running or not; NULL leaves a setting as it is';
 
 CREATE FUNCTION drop_stream(name text, if_exists boolean DEFAULT false)
@@ -1305,6 +1311,7 @@ SELECT
 	p.moved_at AS watermark_moved_at,
 	p.idle,
 	p.spoke_at AS silent_since,
+	p.paused,
 	p.used,
 	p.filtered,
 	p.late,
@@ -1329,6 +1336,7 @@ COMMENT ON COLUMN stat_partition.last_event_time IS 'newest event_time seen';
 COMMENT ON COLUMN stat_partition.watermark_moved_at IS 'when its watermark last moved, by the clock';
 COMMENT ON COLUMN stat_partition.idle IS 'at its end and silent for idle_timeout: it holds back no other';
 COMMENT ON COLUMN stat_partition.silent_since IS 'when it last brought a message, by the clock';
+COMMENT ON COLUMN stat_partition.paused IS 'more than max_drift ahead of the slowest: not read until that has come nearer';
 COMMENT ON COLUMN stat_partition.used IS 'offsets of events that some definition took';
 COMMENT ON COLUMN stat_partition.filtered IS 'offsets of events that no definition wanted';
 COMMENT ON COLUMN stat_partition.late IS 'offsets of events that came too late for every definition that wanted them';

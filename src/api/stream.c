@@ -47,6 +47,7 @@ enum
 	A_WATERMARK_DELAY,
 	A_IDLE_TIMEOUT,
 	A_MAX_FUTURE,
+	A_MAX_DRIFT,
 	A_VISITOR,
 	A_PRESET,
 	A_MAPPING,
@@ -163,7 +164,8 @@ check_source(const char *name, const char *brokers, const char *topic, Jsonb *op
 }
 
 static void
-check_times(FunctionCallInfo fcinfo, int watermark_delay, int idle_timeout, int max_future, int retention)
+check_times(FunctionCallInfo fcinfo, int watermark_delay, int idle_timeout, int max_future, int max_drift,
+			int retention)
 {
 	if (!PG_ARGISNULL(watermark_delay))
 		cs_span(PG_GETARG_INTERVAL_P(watermark_delay), "watermark_delay", 0, DELAY_MAX);
@@ -171,6 +173,8 @@ check_times(FunctionCallInfo fcinfo, int watermark_delay, int idle_timeout, int 
 		cs_span(PG_GETARG_INTERVAL_P(idle_timeout), "idle_timeout", CS_USECS_PER_MSEC, DELAY_MAX);
 	if (!PG_ARGISNULL(max_future))
 		cs_span(PG_GETARG_INTERVAL_P(max_future), "max_future", 0, DELAY_MAX);
+	if (!PG_ARGISNULL(max_drift))
+		cs_span(PG_GETARG_INTERVAL_P(max_drift), "max_drift", USECS_PER_SEC, DELAY_MAX);
 	if (!PG_ARGISNULL(retention))
 		cs_span(PG_GETARG_INTERVAL_P(retention), "retention", CS_USECS_PER_MSEC, 100 * DELAY_MAX);
 }
@@ -235,6 +239,7 @@ insert_stream(FunctionCallInfo fcinfo, const char *name, int32 stream_id, const 
 			cs_value_interval("watermark_delay", cs_arg_required_interval(fcinfo, A_WATERMARK_DELAY, "watermark_delay")),
 			cs_value_interval("idle_timeout", cs_arg_required_interval(fcinfo, A_IDLE_TIMEOUT, "idle_timeout")),
 			cs_value_interval("max_future", cs_arg_interval(fcinfo, A_MAX_FUTURE)),
+			cs_value_interval("max_drift", cs_arg_interval(fcinfo, A_MAX_DRIFT)),
 			cs_value_text("visitor", cs_arg_text(fcinfo, A_VISITOR)),
 			cs_value_text("preset", cs_arg_required(fcinfo, A_PRESET, "preset")),
 			cs_value_jsonb("mapping", cs_arg_jsonb(fcinfo, A_MAPPING)),
@@ -307,7 +312,7 @@ clickstream_create_stream(PG_FUNCTION_ARGS)
 	topic = check_source(name, brokers, cs_arg_text(fcinfo, A_TOPIC), cs_arg_jsonb(fcinfo, A_OPTIONS),
 						 cs_arg_interval(fcinfo, A_RETENTION));
 	check_start(start_from, PG_ARGISNULL(A_START_TIME) ? NULL : &start_time, cs_arg_jsonb(fcinfo, A_START_OFFSETS));
-	check_times(fcinfo, A_WATERMARK_DELAY, A_IDLE_TIMEOUT, A_MAX_FUTURE, A_RETENTION);
+	check_times(fcinfo, A_WATERMARK_DELAY, A_IDLE_TIMEOUT, A_MAX_FUTURE, A_MAX_DRIFT, A_RETENTION);
 	cs_span(cs_arg_required_interval(fcinfo, A_DEDUPE_HORIZON, "dedupe_horizon"), "dedupe_horizon", 0, DELAY_MAX);
 	cs_check_word(cs_arg_text(fcinfo, A_ON_ERROR), "on_error", on_error_words);
 
@@ -328,6 +333,7 @@ enum
 	B_WATERMARK_DELAY,
 	B_IDLE_TIMEOUT,
 	B_MAX_FUTURE,
+	B_MAX_DRIFT,
 	B_BROKERS,
 	B_OPTIONS,
 	B_ON_ERROR,
@@ -338,7 +344,7 @@ enum
 static void
 check_alter(FunctionCallInfo fcinfo, const CsStream *stream)
 {
-	check_times(fcinfo, B_WATERMARK_DELAY, B_IDLE_TIMEOUT, B_MAX_FUTURE, B_RETENTION);
+	check_times(fcinfo, B_WATERMARK_DELAY, B_IDLE_TIMEOUT, B_MAX_FUTURE, B_MAX_DRIFT, B_RETENTION);
 	if (!PG_ARGISNULL(B_ON_ERROR))
 		cs_check_word(cs_arg_text(fcinfo, B_ON_ERROR), "on_error", on_error_words);
 	if (stream->brokers == NULL && (!PG_ARGISNULL(B_BROKERS) || !PG_ARGISNULL(B_OPTIONS)))
@@ -356,7 +362,7 @@ Datum
 clickstream_alter_stream(PG_FUNCTION_ARGS)
 {
 	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, B_NAME, "name"), CurrentMemoryContext);
-	CsValue	  values[8];
+	CsValue	  values[9];
 	int		  n = 0;
 
 	cs_stream_touch(stream);
@@ -367,6 +373,8 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 		values[n++] = cs_value_interval("idle_timeout", PG_GETARG_INTERVAL_P(B_IDLE_TIMEOUT));
 	if (!PG_ARGISNULL(B_MAX_FUTURE))
 		values[n++] = cs_value_interval("max_future", PG_GETARG_INTERVAL_P(B_MAX_FUTURE));
+	if (!PG_ARGISNULL(B_MAX_DRIFT))
+		values[n++] = cs_value_interval("max_drift", PG_GETARG_INTERVAL_P(B_MAX_DRIFT));
 	if (!PG_ARGISNULL(B_BROKERS))
 		values[n++] = cs_value_text("brokers", cs_arg_text(fcinfo, B_BROKERS));
 	if (!PG_ARGISNULL(B_OPTIONS))

@@ -35,10 +35,10 @@
 /* As source/kafka_options.h has it: a value that begins so names a secret. */
 #define SECRET_MARK '\001'
 
-#define STREAM_QUERY                                                                                           \
-	"SELECT stream_id, name, owner::pg_catalog.oid, brokers, topic, start_from, start_time, start_offsets, "   \
-	"watermark_delay, idle_timeout, max_future, dedupe_horizon, mapping, preset, options, on_error, enabled, " \
-	"time_zone, event_relation::pg_catalog.oid, stream_view::pg_catalog.oid, log_relations::pg_catalog.oid[] " \
+#define STREAM_QUERY                                                                                                      \
+	"SELECT stream_id, name, owner::pg_catalog.oid, brokers, topic, start_from, start_time, start_offsets, "              \
+	"watermark_delay, idle_timeout, max_future, max_drift, dedupe_horizon, mapping, preset, options, on_error, enabled, " \
+	"time_zone, event_relation::pg_catalog.oid, stream_view::pg_catalog.oid, log_relations::pg_catalog.oid[] "            \
 	"FROM clickstream.stream WHERE "
 
 enum
@@ -54,6 +54,7 @@ enum
 	S_WATERMARK_DELAY,
 	S_IDLE_TIMEOUT,
 	S_MAX_FUTURE,
+	S_MAX_DRIFT,
 	S_DEDUPE_HORIZON,
 	S_MAPPING,
 	S_PRESET,
@@ -287,6 +288,7 @@ read_times(CsStream *stream, const Row *row)
 	stream->watermark_delay = get_span(row, S_WATERMARK_DELAY, 0);
 	stream->idle_timeout = get_span(row, S_IDLE_TIMEOUT, 0);
 	stream->max_future = get_span(row, S_MAX_FUTURE, -1);
+	stream->max_drift = get_span(row, S_MAX_DRIFT, -1);
 	stream->dedupe_horizon = get_span(row, S_DEDUPE_HORIZON, 0);
 }
 

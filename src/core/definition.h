@@ -55,6 +55,7 @@ typedef struct CsStream
 	int64		watermark_delay; /* µs */
 	int64		idle_timeout;	 /* µs */
 	int64		max_future;		 /* µs, -1 off */
+	int64		max_drift;		 /* µs, -1 off */
 	int64		dedupe_horizon;	 /* µs */
 	Jsonb	   *mapping;		 /* NULL: the preset as it is */
 	char	   *preset;

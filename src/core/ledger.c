@@ -258,6 +258,7 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	p->last_spoke = get_time(row, 14);
 	p->moved_at = get_time(row, 16);
 	p->repaired = get_int(row, 17);
+	p->paused = get_bool(row, 18);
 	p->counts = (CsCount *) get_numbers(row, 15, cxt, &n);
 	p->ncounts = n / (int) (sizeof(CsCount) / sizeof(int64));
 	return p;
@@ -274,12 +275,13 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 
 	enter(&frame);
 	SPI_execute_plan(
-		saved_plan(&plan,
-				   "SELECT topic, partition::bigint, next_offset, max_time, last_event_time, idle, used,"
-				   " filtered, late, duplicate, dead, empty, skipped, spoke_at, by_definition, moved_at, repaired"
-				   " FROM clickstream.partition"
-				   " WHERE stream_id = $1 ORDER BY topic, partition",
-				   1, types),
+		saved_plan(
+			&plan,
+			"SELECT topic, partition::bigint, next_offset, max_time, last_event_time, idle, used,"
+			" filtered, late, duplicate, dead, empty, skipped, spoke_at, by_definition, moved_at, repaired, paused"
+			" FROM clickstream.partition"
+			" WHERE stream_id = $1 ORDER BY topic, partition",
+			1, types),
 		&value, NULL, true, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -294,15 +296,16 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 	return result;
 }
 
-#define INSERT_PARTITION                                                                                 \
-	"INSERT INTO clickstream.partition (stream_id, topic, partition, next_offset, end_offset, max_time," \
-	" last_event_time, idle, used, filtered, late, duplicate, dead, empty, skipped, start_offset,"       \
-	" spoke_at, by_definition, moved_at, repaired)"                                                      \
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
+#define INSERT_PARTITION                                                                                  \
+	"INSERT INTO clickstream.partition (stream_id, topic, partition, next_offset, end_offset, max_time,"  \
+	" last_event_time, idle, used, filtered, late, duplicate, dead, empty, skipped, start_offset,"        \
+	" spoke_at, by_definition, moved_at, repaired, paused)"                                               \
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20," \
+	" $21)"
 #define UPDATE_PARTITION                                                                                                             \
 	"UPDATE clickstream.partition SET next_offset = $4, end_offset = coalesce($5, end_offset), max_time = $6, last_event_time = $7," \
 	" idle = $8, used = $9, filtered = $10, late = $11, duplicate = $12, dead = $13, empty = $14, skipped = $15,"                    \
-	" spoke_at = $17, by_definition = $18, moved_at = $19, repaired = $20"                                                           \
+	" spoke_at = $17, by_definition = $18, moved_at = $19, repaired = $20, paused = $21"                                             \
 	" WHERE stream_id = $1 AND topic = $2 AND partition = $3 AND next_offset = $16"
 
 void
@@ -310,14 +313,14 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 {
 	static SPIPlanPtr	 insert_plan = NULL;
 	static SPIPlanPtr	 update_plan = NULL;
-	static const Oid	 types[] = {INT4OID,		TEXTOID,		INT4OID,	  INT8OID,		  INT8OID,
-									TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID,	  INT8OID,		  INT8OID,
-									INT8OID,		INT8OID,		INT8OID,	  INT8OID,		  INT8OID,
-									INT8OID,		TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID, INT8OID};
+	static const Oid	 types[] = {INT4OID,		TEXTOID, INT4OID, INT8OID, INT8OID,		   TIMESTAMPTZOID,
+									TIMESTAMPTZOID, BOOLOID, INT8OID, INT8OID, INT8OID,		   INT8OID,
+									INT8OID,		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8ARRAYOID,
+									TIMESTAMPTZOID, INT8OID, BOOLOID};
 	static const CsClass order[] = {CS_CLASS_USED, CS_CLASS_FILTERED, CS_CLASS_LATE,   CS_CLASS_DUPLICATE,
 									CS_CLASS_DEAD, CS_CLASS_EMPTY,	  CS_CLASS_SKIPPED};
-	Datum				 values[20];
-	char				 nulls[20];
+	Datum				 values[21];
+	char				 nulls[21];
 	CsIdentity			 frame;
 
 	memset(nulls, ' ', sizeof(nulls));
@@ -337,9 +340,10 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 	values[17] = numbers_datum(p->counts, p->ncounts * sizeof(CsCount));
 	put_time(&values[18], &nulls[18], p->moved_at);
 	values[19] = Int64GetDatum(p->repaired);
+	values[20] = BoolGetDatum(p->paused);
 	enter(&frame);
-	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 20, types)
-							   : saved_plan(&update_plan, UPDATE_PARTITION, 20, types),
+	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 21, types)
+							   : saved_plan(&update_plan, UPDATE_PARTITION, 21, types),
 					 values, nulls, false, 0);
 	if (SPI_processed != 1)
 		someone_else();

@@ -132,6 +132,7 @@ typedef struct CsPartition
 	bool		at_end;					/* everything up to end_offset was delivered; source */
 	bool		is_new;					/* not yet in the table; engine */
 	bool		idle;					/* no longer holds the watermark; engine */
+	bool		paused;					/* too far ahead of the others; engine/align.c */
 	TimestampTz max_time;				/* max of min(event_time, message timestamp), or CS_WM_NONE */
 	TimestampTz last_event_time;		/* newest event_time seen, or CS_WM_NONE */
 	TimestampTz last_spoke;				/* clock when it last delivered or was opened */

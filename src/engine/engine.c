@@ -306,6 +306,8 @@ consume(CsEngine *e, int64 max_messages, int polled)
 
 	if (max_messages > 0 && max_messages < limit)
 		limit = max_messages;
+	if (polled < 0)
+		cs_align_run(e);
 	for (;;)
 	{
 		int64 room = limit - e->batch_messages;
@@ -314,9 +316,15 @@ consume(CsEngine *e, int64 max_messages, int polled)
 			polled = e->source->ops->poll(e->source, e->messages, (int) Min(room, CS_CHUNK_MESSAGES), 0);
 		e->polled_empty = polled == 0;
 		if (polled == 0)
-			return false;
+		{
+			if (!cs_align_run(e))
+				return false;
+			polled = -1;
+			continue;
+		}
 		cs_chunk_run(e, polled);
 		e->source->ops->release(e->source);
+		cs_align_run(e);
 		polled = -1;
 		if (e->batch_messages >= limit)
 			return true;
@@ -551,6 +559,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	{
 		int64 room = max_messages > 0 ? Min(max_messages, cs_batch_messages) : cs_batch_messages;
 
+		cs_align_run(e);
 		polled = e->source->ops->poll(e->source, e->messages, (int) Min(room, CS_CHUNK_MESSAGES), 0);
 		strlcpy(e->problem, e->source->ops->problem(e->source) ? e->source->ops->problem(e->source) : "",
 				sizeof(e->problem));
@@ -630,6 +639,7 @@ cs_engine_deadline(CsEngine *e)
 {
 	TimestampTz deadline = Min(Min(e->next_refresh, cs_watermark_idle_deadline(e)), cs_preview_deadline(e));
 
+	deadline = Min(deadline, cs_align_deadline(e));
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;

@@ -6,6 +6,7 @@
  *	chunk.c		messages to events: decode, evaluate, apply
  *	dedupe.c	dedupe_by
  *	watermark.c	the stream's watermark, idle partitions
+ *	align.c		partitions far ahead of the others wait
  *	positions.c	partitions: which there are, where reading begins
  *	counts.c	what each definition made of each partition's messages
  *	write.c		rows of operators into tables, rollups, the batch's end
@@ -153,6 +154,11 @@ extern void		cs_counts_logged(CsEngine *e);
 extern void		cs_count_dead(CsEngine *e, const CsPartition *where, int32 definition_id);
 extern void		cs_count_no_key(CsEngine *e, const CsEvent *event, int stage);
 extern CsCount *cs_count_of(CsEngine *e, CsPartition *p, int32 definition_id);
+
+/* align.c */
+extern bool		   cs_align_run(CsEngine *e);
+extern TimestampTz cs_align_deadline(const CsEngine *e);
+extern void		   cs_align_forget(CsEngine *e);
 
 /* positions.c */
 extern void	 cs_positions_load(CsEngine *e);

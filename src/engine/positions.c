@@ -46,6 +46,7 @@ cs_positions_load(CsEngine *e)
 		cs_counts_arrange(e, lfirst(lc));
 		add_partition(e, lfirst(lc));
 	}
+	cs_align_forget(e); /* who was paused when it was stored is not now */
 	e->never_ran = e->npartitions == 0;
 }
 
@@ -91,6 +92,13 @@ take_partition(CsEngine *e, const CsPartition *found, int timeout_ms)
 	return true;
 }
 
+static void
+assign(CsEngine *e)
+{
+	cs_align_forget(e);
+	e->source->ops->assign(e->source, e->partitions, e->npartitions);
+}
+
 /*
  * Look which partitions exist, and assign if there are new ones; true if so.
  * Waits at most about timeout_ms for the broker.
@@ -132,7 +140,7 @@ cs_positions_refresh(CsEngine *e, int timeout_ms)
 		}
 	}
 	if (added || !e->assigned)
-		e->source->ops->assign(e->source, e->partitions, e->npartitions);
+		assign(e);
 	e->assigned = true;
 	return added;
 }
@@ -152,7 +160,7 @@ cs_positions_rewind(CsEngine *e)
 		e->partitions[i]->at_end = false;
 	}
 	if (e->assigned)
-		e->source->ops->assign(e->source, e->partitions, e->npartitions);
+		assign(e);
 }
 
 /* A partition may end in offsets without a message (marks of transactions, compaction): nobody shall wait for those. */
@@ -175,7 +183,8 @@ cs_positions_changed(CsEngine *e, int i)
 {
 	CsPartition *p = e->partitions[i];
 
-	return p->is_new || p->next_offset != p->stored_offset || p->idle != e->committed[i].idle || p->counts_changed;
+	return p->is_new || p->next_offset != p->stored_offset || p->idle != e->committed[i].idle ||
+		   p->paused != e->committed[i].paused || p->counts_changed;
 }
 
 void

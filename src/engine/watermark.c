@@ -108,7 +108,7 @@ cs_watermark_idle(CsEngine *e, TimestampTz now)
 	{
 		CsPartition *p = e->partitions[i];
 
-		if (p->idle || !p->at_end || p->last_spoke + e->stream->idle_timeout > now)
+		if (p->idle || p->paused || !p->at_end || p->last_spoke + e->stream->idle_timeout > now)
 			continue;
 		p->idle = changed = true;
 	}

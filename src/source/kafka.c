@@ -476,6 +476,7 @@ kafka_assign(CsSource *base, CsPartition **partitions, int n)
 	code = rd_kafka_assign(source->rk, NULL);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && n > 0)
 		code = rd_kafka_assign(source->rk, source->list);
+	(void) rd_kafka_resume_partitions(source->rk, source->list); /* those paused in the earlier one */
 	destroy_in_flight(source);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
@@ -528,7 +529,8 @@ refresh_end(KafkaSource *source, KafkaPartition *p)
 		p->end = high;
 	if (p->end >= 0)
 		p->partition->end_offset = p->end;
-	p->partition->at_end = p->end >= 0 && p->position >= p->end && p->is_reachable && !p->is_refused;
+	p->partition->at_end =
+		p->end >= 0 && p->position >= p->end && p->is_reachable && !p->is_refused && !p->partition->paused;
 }
 
 static void
@@ -785,6 +787,7 @@ const CsSourceOps cs_kafka_source = {
 	.start_offset = cs_kafka_start_offset,
 	.assign = kafka_assign,
 	.poll = kafka_poll,
+	.pause = cs_kafka_pause,
 	.release = kafka_release,
 	.poll_fd = kafka_poll_fd,
 	.headers = cs_kafka_headers,

@@ -462,6 +462,8 @@ judge_partitions(KafkaSource *source, Jsonb *statistics)
 		const char	   *topic = source->stream->topics[p->partition->topic];
 		int64			node = partition_node(topics, topic, p->partition->id);
 
+		if (p->partition->paused)
+			continue; /* nothing is asked of its broker */
 		p->is_reachable = node >= 0 && node_is_well(source, brokers, node);
 		if (!p->is_reachable)
 		{

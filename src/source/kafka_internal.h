@@ -5,6 +5,7 @@
  * kafka.c			the interface: open, assign, poll, close
  * kafka_lookup.c	questions that wait for a broker: partitions, first offsets
  * kafka_event.c	what the library tells us: logs, errors, statistics
+ * kafka_pause.c	a partition that waits
  * kafka_headers.c	headers of a message as jsonb
  * kafka_options.c	properties that a stream may set
  *
@@ -104,6 +105,9 @@ extern void cs_kafka_error_callback(rd_kafka_t *rk, int code, const char *text, 
 extern void cs_kafka_raise_fault(KafkaSource *source);
 extern void cs_kafka_set_problem(KafkaSource *source, const char *text);
 extern void cs_kafka_no_answer(KafkaSource *source, const char *what, rd_kafka_resp_err_t code);
+
+/* kafka_pause.c */
+extern void cs_kafka_pause(CsSource *base, CsPartition *partition, bool paused);
 
 /* kafka_headers.c */
 extern Jsonb *cs_kafka_headers(CsSource *base, const CsMessage *message);

@@ -462,9 +462,15 @@ check_ranges(LocalSource *source, Snapshot snapshot)
 
 		check_range(source, p, range);
 		p->partition->end_offset = range ? range->next_offset : 0;
-		p->partition->at_end = p->position >= p->partition->end_offset;
+		p->partition->at_end = p->position >= p->partition->end_offset && !p->partition->paused;
 	}
 	pfree(ranges);
+}
+
+static bool
+is_open(const LocalPartition *p)
+{
+	return !p->partition->at_end && !p->partition->paused;
 }
 
 /*
@@ -479,7 +485,7 @@ read_round(LocalSource *source, const LocalTable *table, const LocalColumns *col
 	int share;
 
 	for (int i = 0; i < source->npartitions; i++)
-		open += !source->partitions[i].partition->at_end;
+		open += is_open(&source->partitions[i]);
 	if (open == 0)
 		return 0;
 	share = Max(max / open, 1);
@@ -489,7 +495,7 @@ read_round(LocalSource *source, const LocalTable *table, const LocalColumns *col
 		int				wanted = Min(share, max - n);
 		int				got;
 
-		if (p->partition->at_end)
+		if (!is_open(p))
 			continue;
 		got = read_partition(source, table, columns, p, messages + n, wanted);
 		n += got;
@@ -552,6 +558,15 @@ local_problem(CsSource *base)
 	return NULL;
 }
 
+/* Its flag is all that is looked at. */
+static void
+local_pause(CsSource *base, CsPartition *partition, bool paused)
+{
+	(void) base;
+	(void) partition;
+	(void) paused;
+}
+
 const CsSourceOps cs_local_source = {
 	.name = "local",
 	.open = local_open,
@@ -559,6 +574,7 @@ const CsSourceOps cs_local_source = {
 	.start_offset = local_start_offset,
 	.assign = local_assign,
 	.poll = local_poll,
+	.pause = local_pause,
 	.release = local_release,
 	.poll_fd = local_poll_fd,
 	.headers = local_headers,

@@ -60,6 +60,13 @@ typedef struct CsSourceOps
 	 */
 	int (*poll)(CsSource *source, CsMessage *messages, int max, int timeout_ms);
 
+	/*
+	 * Do not read this partition (paused is set in it too), or read it again
+	 * from behind the last message delivered.  Never between poll() and
+	 * release().  An assign() pauses nobody.
+	 */
+	void (*pause)(CsSource *source, CsPartition *partition, bool paused);
+
 	/* Give back the memory of the messages of the last poll(). */
 	void (*release)(CsSource *source);
 
