@@ -99,14 +99,27 @@ query(<<~END);
 		measures => 'count(*) AS events');
 	SELECT clickstream.create_window('shop_hopping', stream => 'shop', size => '1 hour', slide => '15 minutes',
 		measures => 'count(*) AS events');
-	SELECT clickstream.create_funnel('shop_funnel', stream => 'shop', within => '1 day', key => 'user_id',
-		steps => ARRAY[
-			clickstream.step('product_view', \$\$event_type = 'product_view'\$\$),
-			clickstream.step('add_to_cart', \$\$event_type = 'add_to_cart'\$\$),
-			clickstream.step('cart', \$\$event_type = 'cart'\$\$),
-			clickstream.step('shipping_details', \$\$event_type = 'shipping_details'\$\$),
-			clickstream.step('purchase', \$\$event_type = 'purchase'\$\$)]);
 	END
+
+# Per session: the shop's events bring the id of the session that they belong
+# to, so the session is the key, and no chain can leave it.
+sub shop_funnel
+{
+	my ($table, $within, $key) = @_;
+	query(<<~END);
+		SELECT clickstream.create_funnel('$table', stream => 'shop', within => '$within', key => \$\$$key\$\$,
+			steps => ARRAY[
+				clickstream.step('product_view', \$\$event_type = 'product_view'\$\$),
+				clickstream.step('add_to_cart', \$\$event_type = 'add_to_cart'\$\$),
+				clickstream.step('cart', \$\$event_type = 'cart'\$\$),
+				clickstream.step('shipping_details', \$\$event_type = 'shipping_details'\$\$),
+				clickstream.step('purchase', \$\$event_type = 'purchase'\$\$)])
+		END
+}
+shop_funnel('shop_funnel', '1 day', 'user_id');
+shop_funnel('shop_funnel_30_minutes', '30 minutes', 'user_id');
+shop_funnel('shop_funnel_7_days', '7 days', 'user_id');
+shop_funnel('shop_funnel_session', '30 minutes', "event_properties->>'session_id' AS session_id");
 run_to_end('shop', 31106);
 
 is_sessions('shop_sessions', '3605|231|3747594|31106');
@@ -114,14 +127,25 @@ is_windows('shop_5_minutes', '10715|18|31106|135506');
 is_windows('shop_hourly', '1874|87|31106|826548');
 is_windows('shop_hopping', '7560|96|124424|3271070');
 
-is(query(<<~'END'), '598 482 324 169 45', 'visitors of the shop by the level they reached');
-	SELECT string_agg(visitors::text, ' ' ORDER BY reached)
-	FROM (
-		SELECT reached, count(*) FILTER (WHERE level >= reached) AS visitors
-		FROM (SELECT user_id, max(level) AS level FROM shop_funnel GROUP BY user_id) AS best,
-			generate_series(1, 5) AS reached
-		GROUP BY reached) AS levels
-	END
+# Keys by the level they reached, from the table and from the report.
+sub is_levels
+{
+	my ($table, $key, $expected, $name) = @_;
+	is(query(<<~END), $expected, $name);
+		SELECT string_agg(visitors::text, ' ' ORDER BY reached)
+		FROM (
+			SELECT reached, count(*) FILTER (WHERE level >= reached) AS visitors
+			FROM (SELECT $key, max(level) AS level FROM $table GROUP BY $key) AS best,
+				generate_series(1, 5) AS reached
+			GROUP BY reached) AS levels
+		END
+	is(query("SELECT string_agg(reached::text, ' ' ORDER BY step) FROM clickstream.funnel_report('$table')"),
+		$expected, "$name: the report");
+}
+is_levels('shop_funnel', 'user_id', '598 482 324 169 45', 'visitors of the shop by the level they reached within a day');
+is_levels('shop_funnel_30_minutes', 'user_id', '598 480 317 157 40', 'within 30 minutes');
+is_levels('shop_funnel_7_days', 'user_id', '598 487 353 210 75', 'within 7 days');
+is_levels('shop_funnel_session', 'session_id', '2868 942 464 182 42', 'sessions of the shop within 30 minutes');
 is(query('SELECT count(DISTINCT user_id) FROM shop_funnel WHERE is_conversion'),
 	'45', 'who reached the last step has converted');
 is(query('SELECT count(*) FROM shop_funnel WHERE NOT is_final'), '0', 'shop_funnel: all rows are final');
