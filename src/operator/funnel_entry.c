@@ -290,6 +290,7 @@ get_shown(CsReader *r, CsFunnelWork *w)
 		cs_get_place(r, &s->first);
 		memcpy(&s->content, cs_get_raw(r, sizeof(uint64)), sizeof(uint64));
 		s->revision = (int32) cs_get_uint(r);
+		s->is_wanted = s->is_gone = false;
 		reason = cs_get_u8(r);
 		s->was_closed = (reason & SHOWN_CLOSED) != 0;
 		s->reason = (CsFunnelReason) (reason & ~SHOWN_CLOSED);

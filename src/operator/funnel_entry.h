@@ -79,6 +79,8 @@ typedef struct CsFunnelShown
 	int32		   revision;
 	CsFunnelReason reason;
 	bool		   was_closed; /* it had a closed_reason once */
+	bool		   is_wanted;  /* while rows are compared: it is to stay */
+	bool		   is_gone;	   /* it has become final: not of this list any more */
 } CsFunnelShown;
 
 /* Decoded form of an entry; in batch memory. */
@@ -91,7 +93,7 @@ typedef struct CsFunnelWork
 	TimestampTz		 earliest; /* of those that wait */
 	CsFunnelSlots	 open;
 	int				 nshown;
-	CsFunnelShown	*shown;
+	CsFunnelShown	*shown;	   /* in place order: a bot may have very many */
 	bool			 is_stale; /* an open attempt's row lags behind */
 } CsFunnelWork;
 

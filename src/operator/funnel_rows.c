@@ -187,18 +187,24 @@ content_of(const CsFunnelOperator *op, const CsFunnelSlot *slot)
 	return hash.lo;
 }
 
-static inline bool
-same_place(const CsPlace *a, const CsPlace *b)
-{
-	return cs_place_cmp(a, b) == 0;
-}
-
 static CsFunnelShown *
 find_shown(CsFunnelWork *w, const CsPlace *first)
 {
-	for (int i = 0; i < w->nshown; i++)
-		if (same_place(&w->shown[i].first, first))
-			return &w->shown[i];
+	int low = 0;
+	int high = w->nshown;
+
+	while (low < high)
+	{
+		int middle = low + (high - low) / 2;
+		int cmp = cs_place_cmp(&w->shown[middle].first, first);
+
+		if (cmp == 0)
+			return w->shown[middle].is_gone ? NULL : &w->shown[middle];
+		if (cmp < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
 	return NULL;
 }
 
@@ -250,7 +256,7 @@ cs_funnel_emit_final(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *
 		reason = shown->reason;
 	write_row(op, batch, w, slot, reason, true, shown->revision + is_revision(shown, reason, content_of(op, slot)),
 			  CS_ROW_UPSERT);
-	*shown = w->shown[--w->nshown];
+	shown->is_gone = true; /* cs_funnel_show_rows() takes it off the list */
 }
 
 /* ---- rows that may still change ---- */
@@ -299,20 +305,14 @@ slots_copy(const CsFunnelOperator *op, const CsFunnelSlots *src)
 	return copy;
 }
 
-static bool
-is_wanted(const Showing *s, const CsPlace *first)
-{
-	for (int i = 0; i < s->n; i++)
-		if (same_place(&s->wanted[i].slot.first, first))
-			return true;
-	return false;
-}
-
 static void
 want(Showing *s, const CsFunnelSlot *slot, CsFunnelReason reason, bool keep)
 {
-	Wanted *wanted;
+	Wanted		  *wanted;
+	CsFunnelShown *shown = find_shown(s->w, &slot->first);
 
+	if (shown)
+		shown->is_wanted = true;
 	if (s->n == s->capacity)
 	{
 		s->capacity = Max(s->capacity * 2, 4);
@@ -330,7 +330,9 @@ want(Showing *s, const CsFunnelSlot *slot, CsFunnelReason reason, bool keep)
 static void
 want_ahead(Showing *s, const CsFunnelSlot *slot)
 {
-	if (find_shown(s->w, &slot->first) != NULL && !is_wanted(s, &slot->first))
+	const CsFunnelShown *shown = find_shown(s->w, &slot->first);
+
+	if (shown != NULL && !shown->is_wanted)
 		want(s, slot, CS_FUNNEL_OPEN, true);
 }
 
@@ -353,8 +355,6 @@ want_open(Showing *s, const CsFunnelSlots *open)
 	{
 		const CsFunnelSlot *slot = &open->slots[i];
 
-		if (is_wanted(s, &slot->first))
-			continue;
 		if (s->op->base.def->emit == CS_EMIT_CHANGES || find_shown(s->w, &slot->first) != NULL)
 			want(s, slot, CS_FUNNEL_OPEN, false);
 	}
@@ -404,7 +404,10 @@ bring(Showing *s, CsBatchContext *batch, const Wanted *wanted, CsFunnelLook *loo
 {
 	const CsFunnelShown *shown = find_shown(s->w, &wanted->slot.first);
 	CsFunnelReason		 reason = wanted->reason;
-	CsFunnelShown		 result = {wanted->slot.first, wanted->content, 0, reason, reason != CS_FUNNEL_OPEN};
+	CsFunnelShown		 result = {.first = wanted->slot.first,
+								   .content = wanted->content,
+								   .reason = reason,
+								   .was_closed = reason != CS_FUNNEL_OPEN};
 
 	if (shown == NULL)
 	{
@@ -432,6 +435,28 @@ bring(Showing *s, CsBatchContext *batch, const Wanted *wanted, CsFunnelLook *loo
 	return result;
 }
 
+/* Rows that have become final leave the list of those that may change. */
+static void
+drop_gone(CsFunnelWork *w)
+{
+	int n = 0;
+
+	for (int i = 0; i < w->nshown; i++)
+	{
+		if (w->shown[i].is_gone)
+			continue;
+		w->shown[n] = w->shown[i];
+		w->shown[n++].is_wanted = false;
+	}
+	w->nshown = n;
+}
+
+static int
+shown_cmp(const void *a, const void *b)
+{
+	return cs_place_cmp(&((const CsFunnelShown *) a)->first, &((const CsFunnelShown *) b)->first);
+}
+
 TimestampTz
 cs_funnel_show_rows(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *w, CsFunnelLook *look)
 {
@@ -441,17 +466,20 @@ cs_funnel_show_rows(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *w
 	TimestampTz	   next;
 
 	w->is_stale = false;
+	drop_gone(w);
 	gather(&s, look, &next);
 	shown = palloc(sizeof(CsFunnelShown) * Max(s.n, 1));
 	for (int i = 0; i < s.n; i++)
 		shown[i] = bring(&s, batch, &s.wanted[i], look);
 	for (int i = 0; i < w->nshown; i++)
 	{
-		if (is_wanted(&s, &w->shown[i].first))
+		if (w->shown[i].is_wanted)
 			continue;
 		delete_row(op, batch, &w->shown[i].first);
 		look->changed = true;
 	}
+	if (s.n > 1)
+		qsort(shown, s.n, sizeof(CsFunnelShown), shown_cmp);
 	w->nshown = s.n;
 	w->shown = shown;
 	MemoryContextSwitchTo(old);
