@@ -900,6 +900,73 @@ $$;
 COMMENT ON FUNCTION funnel_report(regclass, timestamptz, timestamptz, text[], interval, text) IS
 	'how far the keys of a funnel came: for each step who reached it, rates, and the time from the step before; by bucket of started_at and by columns of the table if asked for';
 
+CREATE FUNCTION funnel_time_to_convert(
+	t          regclass,
+	from_step  integer     DEFAULT 1,
+	to_step    integer     DEFAULT NULL,
+	bins       integer     DEFAULT NULL,
+	start_time timestamptz DEFAULT NULL,
+	end_time   timestamptz DEFAULT NULL,
+	OUT bin_start    interval,
+	OUT keys         bigint,
+	OUT median_time  interval,
+	OUT average_time interval)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	shape clickstream.funnel_shape;
+	last integer;
+	times text;
+BEGIN
+	SELECT f.* INTO shape FROM clickstream.funnel_shape f WHERE f.table_oid = t;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION '"%" is not a funnel', t
+			USING ERRCODE = 'wrong_object_type', DETAIL = 'Or you may not read it.';
+	END IF;
+	last := coalesce(to_step, cardinality(shape.steps));
+	IF from_step IS NULL OR from_step < 1 OR last > cardinality(shape.steps) OR from_step >= last THEN
+		RAISE EXCEPTION 'there is no way from step % to step %', from_step, last
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = format('The funnel has steps 1 to %s.', cardinality(shape.steps)),
+				HINT = 'Give a from_step that is less than to_step.';
+	ELSIF bins NOT BETWEEN 1 AND 1000 THEN
+		RAISE EXCEPTION 'bins must be from 1 to 1000' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	SELECT string_agg(format('f.%I', s || '_time'), ', ' ORDER BY n) INTO times FROM unnest(shape.steps) WITH ORDINALITY AS u(s, n);
+	RETURN QUERY EXECUTE format($query$
+		WITH attempt AS (
+			SELECT f.%I AS who, f.started_at, f.attempt_id, f.closed_reason IS NOT DISTINCT FROM 'excluded' AS is_excluded,
+				CASE WHEN $5 = 'unordered' THEN ARRAY(SELECT x FROM unnest(ARRAY[%s]) AS x WHERE x IS NOT NULL ORDER BY x)
+					ELSE ARRAY[%2$s] END AS times
+			FROM %s f
+			WHERE ($3 IS NULL OR f.started_at >= $3) AND ($4 IS NULL OR f.started_at < $4)
+		), best AS (
+			SELECT DISTINCT ON (who) is_excluded, times
+			FROM attempt
+			ORDER BY who, (SELECT max(n) FROM unnest(times) WITH ORDINALITY AS u(x, n) WHERE x IS NOT NULL) DESC NULLS LAST,
+				is_excluded, started_at, attempt_id
+		), took AS (
+			SELECT extract(epoch FROM times[$2] - times[$1])::float8 AS s FROM best WHERE NOT is_excluded AND times[$2] IS NOT NULL
+				AND times[$1] IS NOT NULL
+		), range AS (
+			SELECT floor(min(s)) AS low, ceil(max(s)) AS high, percentile_cont(0.5) WITHIN GROUP (ORDER BY s) AS median, avg(s) AS average,
+				coalesce($6, least(60, greatest(1, ceil(cbrt(count(*)::float8))))) AS n
+			FROM took
+		), width AS (
+			SELECT r.*, CASE WHEN high > low THEN ceil((high - low) / n) ELSE 60 END AS w FROM range r WHERE low IS NOT NULL
+		)
+		SELECT make_interval(secs => low + i * w), (SELECT count(*) FROM took WHERE floor((s - low) / w) = i),
+			make_interval(secs => median), make_interval(secs => average)
+		FROM width, generate_series(0, n::int) AS i ORDER BY i
+		$query$, shape.key_column, times, t)
+	USING from_step, last, start_time, end_time, shape.mode, bins;
+END
+$$;
+COMMENT ON FUNCTION funnel_time_to_convert(regclass, integer, integer, integer, timestamptz, timestamptz) IS
+	'how long the keys of a funnel took from one step to another, in bins of whole seconds; median and average of all are in each row';
+
 -- ---------------------------------------------------------------------
 -- rollups
 -- ---------------------------------------------------------------------

@@ -132,6 +132,13 @@ SELECT breakdown_value, step, reached FROM clickstream.funnel_report('by_source'
 SELECT test.at(bucket_start) AS bucket, step, reached, attempts FROM clickstream.funnel_report('by_source', bucket => '10 minutes');
 SELECT test.at(bucket_start) AS bucket, step, reached FROM clickstream.funnel_report('by_source', bucket => '1 day', time_zone => 'Europe/Paris');
 SELECT step, reached FROM clickstream.funnel_report('by_source', start_time => '2024-06-01 00:01+00', end_time => '2024-06-01 00:20+00');
+SELECT * FROM clickstream.funnel_time_to_convert('by_source');
+SELECT * FROM clickstream.funnel_time_to_convert('by_source', bins => 3, start_time => '2024-06-01 00:01+00');
+SELECT * FROM clickstream.funnel_time_to_convert('by_source', start_time => '2024-06-02 00:00+00');
+SELECT * FROM clickstream.funnel_time_to_convert('by_source', 2);
+SELECT * FROM clickstream.funnel_time_to_convert('by_source', 1, 3);
+SELECT * FROM clickstream.funnel_time_to_convert('by_source', bins => 0);
+SELECT * FROM clickstream.funnel_time_to_convert('pg_class');
 SELECT * FROM clickstream.funnel_report('by_source', bucket => '1 month');
 SELECT * FROM clickstream.funnel_report('pg_class');
 SELECT * FROM clickstream.funnel_report('by_source', breakdown => '{nothing}');

@@ -7,9 +7,9 @@
 --                                       refused (by the definition), not required (and why)
 --
 -- PostHog's counts, times and actors are compared with funnel_report() and
--- with the table itself; bins of its time to convert are made of the table by
--- PostHog's own rule; of its definition errors it must be one when the funnel
--- is made.  ClickHouse's levels are the greatest level of each key.
+-- with the table itself, its time to convert with funnel_time_to_convert(); of
+-- its definition errors it must be one when the funnel is made, or when it is
+-- asked for the time between its steps.  ClickHouse's levels are the greatest level of each key.
 --
 -- How a definition is said in our terms:
 --   max_length 732 days: PostHog's persons are never cut.
@@ -18,8 +18,10 @@
 --   ClickHouse counts time in units of whatever the column holds: microseconds.
 --   A single condition: a second step that nothing meets.
 -- Not required: attribution other than by the first step, steps that count a
--- user's first event only, trends; ClickHouse's modes but strict_once and the
--- default where no event meets two conditions.
+-- user's first event only; ClickHouse's modes but strict_once and the default
+-- where no event meets two conditions.  Trends are not required either: those
+-- by days are compared with funnel_report() all the same, and one that differs
+-- says how.
 CREATE TABLE test.funnel_result (file text, name text, outcome text, detail text);
 CREATE SCHEMA test_funnel;
 
@@ -86,7 +88,7 @@ DECLARE
 	def jsonb := item -> 'definition';
 	overlap boolean;
 BEGIN
-	IF item ->> 'kind' = 'trends' THEN
+	IF item ->> 'kind' = 'trends' AND coalesce(def ->> 'interval', 'day') <> 'day' THEN
 		RETURN 'trends';
 	ELSIF EXISTS (SELECT FROM jsonb_array_elements(def -> 'steps') AS s WHERE s ? 'first_time') THEN
 		RETURN 'steps that count a user''s first event only';
@@ -111,7 +113,7 @@ $$;
 CREATE FUNCTION test.funnel_unknown(def jsonb) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(k, ', ') FROM jsonb_object_keys(def) AS k
 	WHERE k NOT IN ('steps', 'window_s', 'window', 'order', 'exclusions', 'breakdown', 'attribution', 'aggregate_by', 'from_step', 'to_step',
-		'function', 'modes', 'bin_count')
+		'function', 'modes', 'bin_count', 'interval')
 $$;
 
 -- Make stream and funnel; the error, if the definition is refused.
@@ -149,6 +151,9 @@ BEGIN
 		within => CASE WHEN is_clickhouse THEN (def ->> 'window')::bigint * interval '1 microsecond'
 			ELSE coalesce((def ->> 'window_s')::float8, 1209600) * interval '1 second' END,
 		key => key, max_length => '732 days', exclusions => exclusions, breakdown => breakdown);
+	IF def ? 'from_step' OR def ? 'to_step' THEN
+		PERFORM clickstream.funnel_time_to_convert('test_funnel.result', test.funnel_from(def), test.funnel_to(def));
+	END IF;
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
 END
@@ -227,25 +232,18 @@ BEGIN
 END
 $$;
 
--- PostHog's bins of the time from one step to another.
-CREATE FUNCTION test.funnel_bins(def jsonb, OUT bins jsonb, OUT average float8) LANGUAGE plpgsql AS $$
-DECLARE
-	from_ int := coalesce((def ->> 'from_step')::int, 0) + 1;
-	to_ int := coalesce((def ->> 'to_step')::int, jsonb_array_length(def -> 'steps') - 1) + 1;
-	took float8[];
-	n int;
-	low float8;
-	width float8;
+-- Steps from 0 as steps from 1, and the last one where none is given.
+CREATE FUNCTION test.funnel_from(def jsonb) RETURNS int LANGUAGE sql AS $$ SELECT coalesce((def ->> 'from_step')::int, 0) + 1 $$;
+CREATE FUNCTION test.funnel_to(def jsonb) RETURNS int LANGUAGE sql AS $$
+	SELECT coalesce((def ->> 'to_step')::int, jsonb_array_length(def -> 'steps') - 1) + 1 $$;
+
+CREATE FUNCTION test.funnel_bins(def jsonb, OUT bins jsonb, OUT average float8, OUT median float8) LANGUAGE plpgsql AS $$
 BEGIN
-	SELECT array_agg(extract(epoch FROM times[to_] - times[from_])::float8) INTO took FROM test.funnel_best(def) WHERE times[to_] IS NOT NULL;
-	n := CASE WHEN def ? 'bin_count' THEN least(90, greatest(1, (def ->> 'bin_count')::int))
-		ELSE least(60, greatest(1, ceil(cbrt(coalesce(cardinality(took), 0)))))::int END;
-	SELECT floor(min(x)), ceil((ceil(max(x)) - floor(min(x))) / n), avg(x) INTO low, width, average FROM unnest(took) AS x;
-	IF width <= 0 THEN
-		width := 60;
-	END IF;
-	SELECT jsonb_agg(jsonb_build_array(round(low + i * width), (SELECT count(*) FROM unnest(took) AS x WHERE floor((x - low) / width) = i)) ORDER BY i)
-	INTO bins FROM generate_series(0, n) AS i;
+	SELECT jsonb_agg(jsonb_build_array(extract(epoch FROM bin_start)::int, keys) ORDER BY bin_start), max(extract(epoch FROM average_time)),
+		max(extract(epoch FROM median_time))
+	INTO bins, average, median
+	FROM clickstream.funnel_time_to_convert('test_funnel.result', test.funnel_from(def), test.funnel_to(def),
+		least(90, greatest(1, (def ->> 'bin_count')::int)) + CASE WHEN def ? 'bin_count' THEN 0 END);
 END
 $$;
 
@@ -305,6 +303,25 @@ BEGIN
 END
 $$;
 
+-- The same for trends: keys by the day of their attempt's first event.
+CREATE FUNCTION test.funnel_trends_differ(item jsonb) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	def jsonb := item -> 'definition';
+	from_ int := test.funnel_from(def);
+	to_ int := test.funnel_to(def);
+BEGIN
+	RETURN (
+		SELECT string_agg(format('%s: expected %s, got %s of %s', day, item -> 'expected' -> day, converted, entered), '; ' ORDER BY day)
+		FROM (
+			SELECT to_char(bucket_start AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, sum(reached) FILTER (WHERE step = from_) AS entered,
+				sum(reached) FILTER (WHERE step = to_) AS converted
+			FROM clickstream.funnel_report('test_funnel.result', bucket => '1 day') GROUP BY 1) AS got
+		FULL JOIN (SELECT jsonb_object_keys(item -> 'expected') AS day) AS want USING (day)
+		WHERE coalesce(entered, 0) <> coalesce((item -> 'expected' -> day ->> 'entered')::int, 0)
+			OR coalesce(converted, 0) <> coalesce((item -> 'expected' -> day ->> 'converted')::int, 0));
+END
+$$;
+
 CREATE PROCEDURE test.funnel_case(file text, item jsonb) LANGUAGE plpgsql AS $$
 DECLARE
 	def jsonb := item -> 'definition';
@@ -328,6 +345,13 @@ BEGIN
 	ELSE
 		PERFORM test.funnel_feed(item);
 		CALL clickstream.finish('test_funnel');
+		IF item ->> 'kind' = 'trends' THEN
+			reason := test.funnel_trends_differ(item);
+			INSERT INTO test.funnel_result VALUES (file, item ->> 'name', CASE WHEN reason IS NULL THEN 'ok' ELSE 'not required' END, 'trends; ' || reason);
+			PERFORM clickstream.drop_stream('test_funnel');
+			COMMIT;
+			RETURN;
+		END IF;
 		reason := test.funnel_differs(item);
 		INSERT INTO test.funnel_result VALUES (file, item ->> 'name', CASE WHEN reason IS NULL THEN 'ok' ELSE 'differs' END, reason);
 	END IF;
