@@ -38,6 +38,7 @@ $$;
 -- back     c, b, a
 -- spoilt   x between b and c; the a and b behind it come less far
 -- spared   x between a and b
+-- anew     a, b, a, c: the optional b is shown, though its chain is the older one
 -- ties     b, x, c at one time: in place order strict breaks at x; else there is an order in which x does no harm
 SELECT test.feed('s170', $$
 	plain    0:00   a
@@ -81,13 +82,17 @@ SELECT test.feed('s170', $$
 	ties     0:01   b
 	ties     0:01   x
 	ties     0:01   c
+	anew     0:00   a
+	anew     0:01   b
+	anew     0:02   a
+	anew     0:03   c
 $$);
 CALL clickstream.finish('s170');
 SELECT * FROM seen('strict');
 SELECT * FROM seen('strict_optional') WHERE who IN ('skip', 'plain', 'twice', 'between');
 SELECT * FROM seen('unordered') WHERE who IN ('plain', 'back', 'skip', 'twice', 'edge', 'spoilt');
 SELECT * FROM seen('exclusive') WHERE who IN ('plain', 'edge');
-SELECT * FROM seen('optional') WHERE who IN ('plain', 'skip', 'twice', 'back');
+SELECT * FROM seen('optional') WHERE who IN ('plain', 'skip', 'twice', 'back', 'anew');
 SELECT * FROM seen('excluding') WHERE who IN ('plain', 'spoilt', 'spared', 'ties');
 SELECT * FROM seen('excluding_all') WHERE who IN ('plain', 'back', 'spoilt', 'spared', 'ties');
 SELECT used, filtered, late, balanced FROM test.ledger WHERE stream = 's170';

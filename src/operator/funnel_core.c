@@ -15,7 +15,10 @@
  *
  * Optional steps.  A chain of level j comes from one of level j-1, or from a
  * lower one if all steps between are optional: from the one that started
- * latest, of equal ones from the longest.
+ * latest, of equal ones from the longest.  What is shown is another chain where
+ * there is one that got as far at the same time and left out less: of each level
+ * the chain from the level before it, as long as that is within the time, else
+ * from a lower one.
  *
  * Exclusions.  An event that meets one taints the chains it holds for, unless
  * they have gone on already.  A tainted chain goes no further; but if it would
@@ -51,7 +54,7 @@ cs_funnel_size(const CsFunnelRule *rule)
 
 	if (rule->mode == CS_FUNNEL_UNORDERED)
 		return size + sizeof(CsFunnelHeld) * (CS_FUNNEL_HELD_MAX(rule->nsteps) + 1);
-	return size + sizeof(int64) * rule->nsteps * rule->nsteps;
+	return size + sizeof(int64) * rule->nsteps * rule->nsteps * (rule->optional != 0 ? 2 : 1);
 }
 
 CsFunnel *
@@ -84,6 +87,7 @@ cs_funnel_reset(CsFunnel *f)
 	f->end = CS_FUNNEL_GOES_ON;
 	f->known = 0;
 	f->tainted = 0;
+	f->full_known = 0;
 	f->started = 0;
 	f->nheld = 0;
 }
@@ -165,9 +169,10 @@ can_extend(const CsFunnelRule *rule, const CsFunnel *f, int a, int64 t, int64 *s
 /* What a group, or an event, has come to. */
 typedef struct Reach
 {
-	int	  level;					  /* highest level a chain got to */
-	int	  tainted;					  /* highest level a tainted chain would have got to, ... */
-	int64 times[CS_FUNNEL_MAX_STEPS]; /* ... and its step times: it may be overwritten before they are needed */
+	int	   level;					   /* highest level a chain got to */
+	uint32 full;					   /* levels that a full chain got to */
+	int	   tainted;					   /* highest level a tainted chain would have got to, ... */
+	int64  times[CS_FUNNEL_MAX_STEPS]; /* ... and its step times: it may be overwritten before they are needed */
 } Reach;
 
 /* The chain of level a takes the steps of done (bits from a on) at t, the last one being j. */
@@ -212,7 +217,10 @@ note_level(const CsFunnelRule *rule, CsFunnel *f, const Reach *reach)
 	{
 		f->level = reach->level;
 		f->excluded = false;
-		memcpy(f->best, cs_funnel_chain(rule, f, f->level), sizeof(int64) * f->level);
+		memcpy(f->best,
+			   (reach->full & CS_FUNNEL_BIT(f->level)) != 0 ? cs_funnel_full(rule, f, f->level)
+															: cs_funnel_chain(rule, f, f->level),
+			   sizeof(int64) * f->level);
 		if (f->level == rule->nsteps)
 			f->end = CS_FUNNEL_CONVERTED;
 	}
@@ -246,6 +254,7 @@ has_gone_on(const CsFunnelRule *rule, const CsFunnel *f, int k)
 static void
 taint(const CsFunnelRule *rule, CsFunnel *f, int64 t, uint32 levels)
 {
+	f->full_known &= ~levels; /* it shows only what no exclusion has touched */
 	for (uint32 left = levels & f->known & ~f->tainted; left != 0; left &= left - 1)
 	{
 		int k = pg_rightmost_one_pos32(left) + 1;
@@ -282,6 +291,52 @@ find_source(const CsFunnelRule *rule, const CsFunnel *f, int j, int64 t, int64 *
 	}
 }
 
+static bool
+can_extend_full(const CsFunnelRule *rule, const CsFunnel *f, int a, int64 t)
+{
+	const int64 *chain = cs_funnel_full(rule, f, a);
+
+	if ((f->full_known & CS_FUNNEL_BIT(a)) == 0 || (rule->strict_increase && chain[a - 1] >= t))
+		return false;
+	return cs_funnel_reaches(rule, chain[0], t);
+}
+
+/*
+ * The same for the chains that leave out few.  Returns the levels reached; in
+ * strict mode the others are gone.
+ */
+static uint32
+take_full(const CsFunnelRule *rule, CsFunnel *f, int64 t, uint32 mask)
+{
+	uint32 written = 0;
+
+	for (uint32 left = mask; left != 0;)
+	{
+		int	   j = pg_leftmost_one_pos32(left) + 1;
+		int64 *chain = cs_funnel_full(rule, f, j);
+		int	   a = j - 1;
+
+		left &= ~CS_FUNNEL_BIT(j);
+		while (a > 0 && !can_extend_full(rule, f, a, t) && (rule->optional & CS_FUNNEL_BIT(a)) != 0)
+			a--;
+		if (a > 0 && !can_extend_full(rule, f, a, t))
+			continue;
+		/* ordered: of one start the first is kept */
+		if (rule->mode != CS_FUNNEL_STRICT && (f->full_known & CS_FUNNEL_BIT(j)) != 0 &&
+			chain[0] == (a > 0 ? cs_funnel_full(rule, f, a)[0] : t))
+			continue;
+		if (a > 0)
+			memcpy(chain, cs_funnel_full(rule, f, a), sizeof(int64) * a);
+		for (int i = a; i < j; i++)
+			chain[i] = i == j - 1 ? t : CS_FUNNEL_SKIPPED;
+		f->full_known |= CS_FUNNEL_BIT(j);
+		written |= CS_FUNNEL_BIT(j);
+	}
+	if (rule->mode == CS_FUNNEL_STRICT)
+		f->full_known &= written;
+	return written;
+}
+
 /* Each chain advances by one step: one event alone, or a group whose times must differ. */
 static void
 take_mask(const CsFunnelRule *rule, CsFunnel *f, int64 t, uint32 mask)
@@ -290,6 +345,7 @@ take_mask(const CsFunnelRule *rule, CsFunnel *f, int64 t, uint32 mask)
 	uint32 written = 0;
 
 	reach.level = reach.tainted = 0; /* times need no zeroes */
+	reach.full = rule->optional != 0 ? take_full(rule, f, t, mask) : 0;
 
 	for (uint32 left = mask; left != 0;)
 	{
@@ -523,6 +579,12 @@ take_group(const CsFunnelRule *rule, CsFunnel *f, int64 t, const CsFunnelEvent *
 			extend(rule, f, &match, a, start, t, &reach);
 	}
 	note_level(rule, f, &reach);
+	if (rule->optional != 0)
+	{
+		/* a group's chains leave out as few as its events allow */
+		memcpy(cs_funnel_full(rule, f, 1), f->chains, sizeof(int64) * rule->nsteps * rule->nsteps);
+		f->full_known = f->known & ~f->tainted;
+	}
 	return n;
 }
 

@@ -88,6 +88,9 @@ typedef struct CsFunnelHeld
  * no other chain needs to be kept.  known says for which k there is one.
  * A tainted chain has met an exclusion and goes no further.
  *
+ * Where steps are optional, full(k) is beside it: the chain of level k that
+ * leaves out as few as it can, kept for showing only (full_known).
+ *
  * Unordered: held are the events of the last `within`, oldest first; when they
  * are more than CS_FUNNEL_HELD_MAX() those go whose lack no level can feel.
  *
@@ -102,10 +105,10 @@ typedef struct CsFunnel
 	bool		  open;	 /* an attempt is open */
 	bool		  excluded;
 	CsFunnelEnd	  end; /* show it, then cs_funnel_reset() */
-	uint32		  known, tainted;
+	uint32		  known, tainted, full_known;
 	int64		  started; /* time of its first event */
 	int64		 *best;	   /* [nsteps] */
-	int64		 *chains;  /* [nsteps][nsteps], see cs_funnel_chain() */
+	int64		 *chains;  /* [nsteps][nsteps], see cs_funnel_chain(); twice if steps are optional */
 	int			  nheld;
 	CsFunnelHeld *held; /* [CS_FUNNEL_HELD_MAX(nsteps) + 1] */
 } CsFunnel;
@@ -120,6 +123,13 @@ static inline int64 *
 cs_funnel_chain(const CsFunnelRule *rule, const CsFunnel *f, int k)
 {
 	return f->chains + (size_t) (k - 1) * rule->nsteps;
+}
+
+/* The same of the chain that leaves out few; only where steps are optional. */
+static inline int64 *
+cs_funnel_full(const CsFunnelRule *rule, const CsFunnel *f, int k)
+{
+	return cs_funnel_chain(rule, f, rule->nsteps + k);
 }
 
 static inline bool

@@ -85,6 +85,12 @@ put_chains(const CsFunnelOperator *op, StringInfo buf, const CsFunnel *f)
 	for (int k = 1; k <= op->rule.nsteps; k++)
 		for (int i = 0; i < k && cs_funnel_knows(f, k); i++)
 			put_step(buf, cs_funnel_chain(&op->rule, f, k)[i], f->started);
+	if (op->rule.optional == 0)
+		return;
+	cs_put_uint(buf, f->full_known);
+	for (int k = 1; k <= op->rule.nsteps; k++)
+		for (int i = 0; i < k && (f->full_known & CS_FUNNEL_BIT(k)) != 0; i++)
+			put_step(buf, cs_funnel_full(&op->rule, f, k)[i], f->started);
 }
 
 static void
@@ -214,6 +220,12 @@ get_chains(const CsFunnelOperator *op, CsReader *r, CsFunnel *f)
 	for (int k = 1; k <= op->rule.nsteps; k++)
 		for (int i = 0; i < k && cs_funnel_knows(f, k); i++)
 			cs_funnel_chain(&op->rule, f, k)[i] = get_step(r, f->started);
+	if (op->rule.optional == 0)
+		return;
+	f->full_known = get_mask(op, r);
+	for (int k = 1; k <= op->rule.nsteps; k++)
+		for (int i = 0; i < k && (f->full_known & CS_FUNNEL_BIT(k)) != 0; i++)
+			cs_funnel_full(&op->rule, f, k)[i] = get_step(r, f->started);
 }
 
 static void

@@ -218,7 +218,11 @@ differs(const Input *in, const Outcome *core, const Outcome *brute)
 			return "end";
 		if (c.excluded != b->excluded)
 			return "exclusion";
-		if (in->rule.mode != CS_FUNNEL_UNORDERED &&
+		/* with optional steps a chain may be shown that has an older start and leaves out less */
+		if (in->rule.mode != CS_FUNNEL_UNORDERED && in->rule.optional != 0 &&
+			(c.times[0] > b->times[0] || c.times[c.level - 1] != b->times[b->level - 1]))
+			return "start too late, or time of the highest level";
+		if (in->rule.mode != CS_FUNNEL_UNORDERED && in->rule.optional == 0 &&
 			(c.times[0] != b->times[0] || c.times[c.level - 1] != b->times[b->level - 1]))
 			return "start, or time of the highest level";
 		if (in->has_taints && in->rule.mode != CS_FUNNEL_UNORDERED &&
