@@ -167,6 +167,38 @@ SELECT * FROM show('visits');
 SELECT * FROM show('split');
 SELECT clickstream.drop_stream('s042');
 
+-- ---- sets too large for their entry: copied to be shown, kept whole, dropped with the session
+SET clickstream.mock_clock = '2024-06-01 00:00:00+00';
+SELECT clickstream.create_stream('s042', watermark_delay => '10 seconds') > 0 AS made;
+SELECT clickstream.create_session('visits', stream => 's042', gap => '10 minutes', emit => 'changes', emit_interval => '0', allowed_lateness => '1 hour',
+	split_on => 'utm_campaign', measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, sum(length(page_url)::numeric) AS letters');
+CREATE PROCEDURE pages(from_page int, to_page int, campaign text) LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM clickstream.produce('s042', jsonb_build_object('user_id', 'bot', 'page_url', '/' || i % 150, 'utm_campaign', campaign,
+		'event_time', '2024-06-01 00:00+00'::timestamptz + i * interval '1 second')::text,
+		message_timestamp => '2024-06-01 00:00+00'::timestamptz + i * interval '1 second') FROM generate_series(from_page, to_page) AS i;
+	CALL clickstream.process('s042');
+END
+$$;
+CREATE VIEW bot AS SELECT session_id, events, pages, letters, closed_reason, is_final, revision FROM visits ORDER BY session_start;
+CALL pages(1, 40, 'a');
+CALL pages(41, 100, 'a');
+TABLE bot;
+CALL pages(201, 300, 'b');
+CALL pages(101, 140, 'a');
+TABLE bot;
+-- one of another campaign in the middle of the first: three sessions
+CALL pages(70, 70, 'x');
+TABLE bot;
+CALL clickstream.finish('s042');
+TABLE bot;
+SELECT i.events = count(*) AND i.pages = count(DISTINCT i.page) AND i.letters = sum(length(i.page)) AS as_recomputed FROM (
+	SELECT b.events, b.pages, b.letters, '/' || n % 150 AS page FROM bot b, generate_series(1, 70) AS n WHERE b.session_id = 's042/0/0') AS i
+GROUP BY i.events, i.pages, i.letters;
+DROP VIEW bot;
+SELECT clickstream.drop_stream('s042');
+RESET clickstream.mock_clock;
+
 -- ---- a silent topic: rows as of clock - watermark_delay; state and watermark stay
 SET clickstream.mock_clock = '2024-06-01 00:20:00+00';
 SELECT clickstream.create_stream('s042', watermark_delay => '1 minute', idle_timeout => '1 minute') > 0 AS made;

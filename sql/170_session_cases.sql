@@ -411,6 +411,13 @@ CALL clickstream.finish('wrong');
 RESET clickstream.mutant;
 CALL read_arrivals('wrong_log');
 INSERT INTO noticed SELECT 'unsorted_apply', d.name, late_differences(d, 'wrong') FROM late_definition d WHERE to_regclass('wrong_' || d.name) IS NOT NULL;
+SELECT clickstream.reset('wrong') \g /dev/null
+SET clickstream.mutant = 'lose_entry';
+CALL clickstream.process('wrong');
+CALL clickstream.finish('wrong');
+RESET clickstream.mutant;
+CALL read_arrivals('wrong_log');
+INSERT INTO noticed SELECT 'lose_entry', d.name, late_differences(d, 'wrong') FROM late_definition d WHERE to_regclass('wrong_' || d.name) IS NOT NULL;
 \set ECHO all
 SELECT mutant, bool_or(differences > 0) AS noticed FROM noticed GROUP BY 1 ORDER BY 1;
 SELECT clickstream.drop_stream('wrong');
