@@ -70,7 +70,7 @@ typedef struct CsVisitor
 	CsSession  *waiting;	 /* single events, in no order */
 	TimestampTz waiting_min; /* earliest of them, CS_WM_DONE none */
 	int			nshown, shown_capacity;
-	CsShownRow *shown;
+	CsShownRow *shown;	  /* by place */
 	bool		compare;  /* rows may differ from what is shown: to be compared before the batch ends */
 	TimestampTz show_due; /* next moment at which a row closes that stays revisable, CS_WM_DONE none */
 	bool		is_copy;  /* nothing is written or counted for it */
@@ -174,7 +174,7 @@ extern CsSessionReason cs_session_ending(CsSessions *s, const CsVisitor *v, int 
 extern void cs_session_values(CsSessions *s, const CsVisitor *v, CsSession *session, CsSessionReason reason,
 							  Datum *values, bool *isnull);
 /* Write the last version of a session's row. */
-extern CsShownRow *cs_session_shown_slot(CsVisitor *v);
+extern CsShownRow *cs_session_shown_slot(CsVisitor *v, const CsPlace *first);
 extern void		   cs_session_retire_row(CsSessions *s, CsBatchContext *batch, CsVisitor *v, CsSession *session,
 										 CsSessionReason reason);
 /*

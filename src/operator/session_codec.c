@@ -174,10 +174,12 @@ get_shown(CsReader *r, CsVisitor *v)
 		cs_codec_corrupt("an entry holds more rows than bytes");
 	for (uint64 i = 0; i < count; i++)
 	{
-		CsShownRow *row = cs_session_shown_slot(v);
+		CsPlace		first;
+		CsShownRow *row;
 		uint8		flags;
 
-		cs_get_place(r, &row->first);
+		cs_get_place(r, &first);
+		row = cs_session_shown_slot(v, &first);
 		flags = cs_get_u8(r);
 		if (flags >> 1 > CS_SESSION_FINISH)
 			cs_codec_corrupt("a row is closed by no known reason");

@@ -98,9 +98,11 @@ cs_session_rewrite(CsSessions *s, CsBatchContext *batch, TimestampTz wm, int max
 			rewrite_key(s, batch, &s->rewritten[i], wm);
 		op->stale = n < hash_get_num_entries(s->stale);
 	}
-	if (s->has_written && !op->stale)
+	if (op->stale)
+		op->emit_at = batch->now; /* the rest follows at once */
+	else if (s->has_written)
 		op->emit_at = batch->now + op->def->emit_interval;
-	else if (!op->stale)
+	else
 		op->emit_at = CS_WM_DONE; /* the next change may be shown at once */
 	s->rewrites = false;
 }

@@ -101,46 +101,69 @@ delete_row(CsSessions *s, CsBatchContext *batch, const CsPlace *first)
 
 /* ---- what is shown ---- */
 
+/* Rows are kept by place: the first of them that does not lie before it. */
+static int
+shown_position(const CsVisitor *v, const CsPlace *first)
+{
+	int low = 0;
+	int high = v->nshown;
+
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+
+		if (cs_place_cmp(&v->shown[middle].first, first) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 static CsShownRow *
 find_shown(const CsVisitor *v, const CsPlace *first)
 {
-	for (int i = 0; i < v->nshown; i++)
-	{
-		if (cs_place_cmp(&v->shown[i].first, first) == 0)
-			return &v->shown[i];
-	}
-	return NULL;
+	int i = shown_position(v, first);
+
+	return i < v->nshown && cs_place_cmp(&v->shown[i].first, first) == 0 ? &v->shown[i] : NULL;
 }
 
 CsShownRow *
-cs_session_shown_slot(CsVisitor *v)
+cs_session_shown_slot(CsVisitor *v, const CsPlace *first)
 {
+	int i = shown_position(v, first);
+
 	if (v->nshown == v->shown_capacity)
 	{
 		v->shown_capacity = v->shown_capacity ? v->shown_capacity * 2 : 2;
 		v->shown = v->shown ? repalloc_huge(v->shown, v->shown_capacity * sizeof(CsShownRow))
 							: palloc(v->shown_capacity * sizeof(CsShownRow));
 	}
-	memset(&v->shown[v->nshown], 0, sizeof(CsShownRow));
-	return &v->shown[v->nshown++];
+	memmove(&v->shown[i + 1], &v->shown[i], (v->nshown - i) * sizeof(CsShownRow));
+	v->nshown++;
+	memset(&v->shown[i], 0, sizeof(CsShownRow));
+	v->shown[i].first = *first;
+	return &v->shown[i];
 }
 
 static void
 remove_shown(CsVisitor *v, CsShownRow *row)
 {
-	*row = v->shown[--v->nshown];
+	v->nshown--;
+	memmove(row, row + 1, (v->shown + v->nshown - row) * sizeof(CsShownRow));
 }
 
 /* Count on from rows that were closed and are this session now, under another id. */
 static void
 inherit(const CsVisitor *v, const CsSession *session, CsShownRow *row)
 {
-	for (int i = 0; i < v->nshown; i++)
+	for (int i = shown_position(v, &session->first); i < v->nshown; i++)
 	{
 		const CsShownRow *other = &v->shown[i];
 
-		if (other == row || !other->was_closed || cs_place_cmp(&other->first, &session->first) <= 0 ||
-			cs_place_cmp(&other->first, &session->last) > 0)
+		if (cs_place_cmp(&other->first, &session->last) > 0)
+			break;
+		if (other == row || !other->was_closed)
 			continue;
 		row->was_closed = true;
 		row->revision = Max(row->revision, other->revision + 1);
@@ -192,11 +215,10 @@ typedef struct Comparison
 static void
 insert_shown(Comparison *c, CsSession *session, CsSessionReason reason)
 {
-	CsShownRow *shown = cs_session_shown_slot(c->v);
+	CsShownRow *shown = cs_session_shown_slot(c->v, &session->first);
 	NewRow		row = make_row(c->s, c->rows, session, reason);
 
 	take_print(c->s, &row);
-	shown->first = session->first;
 	shown->found = true;
 	inherit(c->v, session, shown);
 	write_row(c->s, c->batch, &row, CS_ROW_INSERT, false, shown->revision);
