@@ -7,6 +7,7 @@
 #   make bench        how fast it is (bench-tools: its programs only)
 #   make lint format  the house style: checked, applied
 #   make regress isolation tap     one part of check
+#   make random       its random tests many times, each with another seed (CLICKSTREAM_ROUNDS=10)
 
 MODULE_big = clickstream
 EXTENSION = clickstream
@@ -35,7 +36,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check demo bench lint format regress isolation tap
+SCRIPTS_OF_OURS = check demo bench lint format regress isolation tap random
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
@@ -76,7 +77,7 @@ lint:
 format:
 	clang-format-14 -i $(wildcard src/*.[ch] src/*/*.[ch] src/*/*.cpp demo/*.[ch] bench/*.[ch] bench/*.cpp test/*/*.[ch])
 
-regress isolation tap:
+regress isolation tap random:
 	test/check.sh $@
 
 .PHONY: demo-tools $(SCRIPTS_OF_OURS)

@@ -5,6 +5,7 @@
 #   test/check.sh                        all of it; what "make check" runs
 #   test/check.sh regress|isolation|tap|demo ...    these parts only
 #   test/check.sh tap test/t/010_….pl ...           these TAP tests only
+#   test/check.sh random                 the random tests again and again, each with another seed; not part of "all"
 #
 # The last line is "N passed, N failed"; the exit code says whether any failed.
 # Each regression, isolation and TAP check counts as one, and so does each
@@ -20,6 +21,9 @@
 # Everything started inherits CLICKSTREAM_CHECK from here or works in that
 # directory: that is how the end finds what was left running.
 #
+#   CLICKSTREAM_ROUNDS    how often "random" goes through its tests (10)
+#   CLICKSTREAM_SEED      seed of random tests (each has its own); of the first round of "random"
+#   CLICKSTREAM_CASES     random windows: times as many events (1)
 #   DEMO_SECONDS          how long the demo runs (20)
 #   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (900)
 set -u
@@ -240,6 +244,35 @@ run_isolation() {
 		$(names test/isolation/specs spec)
 }
 
+# ---- random tests, many times
+
+# Each in a database of its own; what it prints must not depend on the seed.
+random_test() {
+	local test=$1 seed=$2 start=$EPOCHREALTIME out=$work/log/$1-$2 tools=$work/tree/sql/000_tools.sql
+	local client=(as_server env PGHOST="$work/socket" PGUSER=postgres PGTZ=PST8PDT PGDATESTYLE="Postgres, MDY"
+		PG_ABS_SRCDIR="$work/tree" CLICKSTREAM_SEED="$seed")
+	"${client[@]}" psql -X -q -d postgres -c 'DROP DATABASE IF EXISTS random' -c 'CREATE DATABASE random' >"$out" 2>&1 &&
+		"${client[@]}" psql -X -q -d random -c 'CREATE EXTENSION clickstream' -f "$tools" >>"$out" 2>&1 || return
+	"${client[@]}" psql -X -a -q -d random -v HIDE_TABLEAM=on -v HIDE_TOAST_COMPRESSION=on \
+		<"$source/sql/$test.sql" >"$out" 2>&1
+	if diff <(grep -v '^seed ' "$source/expected/$test.out") <(grep -v '^seed ' "$out") >"$out.diff"; then
+		result "$test $seed" 1 0 "$start"
+		rm -f "$out" "$out.diff"
+	else
+		result "$test $seed" 0 1 "$start"
+		sed 's/^/    /' "$out.diff" | head -n 60
+	fi
+}
+
+run_random() {
+	local round seed=${CLICKSTREAM_SEED:-$((RANDOM * 30))} test
+	for ((round = 1; round <= ${CLICKSTREAM_ROUNDS:-10}; round++)); do
+		for test in $(grep -l CLICKSTREAM_SEED sql/*.sql); do
+			random_test "$(basename "$test" .sql)" $((seed + round - 1))
+		done
+	done
+}
+
 # ---- TAP
 
 run_tap() {
@@ -291,10 +324,10 @@ parts=()
 tap_files=()
 for argument; do
 	case $argument in
-		regress | isolation | tap | demo) parts+=("$argument") ;;
+		regress | isolation | tap | demo | random) parts+=("$argument") ;;
 		*.pl) tap_files+=("$argument") ;;
 		*)
-			echo "usage: $0 [regress] [isolation] [tap [FILE.pl ...]] [demo]" >&2
+			echo "usage: $0 [regress] [isolation] [tap [FILE.pl ...]] [demo] [random]" >&2
 			exit 2
 			;;
 	esac
@@ -329,4 +362,9 @@ if wanted tap; then
 	step kafka copy_kafka && run_tap "${tap_files[@]}"
 fi
 wanted demo && step demo run_demo
+if [[ " ${parts[*]} " == *" random "* ]]; then
+	step server start_cluster && run_random
+	step no-crash no_crash
+	stop_cluster
+fi
 finish
