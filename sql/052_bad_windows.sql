@@ -6,7 +6,7 @@ SET intervalstyle = 'postgres';
 SET client_min_messages = warning;
 CREATE SCHEMA t052;
 SET search_path = t052;
-SELECT clickstream.create_stream('s052') > 0 AS made;
+SELECT clickstream.create_stream('s052', max_future => NULL) > 0 AS made;
 CREATE FUNCTION try(options text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE format('SELECT clickstream.create_window(''bad'', stream => ''s052'', measures => ''count(*) AS n'', %s)', options);
@@ -57,6 +57,11 @@ SELECT clickstream.alter_window('bad', origin => '2024-01-01 00:00+00');
 SELECT clickstream.alter_window('bad', allowed_lateness => '1 hour');
 SELECT * FROM clickstream.window_starts(now(), '1 day', '1 day', now(), 'nowhere');
 SELECT * FROM clickstream.cumulative_windows(now(), '1 day', '7 hours', now(), 'UTC');
+SELECT * FROM clickstream.window_starts('294276-12-31', '1 month', '1 month', '2000-01-01 00:00+00', 'UTC');
 SELECT count(*) FROM clickstream.cumulative_windows(NULL, '1 day', '1 hour', now(), 'UTC');
+-- an event at the end of time is a dead letter of the window, not lost
+SELECT clickstream.produce('s052', '{"event_time": "294276-12-31T23:59:59Z"}', message_timestamp => '2024-01-01') AS message_offset;
+CALL clickstream.process('s052');
+SELECT definition, error FROM clickstream.dead_letter WHERE stream = 's052';
 SELECT clickstream.drop_stream('s052');
 DROP SCHEMA t052 CASCADE;

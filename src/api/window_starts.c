@@ -82,7 +82,8 @@ assigned_windows(FunctionCallInfo fcinfo, Windows *windows, bool cumulative)
 		!cs_lengths_fit(def.form, &size, &pane))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("size and %s do not fit each other", cumulative ? "step" : "slide")));
-	if (TIMESTAMP_NOT_FINITE(t) || TIMESTAMP_NOT_FINITE(def.origin))
+	if (TIMESTAMP_NOT_FINITE(t) || TIMESTAMP_NOT_FINITE(def.origin) || t < MIN_TIMESTAMP + CS_GRID_MARGIN ||
+		t >= END_TIMESTAMP - CS_GRID_MARGIN)
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
 	cs_assigner_init(&a, &def);
 	windows->spans = cs_assigned_windows(&a, cs_assigned_pane(&a, t), &windows->n);

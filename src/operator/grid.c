@@ -202,6 +202,8 @@ cs_grid_floor(CsGrid *grid, TimestampTz t)
 {
 	if (grid->kind == CS_GRID_FIXED)
 		return grid->origin + cs_floor_div(t - grid->origin, grid->step) * grid->step;
+	/* No event is beyond (window_evaluate()), but a watermark may be: there sums overflow. */
+	t = Min(Max(t, MIN_TIMESTAMP + CS_GRID_MARGIN), END_TIMESTAMP - CS_GRID_MARGIN);
 	if (t < grid->first || t >= grid->end)
 	{
 		grid->first = grid->kind == CS_GRID_CLOCK ? clock_floor(grid, t) : point(grid, number_at(grid, t));

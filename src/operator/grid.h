@@ -20,6 +20,9 @@
 #include "core/types.h"
 #include "pgtime.h"
 
+/* So far from the ends of time any sum of a time and a window's length is a time. */
+#define CS_GRID_MARGIN (INT64CONST(1100) * USECS_PER_DAY)
+
 /* A stretch of time in which the zone's clock differs from UTC by the same amount; µs. */
 typedef struct CsStretch
 {

@@ -80,8 +80,13 @@ window_evaluate(CsOperator *op, CsBatchContext *batch, const CsEvent *event, int
 {
 	CsWindow *w = (CsWindow *) op;
 
-	(void) event;
 	cs_grouping_evaluate(&w->grouping, batch, &w->inputs[i]);
+
+	/* Sums of times and sizes must not overflow: so near the ends of time there are no windows. */
+	if (w->inputs[i].take &&
+		(event->place.time < MIN_TIMESTAMP + CS_GRID_MARGIN || event->place.time >= END_TIMESTAMP - CS_GRID_MARGIN))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("event_time is out of the range of windows")));
 }
 
 static void

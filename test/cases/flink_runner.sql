@@ -210,7 +210,7 @@ CREATE FUNCTION test.flink_objection(item jsonb) RETURNS text LANGUAGE sql AS $$
 			WHERE s ->> 'op' = 'event' AND coalesce(s ->> 'kind', '+I') NOT IN ('+I', '+U'))
 			THEN 'takes events back: a topic is only added to'
 		WHEN item #>> '{config,window}' ~ 'count' THEN 'windows that count rows, not time'
-		WHEN EXISTS (SELECT FROM jsonb_array_elements(item -> 'steps') AS s WHERE s ->> 'op' ~ 'processing')
+		WHEN EXISTS (SELECT FROM jsonb_array_elements(item -> 'steps') AS s WHERE s ->> 'op' ~ 'proc')
 			THEN 'windows of processing time'
 		END
 $$;
