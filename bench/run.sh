@@ -282,8 +282,8 @@ worker_pid() { ask "SELECT coalesce(max(pid), 0) FROM clickstream.stat_stream"; 
 
 profile() {
 	[ -n "${BENCH_PERF:-}" ] || return 0
-	perf record -q -g -F 499 -p "$worker" -o "$work/perf.data" -- sleep 20 >/dev/null 2>&1 || return 0
-	perf report -i "$work/perf.data" --stdio --no-children -g none 2>/dev/null >"$out/perf-$mode.txt"
+	perf record -q -F 3999 -p "$worker" -o "$work/perf.data" -- sleep 20 >/dev/null 2>&1 || return 0
+	perf report -i "$work/perf.data" --stdio --no-children 2>/dev/null >"$out/perf-$mode.txt"
 	say "profile in $out/perf-$mode.txt"
 }
 

@@ -15,6 +15,7 @@
 #include "operator/expression.h"
 #include "optimizer/optimizer.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_locale.h"
 #include "utils/typcache.h"
@@ -27,6 +28,41 @@ ExprState *
 cs_expr_compile(Expr *expr)
 {
 	return ExecInitExpr(expression_planner(copyObject(expr)), NULL);
+}
+
+/* Is it column = 'text' in a collation in which equal is of the same bytes?  The executor's texteq() then is memcmp(). */
+static bool
+is_text_equality(const Expr *node, const Var **var, const Const **value)
+{
+	const OpExpr *op = (const OpExpr *) node;
+	const Node	 *left;
+	const Node	 *right;
+
+	if (!IsA(node, OpExpr) || get_opcode(op->opno) != F_TEXTEQ || !get_collation_isdeterministic(op->inputcollid))
+		return false;
+	left = linitial(op->args);
+	right = lsecond(op->args);
+	*var = (const Var *) (IsA(left, Var) ? left : right);
+	*value = (const Const *) (IsA(left, Var) ? right : left);
+	return IsA(*var, Var) && IsA(*value, Const) && (*var)->varattno > 0 && !(*value)->constisnull;
+}
+
+static void
+init_guard(CsExpr *expr, Expr *node)
+{
+	const Var	   *var;
+	const Const	   *value;
+	struct varlena *text;
+
+	expr->guard_is_all = !is_andclause(node);
+	if (!expr->guard_is_all)
+		node = linitial(((BoolExpr *) node)->args);
+	if (!is_text_equality(node, &var, &value))
+		return;
+	text = PG_DETOAST_DATUM_COPY(value->constvalue);
+	expr->guard_attno = var->varattno;
+	expr->guard_text = VARDATA(text);
+	expr->guard_len = VARSIZE(text) - VARHDRSZ;
 }
 
 void
@@ -42,15 +78,55 @@ cs_expr_init(CsExpr *expr, Expr *node)
 	if (IsA(node, Var) && ((Var *) node)->varattno > 0)
 		expr->attno = ((Var *) node)->varattno;
 	else
-		expr->state = cs_expr_compile(node);
+	{
+		node = expression_planner(copyObject(node));
+		expr->state = ExecInitExpr(node, NULL);
+		init_guard(expr, node);
+	}
+}
+
+typedef enum Guard
+{
+	GUARD_FAILS,
+	GUARD_HOLDS,
+	GUARD_UNKNOWN
+} Guard;
+
+static inline Guard
+check_guard(const CsExpr *expr, const TupleTableSlot *slot)
+{
+	const struct varlena *text;
+
+	if (expr->guard_attno == 0 || slot->tts_nvalid < expr->guard_attno)
+		return GUARD_UNKNOWN;
+	if (slot->tts_isnull[expr->guard_attno - 1])
+		return GUARD_FAILS;
+	text = (const struct varlena *) DatumGetPointer(slot->tts_values[expr->guard_attno - 1]);
+	if (VARATT_IS_EXTERNAL(text) || VARATT_IS_COMPRESSED(text))
+		return GUARD_UNKNOWN;
+	if (VARSIZE_ANY_EXHDR(text) != expr->guard_len || memcmp(VARDATA_ANY(text), expr->guard_text, expr->guard_len) != 0)
+		return GUARD_FAILS;
+	return GUARD_HOLDS;
 }
 
 bool
 cs_expr_true(const CsExpr *expr, ExprContext *econtext)
 {
 	bool  isnull;
-	Datum value = cs_expr_eval(expr, econtext, &isnull);
+	Datum value;
 
+	switch (check_guard(expr, econtext->ecxt_scantuple))
+	{
+		case GUARD_FAILS:
+			return false;
+		case GUARD_HOLDS:
+			if (expr->guard_is_all)
+				return true;
+			break;
+		case GUARD_UNKNOWN:
+			break;
+	}
+	value = cs_expr_eval(expr, econtext, &isnull);
 	return !isnull && DatumGetBool(value);
 }
 

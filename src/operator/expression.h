@@ -28,6 +28,15 @@ typedef struct CsExpr
 	Oid		   collation;
 	int16	   typlen;
 	bool	   typbyval;
+
+	/*
+	 * A condition that begins with column = 'text', as most do: nothing else
+	 * of it matters where the bytes differ.
+	 */
+	AttrNumber	guard_attno; /* 0: it begins otherwise */
+	bool		guard_is_all;
+	const char *guard_text;
+	uint32		guard_len;
 } CsExpr;
 
 extern void cs_expr_init(CsExpr *expr, Expr *node);

@@ -26,25 +26,6 @@ cs_codec_corrupt(const char *what)
 }
 
 void
-cs_put_uint(StringInfo buf, uint64 value)
-{
-	enlargeStringInfo(buf, 10);
-	while (value >= 0x80)
-	{
-		buf->data[buf->len++] = (char) (value | 0x80);
-		value >>= 7;
-	}
-	buf->data[buf->len++] = (char) value;
-}
-
-void
-cs_put_bytes(StringInfo buf, const void *data, size_t len)
-{
-	cs_put_uint(buf, len);
-	appendBinaryStringInfo(buf, data, (int) len);
-}
-
-void
 cs_put_place(StringInfo buf, const CsPlace *place)
 {
 	cs_put_int(buf, place->time);
@@ -90,17 +71,20 @@ cs_put_datum(StringInfo buf, Datum value, bool isnull, int16 typlen, bool typbyv
 	}
 	if (typlen == -1)
 	{
-		struct varlena *v = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value));
-		size_t			len = VARSIZE_ANY_EXHDR(v);
+		struct varlena *v = (struct varlena *) DatumGetPointer(value);
+		size_t			len;
 
+		if (VARATT_IS_COMPRESSED(v) || VARATT_IS_EXTERNAL(v))
+			v = pg_detoast_datum_packed(v);
+		len = VARSIZE_ANY_EXHDR(v);
 		if (len <= SHORT_MAX)
 		{
 			char header;
 
 			SET_VARSIZE_SHORT(&header, len + VARHDRSZ_SHORT);
 			cs_put_u8(buf, DATUM_SHORT);
-			appendStringInfoCharMacro(buf, header);
-			appendBinaryStringInfo(buf, VARDATA_ANY(v), (int) len);
+			cs_put_u8(buf, (uint8) header);
+			cs_put_raw(buf, VARDATA_ANY(v), len);
 		}
 		else
 		{
@@ -115,7 +99,7 @@ cs_put_datum(StringInfo buf, Datum value, bool isnull, int16 typlen, bool typbyv
 	else if (typlen == -2)
 		cs_put_bytes(buf, DatumGetCString(value), strlen(DatumGetCString(value)) + 1);
 	else
-		appendBinaryStringInfo(buf, DatumGetPointer(value), typlen);
+		cs_put_raw(buf, DatumGetPointer(value), typlen);
 }
 
 static Datum

@@ -23,14 +23,53 @@ typedef struct CsReader
 
 extern void cs_codec_corrupt(const char *what) pg_attribute_noreturn();
 
-extern void cs_put_uint(StringInfo buf, uint64 value);
-extern void cs_put_bytes(StringInfo buf, const void *data, size_t len); /* length, then bytes */
 extern void cs_put_place(StringInfo buf, const CsPlace *place);
+
+/* Inline, because a commit writes some hundred numbers for each event. */
+static inline void
+cs_put_room(StringInfo buf, size_t n)
+{
+	if (unlikely((size_t) (buf->maxlen - buf->len) <= n))
+		enlargeStringInfo(buf, (int) Min(n, PG_INT32_MAX)); /* raises where that is too much */
+}
+
+static inline void
+cs_put_raw(StringInfo buf, const void *data, size_t len)
+{
+	cs_put_room(buf, len);
+	memcpy(buf->data + buf->len, data, len);
+	buf->len += (int) len;
+}
+
+static inline void
+cs_put_uint(StringInfo buf, uint64 value)
+{
+	char *p;
+
+	cs_put_room(buf, 10);
+	p = buf->data + buf->len;
+	while (value >= 0x80)
+	{
+		*p++ = (char) (value | 0x80);
+		value >>= 7;
+	}
+	*p++ = (char) value;
+	buf->len = (int) (p - buf->data);
+}
+
+/* length, then bytes */
+static inline void
+cs_put_bytes(StringInfo buf, const void *data, size_t len)
+{
+	cs_put_uint(buf, len);
+	cs_put_raw(buf, data, len);
+}
 
 static inline void
 cs_put_u8(StringInfo buf, uint8 value)
 {
-	appendStringInfoCharMacro(buf, (char) value);
+	cs_put_room(buf, 1);
+	buf->data[buf->len++] = (char) value;
 }
 
 static inline void

@@ -9,9 +9,9 @@
  *		   replacements (so mostly 0); length of the copy
  *
  * It knows nothing of what the bytes mean.  Most changes of an entry replace
- * some bytes by as many, so the finder first looks at the place where that
- * would go on; members put in between or a text of another length shift what
- * follows, which an index of every fourth place of the old bytes finds.  Time
+ * some bytes by as many, put in a member of a set, or are the last one before
+ * a common end: three places to look at first.  What none of them finds for a
+ * while is looked for in an index of every fourth place of the old bytes.  Time
  * is linear in both lengths.
  *
  * The checksum is there because a delta on anything but the bytes it was made
@@ -28,6 +28,8 @@
 
 #define WORD 4			  /* bytes that are compared to find a copy */
 #define WORTH 6			  /* shortest copy that pays where the old bytes are skipped */
+#define MEMBER 16		  /* bytes of a member of a set */
+#define PATIENCE 24		  /* new bytes before the index is asked */
 #define INDEX_STEP 4	  /* one place in so many is indexed, */
 #define INDEX_PLACES 4096 /* but no more than these */
 
@@ -75,23 +77,35 @@ make_index(Delta *d)
 		places[slot_of(d, word_at(d->base + i))] = i + 1;
 }
 
+static inline uint64
+long_at(const char *p)
+{
+	uint64 word;
+
+	memcpy(&word, p, sizeof(word));
+	return word;
+}
+
 static inline uint32
 same_bytes(const char *a, const char *b, uint32 max)
 {
 	uint32 n = 0;
 
-	while (n + sizeof(uint64) <= max && memcmp(a + n, b + n, sizeof(uint64)) == 0)
+	while (n + sizeof(uint64) <= max && long_at(a + n) == long_at(b + n))
 		n += sizeof(uint64);
 	while (n < max && a[n] == b[n])
 		n++;
 	return n;
 }
 
+/* The same before a and b. */
 static inline uint32
 same_bytes_back(const char *a, const char *b, uint32 max)
 {
 	uint32 n = 0;
 
+	while (n + sizeof(uint64) <= max && long_at(a - n - sizeof(uint64)) == long_at(b - n - sizeof(uint64)))
+		n += sizeof(uint64);
 	while (n < max && a[-1 - (int64) n] == b[-1 - (int64) n])
 		n++;
 	return n;
@@ -113,28 +127,48 @@ put_step(Delta *d, uint32 at, uint32 from, uint32 n)
 	d->base_at = from + n;
 }
 
-/* A copy for what begins at place at of data; its length, 0 if there is none. */
-static uint32
-find_copy(Delta *d, uint32 at, uint32 *from)
+/* Does base go on at a place as data does at its own?  How far. */
+static inline uint32
+match(const Delta *d, uint32 at, int64 place)
 {
-	uint32 word = word_at(d->data + at);
-	uint32 place = d->base_at + (at - d->at);
+	if (place < 0 || place + WORD > d->base_len || word_at(d->base + place) != word_at(d->data + at))
+		return 0;
+	return WORD + same_bytes(d->base + place + WORD, d->data + at + WORD,
+							 Min(d->base_len - (uint32) place, d->len - at) - WORD);
+}
+
+/* What the index knows. */
+static uint32
+find_indexed(Delta *d, uint32 at, int64 *from)
+{
 	uint32 n;
 
-	if (place + WORD <= d->base_len && word_at(d->base + place) == word)
-	{
-		*from = place;
-		return WORD +
-			   same_bytes(d->base + place + WORD, d->data + at + WORD, Min(d->base_len - place, d->len - at) - WORD);
-	}
 	if (d->bits == 0)
 		make_index(d);
-	place = places[slot_of(d, word)];
-	if (place == 0 || word_at(d->base + place - 1) != word)
+	*from = (int64) places[slot_of(d, word_at(d->data + at))] - 1;
+	n = match(d, at, *from);
+	if (n == 0)
 		return 0;
-	*from = --place;
-	n = WORD + same_bytes(d->base + place + WORD, d->data + at + WORD, Min(d->base_len - place, d->len - at) - WORD);
-	return n + same_bytes_back(d->base + place, d->data + at, Min(place, at - d->at)) >= WORTH ? n : 0;
+	return n + same_bytes_back(d->base + *from, d->data + at, Min((uint32) *from, at - d->at)) >= WORTH ? n : 0;
+}
+
+/* A copy for what begins at place at of data; its length, 0 if there is none. */
+static inline uint32
+find_copy(Delta *d, uint32 at, int64 *from)
+{
+	uint32 fresh = at - d->at;
+	uint32 n;
+
+	*from = (int64) d->base_at + fresh;
+	if ((n = match(d, at, *from)) > 0)
+		return n;
+	*from -= MEMBER;
+	if ((n = match(d, at, *from)) > 0)
+		return n;
+	*from = (int64) d->base_len - (d->len - at);
+	if ((n = match(d, at, *from)) > 0)
+		return n;
+	return fresh >= PATIENCE ? find_indexed(d, at, from) : 0;
 }
 
 /* What is between the common beginning and the common end; false if it grows too long. */
@@ -145,7 +179,7 @@ put_middle(Delta *d, uint32 end)
 
 	while (at + WORD <= end)
 	{
-		uint32 from;
+		int64  from;
 		uint32 n = find_copy(d, at, &from);
 		uint32 back;
 
@@ -154,8 +188,8 @@ put_middle(Delta *d, uint32 end)
 			at++;
 			continue;
 		}
-		back = same_bytes_back(d->base + from, d->data + at, Min(from, at - d->at));
-		put_step(d, at - back, from - back, n + back);
+		back = same_bytes_back(d->base + from, d->data + at, Min((uint32) from, at - d->at));
+		put_step(d, at - back, (uint32) from - back, n + back);
 		at = d->at;
 		if (d->buf->len >= d->limit)
 			return false;
@@ -185,7 +219,7 @@ cs_delta_put(StringInfo buf, const char *base, uint32 base_len, const char *data
 	Delta  d = {.buf = buf, .limit = begin + (int) limit, .base = base, .base_len = base_len, .data = data, .len = len};
 	bool   fits;
 
-	appendBinaryStringInfo(buf, (char *) &sum, sizeof(sum));
+	cs_put_raw(buf, &sum, sizeof(sum));
 	cs_put_uint(buf, len);
 	if (head > 0)
 		put_step(&d, 0, 0, head);

@@ -6,6 +6,7 @@
 #define CS_STATE_INTERNAL_H
 
 #include "lib/pairingheap.h"
+#include "state/arena.h"
 #include "state/state.h"
 #include "utils/hsearch.h"
 
@@ -37,8 +38,11 @@ typedef struct CsDefState
 	int64		 count;		/* committed entries */
 	int64		 new_count; /* works of this batch without base, less deleted ones with */
 	CsWork		*dirty;
-	HTAB		*buckets; /* CsBucket */
-	HTAB		*timers;  /* CsTimer */
+	CsWork	   **logged; /* all that were dirty at cs_state_log(), for publish */
+	int64		 nlogged;
+	HTAB		*buckets;	  /* CsBucket */
+	CsBucket	*last_bucket; /* the one asked for last, or NULL */
+	HTAB		*timers;	  /* CsTimer */
 	pairingheap *timer_heap;
 } CsDefState;
 
@@ -114,8 +118,14 @@ struct CsState
 {
 	MemoryContext context;
 	MemoryContext batch;
-	keyset_hash	 *entries; /* CsEntry */
-	keyset_hash	 *works;   /* CsWork without base */
+	CsArena		  entry_pieces; /* CsEntry only */
+	CsArena		  data_pieces;	/* entries' bytes */
+	keyset_hash	 *entries;		/* CsEntry */
+	keyset_hash	 *works;		/* CsWork without base */
+	char		 *batch_next;	/* rest of the newest piece of cs_batch_alloc() */
+	char		 *batch_end;
+	CsEntry		 *announced[4]; /* by cs_state_prefetch_entry(), lately */
+	uint32		  nannounced;
 	void		 *advised; /* entries->data that large pages were asked for */
 	CsWork		 *all_works;
 	int64		  nworks;
@@ -144,9 +154,25 @@ struct CsState
 	int			  ncopied_sets;
 };
 
+/* What publication and the log look at next, fetched while they work on what comes before. */
+#define CS_PREFETCH_WORK 8
+#define CS_PREFETCH_DATA 4
+
+static inline void
+cs_prefetch_bytes(const char *data, uint32 len)
+{
+	for (uint32 i = 0; i < Min(len, 512); i += 64)
+		__builtin_prefetch(data + i);
+}
+
+/* Batch memory for many small things that go with the batch: no headers, no rounding. */
+extern void *cs_batch_alloc(CsState *state, Size size);
+
 extern CsDefState *cs_def_state(CsState *state, int32 definition_id);
 extern void cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *data, uint32 len, int half,
 							 TimestampTz due);
+extern void cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, const char *data, uint32 len, int half,
+							TimestampTz due);
 extern void cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry);
 extern void cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
 

@@ -36,7 +36,7 @@ cs_put_key(StringInfo buf, const CsKey *key, int64 *last_bucket)
 	if (!same)
 		cs_put_int(buf, key->bucket);
 	*last_bucket = key->bucket;
-	appendBinaryStringInfo(buf, (const char *) &key->who, sizeof(key->who));
+	cs_put_raw(buf, &key->who, sizeof(key->who));
 }
 
 static inline void

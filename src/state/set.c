@@ -273,8 +273,10 @@ cs_set_put(StringInfo buf, CsState *state, CsSet *set)
 	if (set->id == 0 && cs_set_count(set) <= CS_SET_INLINE)
 	{
 		cs_put_uint(buf, (uint64) cs_set_count(set) << 1);
-		appendBinaryStringInfo(buf, set->base, set->nbase * (int) sizeof(CsHash128));
-		appendBinaryStringInfo(buf, (char *) set->added, set->nadded * (int) sizeof(CsHash128));
+		if (set->nbase > 0)
+			cs_put_raw(buf, set->base, set->nbase * sizeof(CsHash128));
+		if (set->nadded > 0)
+			cs_put_raw(buf, set->added, set->nadded * sizeof(CsHash128));
 		return;
 	}
 	if (set->id == 0)

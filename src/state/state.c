@@ -19,7 +19,10 @@
 #include "state/internal.h"
 #include "utils/memutils.h"
 
-#define ENTRY_OVERHEAD ((int64) (sizeof(CsEntry) + 2 * sizeof(CsKeyRef)))
+#define ENTRY_OVERHEAD ((int64) (CS_ARENA_ALIGN + 2 * sizeof(CsKeyRef)))
+#define BATCH_PIECE (64 * 1024)
+
+StaticAssertDecl(sizeof(CsEntry) <= CS_ARENA_ALIGN, "an entry is on two cache lines of its own");
 
 static int
 timer_cmp(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -51,6 +54,8 @@ cs_state_create(MemoryContext parent, MemoryContext batch)
 
 	state->context = context;
 	state->batch = batch;
+	cs_arena_init(&state->entry_pieces, context);
+	cs_arena_init(&state->data_pieces, context);
 	state->entries = keyset_create(context, 1024, NULL);
 	state->works = keyset_create(context, 1024, NULL);
 	state->sets = make_table(state, "clickstream sets", sizeof(CsBigSet));
@@ -130,14 +135,20 @@ static CsBucket *
 bucket_of(CsDefState *def, int64 bucket, bool create)
 {
 	bool	  found;
-	CsBucket *b = hash_search(def->buckets, &bucket, create ? HASH_ENTER : HASH_FIND, &found);
+	CsBucket *b = def->last_bucket;
 
-	if (b && !found)
+	if (b && b->bucket == bucket)
+		return b;
+	b = hash_search(def->buckets, &bucket, create ? HASH_ENTER : HASH_FIND, &found);
+	if (b == NULL)
+		return NULL;
+	if (!found)
 	{
 		dlist_init(&b->entries);
 		b->new_works = NULL;
 		b->nentries = b->nnew = 0;
 	}
+	def->last_bucket = b;
 	return b;
 }
 
@@ -168,6 +179,29 @@ cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 	entry->queued = second;
 }
 
+/* Replace a committed entry's bytes; they are copied. */
+void
+cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, const char *data, uint32 len, int half,
+				TimestampTz due)
+{
+	if (!cs_arena_fits(entry->data_class, len))
+	{
+		cs_arena_free(&state->data_pieces, entry->data, entry->data_class);
+		entry->data = cs_arena_alloc(&state->data_pieces, len, &entry->data_class);
+	}
+	memcpy(entry->data, data, len);
+	state->bytes += (int64) len - entry->len;
+	entry->len = len;
+	if (entry->half != half)
+	{
+		dlist_delete(&entry->half_node);
+		entry->half = (uint8) half;
+		dlist_push_tail(&state->half[half], &entry->half_node);
+	}
+	entry->due = due;
+	cs_timer_set(state, def, entry);
+}
+
 /* Make or replace a committed entry; data is copied. */
 void
 cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *data, uint32 len, int half,
@@ -176,41 +210,33 @@ cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *
 	bool	  found;
 	CsKeyRef *ref = keyset_insert(state->entries, key, &found);
 	CsEntry	 *entry;
+	uint8 class;
 
 	if (found)
 	{
-		entry = (CsEntry *) ref->key;
-		state->bytes -= entry->len;
-		dlist_delete(&entry->half_node);
-		if (entry->len != len)
-		{
-			pfree(entry->data);
-			entry->data = MemoryContextAlloc(state->context, len);
-		}
+		cs_entry_update(state, def, (CsEntry *) ref->key, data, len, half, due);
+		return;
 	}
-	else
-	{
-		entry = MemoryContextAllocZero(state->context, sizeof(CsEntry));
-		entry->key = *key;
-		entry->queued = CS_WM_DONE;
-		entry->data = MemoryContextAlloc(state->context, len);
-		ref->key = &entry->key;
-		state->bytes += ENTRY_OVERHEAD;
-		def->count++;
-		if (key->bucket != 0)
-		{
-			CsBucket *b = bucket_of(def, key->bucket, true);
-
-			dlist_push_tail(&b->entries, &entry->list_node);
-			b->nentries++;
-		}
-	}
+	entry = cs_arena_alloc(&state->entry_pieces, CS_ARENA_ALIGN, &class);
+	memset(entry, 0, sizeof(*entry));
+	entry->key = *key;
+	ref->key = &entry->key;
+	entry->data = cs_arena_alloc(&state->data_pieces, len, &entry->data_class);
 	memcpy(entry->data, data, len);
 	entry->len = len;
-	state->bytes += len;
 	entry->half = (uint8) half;
-	dlist_push_tail(&state->half[half], &entry->half_node);
 	entry->due = due;
+	entry->queued = CS_WM_DONE;
+	dlist_push_tail(&state->half[half], &entry->half_node);
+	state->bytes += len + ENTRY_OVERHEAD;
+	def->count++;
+	if (key->bucket != 0)
+	{
+		CsBucket *b = bucket_of(def, key->bucket, true);
+
+		dlist_push_tail(&b->entries, &entry->list_node);
+		b->nentries++;
+	}
 	cs_timer_set(state, def, entry);
 }
 
@@ -228,8 +254,8 @@ cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
 	keyset_delete(state->entries, &entry->key);
 	state->bytes -= entry->len + ENTRY_OVERHEAD;
 	def->count--;
-	pfree(entry->data);
-	pfree(entry);
+	cs_arena_free(&state->data_pieces, entry->data, entry->data_class);
+	cs_arena_free(&state->entry_pieces, entry, cs_arena_class(CS_ARENA_ALIGN));
 }
 
 void
@@ -238,24 +264,44 @@ cs_state_prefetch_slot(CsState *state, const CsKey *key)
 	__builtin_prefetch(&state->entries->data[cs_key_hash(key) & state->entries->sizemask]);
 }
 
+/* Fetches the entry, and the bytes of the one that was announced some calls before. */
 void
 cs_state_prefetch_entry(CsState *state, const CsKey *key)
 {
 	const CsKeyRef *ref = &state->entries->data[cs_key_hash(key) & state->entries->sizemask];
+	CsEntry		  **place = &state->announced[state->nannounced++ % lengthof(state->announced)];
 
-	if (ref->status != 0)
-	{
-		__builtin_prefetch(ref->key);
-		__builtin_prefetch((const char *) ref->key + 64);
-	}
+	if (*place)
+		cs_prefetch_bytes((*place)->data, (*place)->len);
+	*place = ref->status != 0 ? (CsEntry *) ref->key : NULL;
+	if (*place)
+		__builtin_prefetch(*place);
 }
 
 /* ---- the overlay ---- */
 
+void *
+cs_batch_alloc(CsState *state, Size size)
+{
+	char *result;
+
+	size = MAXALIGN(size);
+	if ((Size) (state->batch_end - state->batch_next) < size)
+	{
+		if (size > BATCH_PIECE / 8)
+			return MemoryContextAllocHuge(state->batch, size);
+		state->batch_next = MemoryContextAlloc(state->batch, BATCH_PIECE);
+		state->batch_end = state->batch_next + BATCH_PIECE;
+	}
+	result = state->batch_next;
+	state->batch_next += size;
+	return result;
+}
+
 static CsWork *
 make_work(CsState *state, const CsKey *key, CsEntry *base)
 {
-	CsWork *work = MemoryContextAllocZero(state->batch, sizeof(CsWork));
+	CsWork *work = memset(cs_batch_alloc(state, sizeof(CsWork)), 0, sizeof(CsWork));
 
 	work->key = *key;
 	work->base = base;
@@ -578,170 +624,4 @@ cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry,
 				visit(entry, arg);
 		}
 	}
-}
-
-/* ---- a batch's end ---- */
-
-static void
-clean_buckets(CsDefState *def)
-{
-	HASH_SEQ_STATUS scan;
-	CsBucket	   *b;
-
-	hash_seq_init(&scan, def->buckets);
-	while ((b = hash_seq_search(&scan)) != NULL)
-	{
-		b->new_works = NULL;
-		b->nnew = 0;
-		if (b->nentries == 0)
-			hash_search(def->buckets, &b->bucket, HASH_REMOVE, NULL);
-	}
-}
-
-/* What publish and abort have in common: the overlay is gone, timers are whole. */
-static void
-forget_batch(CsState *state)
-{
-	for (CsWork *work = state->all_works; work; work = work->next)
-	{
-		if (work->base)
-			work->base->work = NULL;
-	}
-	for (int i = 0; i < state->npopped; i++)
-	{
-		CsEntry *entry = state->popped[i];
-
-		if (entry)
-			cs_timer_set(state, cs_def_state(state, (int32) entry->key.def), entry);
-	}
-	for (int i = 0; i < state->ndefs; i++)
-	{
-		state->defs[i].dirty = NULL;
-		state->defs[i].new_count = 0;
-		clean_buckets(&state->defs[i]);
-	}
-	if (state->works->size > 1024 * 1024 && state->works->members * 16 < state->works->size)
-	{
-		keyset_destroy(state->works);
-		state->works = keyset_create(state->context, 1024, NULL);
-	}
-	else
-		keyset_reset(state->works);
-	state->all_works = NULL;
-	state->nworks = 0;
-	state->popped = state->copied = NULL;
-	state->npopped = state->popped_capacity = 0;
-	state->ncopied = state->copied_capacity = 0;
-	state->copied_set = NULL;
-	state->copied_sets = NULL;
-	state->ncopied_sets = 0;
-	state->set_changes = NULL;
-	state->set_changes_tail = &state->set_changes;
-}
-
-void
-cs_state_abort(CsState *state)
-{
-	for (CsSetChange *c = state->set_changes; c; c = c->next)
-	{
-		CsBigSet *set = c->drop ? cs_bigset_find(state, c->id) : NULL;
-
-		if (set)
-			set->dropping = false;
-	}
-	state->log_next = state->log;
-	state->log_bytes_next[0] = state->log_bytes[0];
-	state->log_bytes_next[1] = state->log_bytes[1];
-	forget_batch(state);
-}
-
-static void
-publish_works(CsState *state, CsDefState *def)
-{
-	int half = state->log_next.half;
-
-	for (CsWork *work = def->dirty; work; work = work->next_dirty)
-	{
-		if (!work->deleted)
-		{
-			if (work->image)
-				cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
-			continue;
-		}
-		if (work->base)
-		{
-			work->base->work = NULL;
-			cs_entry_remove(state, def, work->base);
-			work->base = NULL;
-		}
-	}
-}
-
-static void
-publish_sets(CsState *state)
-{
-	for (CsSetChange *c = state->set_changes; c; c = c->next)
-	{
-		if (c->drop)
-			continue;
-		cs_bigset_add(state, c->definition_id, c->id, c->raw, c->nraw, state->log_next.half);
-		cs_bigset_add(state, c->definition_id, c->id, (const char *) c->members, c->n, state->log_next.half);
-	}
-	for (CsSetChange *c = state->set_changes; c; c = c->next)
-	{
-		if (c->drop)
-			cs_bigset_drop(state, c->id);
-	}
-}
-
-static void
-publish_copies(CsState *state)
-{
-	int half = state->log_next.half;
-
-	for (int i = 0; i < state->ncopied; i++)
-	{
-		CsEntry *entry = state->copied[i];
-
-		dlist_delete(&entry->half_node);
-		entry->half = (uint8) half;
-		dlist_push_tail(&state->half[half], &entry->half_node);
-	}
-	for (int i = 0; i < state->ncopied_sets; i++)
-	{
-		CsBigSet *set = state->copied_sets[i];
-
-		dlist_delete(&set->half_node);
-		set->half = (uint8) half;
-		set->copied = 0;
-		dlist_push_tail(&state->half_sets[half], &set->half_node);
-	}
-	if (state->copied_set)
-		state->copied_set->copied = state->copied_to;
-}
-
-void
-cs_state_publish(CsState *state)
-{
-	publish_copies(state);
-	for (int i = 0; i < state->npopped; i++)
-	{
-		/* What is about to be removed must not be queued again. */
-		if (state->popped[i]->work && state->popped[i]->work->deleted)
-			state->popped[i] = NULL;
-	}
-	/* Sets first: members that were inline until now still lie in the bytes that entries are about to lose. */
-	publish_sets(state);
-	for (int i = 0; i < state->ndefs; i++)
-		publish_works(state, &state->defs[i]);
-	if (state->advised != state->entries->data)
-	{
-		state->advised = state->entries->data;
-		cs_memory_advise(state->entries->data, state->entries->size * sizeof(CsKeyRef));
-	}
-	cs_memory_advise_heap();
-	state->log = state->log_next;
-	state->log_bytes[0] = state->log_bytes_next[0];
-	state->log_bytes[1] = state->log_bytes_next[1];
-	forget_batch(state);
 }

@@ -32,18 +32,19 @@
 typedef struct CsState	CsState;
 typedef struct CsBigSet CsBigSet;
 
-/* A committed entry. */
+/* A committed entry.  What a look-up reads comes first: a cache line. */
 typedef struct CsEntry
 {
 	CsKey		   key;
 	char		  *data; /* NULL in an entry that only marks a place */
+	struct CsWork *work; /* this batch's overlay, or NULL */
+	TimestampTz	   due;	 /* operator's next moment for it, CS_WM_DONE none */
 	uint32		   len;
-	uint8		   half;	  /* half of the log that holds its image */
-	TimestampTz	   due;		  /* operator's next moment for it, CS_WM_DONE none */
-	TimestampTz	   queued;	  /* where the timers hold it, CS_WM_DONE nowhere */
-	dlist_node	   half_node; /* entries whose image lies in one half */
-	dlist_node	   list_node; /* bucket <> 0: entries of the bucket; else: of a timer, while queued */
-	struct CsWork *work;	  /* this batch's overlay, or NULL */
+	uint8		   half;	   /* half of the log that holds its image */
+	uint8		   data_class; /* see arena.h */
+	TimestampTz	   queued;	   /* where the timers hold it, CS_WM_DONE nowhere */
+	dlist_node	   half_node;  /* entries whose image lies in one half */
+	dlist_node	   list_node;  /* bucket <> 0: entries of the bucket; else: of a timer, while queued */
 } CsEntry;
 
 /* An entry in the overlay. */

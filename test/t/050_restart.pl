@@ -179,12 +179,14 @@ my $id = query("SELECT stream_id FROM clickstream.stream WHERE name = 'log'");
 my $sessions = "clickstream.open_sessions('log_sessions')";
 my $produced = 0;
 
-# 60 more events, three commits; then where the log stands.
+# 60 more events, three commits, or as many as are named; then where the log stands.
 sub go_on
 {
+	my $events = $_[0] // 60;
+
 	die 'all events are used up' if $produced >= 40_000;
-	produce_events('log', $produced, $produced + 60);
-	$produced += 60;
+	produce_events('log', $produced, $produced + $events);
+	$produced += $events;
 	wait_for($node, 'log');
 	return log_now();
 }
@@ -205,10 +207,10 @@ sub log_now
 # Goes on until something is true of the log.
 sub go_on_until
 {
-	my ($is_true) = @_;
+	my ($is_true, $events) = @_;
 	my $log;
 
-	do { $log = go_on() } until $is_true->($log);
+	do { $log = go_on($events) } until $is_true->($log);
 	return $log;
 }
 
@@ -238,8 +240,9 @@ sub is_open_state
 }
 
 query("SELECT clickstream.start('log')");
-my $begin = go_on();
-my $log = go_on_until(sub { $_[0]{copied} eq 'f' });
+# Small at first: then copying would be over at once.
+my $begin = go_on_until(sub { $produced >= 900 && $_[0]{copied} eq 't' && $_[0]{waits} eq 'f' });
+my $log = go_on_until(sub { $_[0]{copied} eq 'f' }, 20);    # copying takes some commits: look after each
 is($log->{half}, 1 - $begin->{half}, 'the log has changed to its other half, and copies');
 my $counts = half_counts($begin->{half});
 cmp_ok($counts->{delta}, '>', $counts->{image}, 'mostly changes of entries were written');

@@ -1,0 +1,207 @@
+/*
+ * state/publish.c
+ *	  A batch's end: the committed state takes over what the batch has made, or
+ *	  the batch is forgotten.
+ *
+ * Publication comes after COMMIT and cannot fail for want of anything but
+ * memory.  It works on entries that were read up to a second ago and have left
+ * the processor's caches since, so it asks for each some steps ahead.
+ *
+ * No locking: private to the process.
+ */
+#include "postgres.h"
+
+#include "core/memory.h"
+#include "state/internal.h"
+#include "utils/memutils.h"
+
+#define WORKS_KEPT (64 * 1024) /* slots of the table of new works that are kept from batch to batch */
+
+static void
+clean_buckets(CsDefState *def)
+{
+	HASH_SEQ_STATUS scan;
+	CsBucket	   *b;
+
+	def->last_bucket = NULL;
+	hash_seq_init(&scan, def->buckets);
+	while ((b = hash_seq_search(&scan)) != NULL)
+	{
+		b->new_works = NULL;
+		b->nnew = 0;
+		if (b->nentries == 0)
+			hash_search(def->buckets, &b->bucket, HASH_REMOVE, NULL);
+	}
+}
+
+/* What publish and abort have in common: the overlay is gone, timers are whole. */
+static void
+forget_batch(CsState *state)
+{
+	for (CsWork *work = state->all_works; work; work = work->next)
+	{
+		if (work->base)
+			work->base->work = NULL;
+	}
+	for (int i = 0; i < state->npopped; i++)
+	{
+		CsEntry *entry = state->popped[i];
+
+		if (entry)
+			cs_timer_set(state, cs_def_state(state, (int32) entry->key.def), entry);
+	}
+	for (int i = 0; i < state->ndefs; i++)
+	{
+		state->defs[i].dirty = NULL;
+		state->defs[i].logged = NULL;
+		state->defs[i].nlogged = 0;
+		state->defs[i].new_count = 0;
+		clean_buckets(&state->defs[i]);
+	}
+	if (state->works->size > WORKS_KEPT && (uint64) state->works->members * 16 < state->works->size)
+	{
+		keyset_destroy(state->works);
+		state->works = keyset_create(state->context, 1024, NULL);
+	}
+	else
+		keyset_reset(state->works);
+	state->all_works = NULL;
+	state->nworks = 0;
+	state->batch_next = state->batch_end = NULL;
+	memset(state->announced, 0, sizeof(state->announced));
+	state->popped = state->copied = NULL;
+	state->npopped = state->popped_capacity = 0;
+	state->ncopied = state->copied_capacity = 0;
+	state->copied_set = NULL;
+	state->copied_sets = NULL;
+	state->ncopied_sets = 0;
+	state->set_changes = NULL;
+	state->set_changes_tail = &state->set_changes;
+}
+
+void
+cs_state_abort(CsState *state)
+{
+	for (CsSetChange *c = state->set_changes; c; c = c->next)
+	{
+		CsBigSet *set = c->drop ? cs_bigset_find(state, c->id) : NULL;
+
+		if (set)
+			set->dropping = false;
+	}
+	state->log_next = state->log;
+	state->log_bytes_next[0] = state->log_bytes[0];
+	state->log_bytes_next[1] = state->log_bytes[1];
+	forget_batch(state);
+}
+
+/* Announce what publish_works() will touch for a work. */
+static void
+prefetch_work(CsState *state, const CsWork *work)
+{
+	if (work->base)
+	{
+		__builtin_prefetch(work->base, 1);
+		__builtin_prefetch((const char *) work->base + 64, 1);
+	}
+	else
+		cs_state_prefetch_slot(state, &work->key);
+}
+
+static void
+publish_works(CsState *state, CsDefState *def)
+{
+	int half = state->log_next.half;
+
+	for (int64 i = 0; i < def->nlogged; i++)
+	{
+		CsWork	*work = def->logged[i];
+		CsEntry *base = work->base;
+
+		if (i + CS_PREFETCH_WORK < def->nlogged)
+			prefetch_work(state, def->logged[i + CS_PREFETCH_WORK]);
+		if (i + CS_PREFETCH_DATA < def->nlogged && def->logged[i + CS_PREFETCH_DATA]->base)
+			cs_prefetch_bytes(def->logged[i + CS_PREFETCH_DATA]->base->data,
+							  def->logged[i + CS_PREFETCH_DATA]->image_len);
+		if (base)
+		{
+			work->base = NULL;
+			base->work = NULL;
+			if (work->deleted)
+				cs_entry_remove(state, def, base);
+			else if (work->image)
+				cs_entry_update(state, def, base, work->image, work->image_len, half, work->due);
+		}
+		else if (work->image)
+			cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
+	}
+}
+
+static void
+publish_sets(CsState *state)
+{
+	for (CsSetChange *c = state->set_changes; c; c = c->next)
+	{
+		if (c->drop)
+			continue;
+		cs_bigset_add(state, c->definition_id, c->id, c->raw, c->nraw, state->log_next.half);
+		cs_bigset_add(state, c->definition_id, c->id, (const char *) c->members, c->n, state->log_next.half);
+	}
+	for (CsSetChange *c = state->set_changes; c; c = c->next)
+	{
+		if (c->drop)
+			cs_bigset_drop(state, c->id);
+	}
+}
+
+static void
+publish_copies(CsState *state)
+{
+	int half = state->log_next.half;
+
+	for (int i = 0; i < state->ncopied; i++)
+	{
+		CsEntry *entry = state->copied[i];
+
+		dlist_delete(&entry->half_node);
+		entry->half = (uint8) half;
+		dlist_push_tail(&state->half[half], &entry->half_node);
+	}
+	for (int i = 0; i < state->ncopied_sets; i++)
+	{
+		CsBigSet *set = state->copied_sets[i];
+
+		dlist_delete(&set->half_node);
+		set->half = (uint8) half;
+		set->copied = 0;
+		dlist_push_tail(&state->half_sets[half], &set->half_node);
+	}
+	if (state->copied_set)
+		state->copied_set->copied = state->copied_to;
+}
+
+void
+cs_state_publish(CsState *state)
+{
+	publish_copies(state);
+	for (int i = 0; i < state->npopped; i++)
+	{
+		/* What is about to be removed must not be queued again. */
+		if (state->popped[i]->work && state->popped[i]->work->deleted)
+			state->popped[i] = NULL;
+	}
+	/* Sets first: members that were inline until now still lie in the bytes that entries are about to lose. */
+	publish_sets(state);
+	for (int i = 0; i < state->ndefs; i++)
+		publish_works(state, &state->defs[i]);
+	if (state->advised != state->entries->data)
+	{
+		state->advised = state->entries->data;
+		cs_memory_advise(state->entries->data, state->entries->size * sizeof(CsKeyRef));
+	}
+	cs_memory_advise_heap();
+	state->log = state->log_next;
+	state->log_bytes[0] = state->log_bytes_next[0];
+	state->log_bytes[1] = state->log_bytes_next[1];
+	forget_batch(state);
+}
