@@ -57,11 +57,11 @@ FROM generate_series(1, :visitors) AS v, generate_series(1, 9) AS n WHERE random
 INSERT INTO event SELECT NULL, max(event_time) + interval '1 hour', 'x', p, 0, 1800 FROM event, generate_series(0, 2) AS p GROUP BY p;
 SELECT count(*) > :visitors * 6 AS enough, count(*) FILTER (WHERE n > 1) > :visitors AS ties
 FROM (SELECT count(*) OVER (PARTITION BY user_id, event_time) AS n FROM event) AS e;
-CREATE PROCEDURE feed(stream text, lag_column text, condition text DEFAULT 'true') LANGUAGE plpgsql AS $$
+CREATE PROCEDURE feed(stream text, lag_column text, condition text DEFAULT 'true', partitions int DEFAULT 3) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE format('SELECT count(clickstream.produce(%L, jsonb_build_object(''user_id'', user_id, ''page_url'', page_url, ''event_time'', event_time)::text,
-		partition => partition, message_timestamp => event_time))
-		FROM (SELECT * FROM event WHERE %s ORDER BY event_time + %I * interval ''1 second'') AS e', stream, condition, lag_column);
+		partition => partition %% %s, message_timestamp => event_time))
+		FROM (SELECT * FROM event WHERE %s ORDER BY event_time + %I * interval ''1 second'') AS e', stream, partitions, condition, lag_column);
 END
 $$;
 CALL feed('s190', 'lag');
@@ -200,5 +200,50 @@ CALL with_mutant('tie_overwrites');
 SELECT differences('ordered', 'expect_ordered') > 0 AS ordered;
 CALL with_mutant('unsorted_apply');
 SELECT differences('ordered', 'expect_ordered') > 0 AS ordered;
+SELECT clickstream.drop_stream('s190');
+
+-- A topic that falls silent again and again shows rows, and ends with the same.  One partition: of several that are
+-- silent the first to speak would move the watermark without the others.
+SET clickstream.mock_clock = '2024-06-01 00:00+00';
+SELECT clickstream.create_stream('s190', watermark_delay => '60 seconds', idle_timeout => '1 second') > 0 AS made;
+SELECT clickstream.create_funnel('ordered', stream => 's190', within => '8 seconds', steps => abc());
+SELECT clickstream.create_funnel('changes', stream => 's190', within => '8 seconds', emit => 'changes', emit_interval => '0', steps => abc());
+SELECT clickstream.create_funnel('revised', stream => 's190', within => '8 seconds', allowed_lateness => '2 minutes', steps => abc());
+SELECT clickstream.create_funnel('unordered', stream => 's190', within => '8 seconds', mode => 'unordered', steps => abc());
+CREATE TABLE silences AS SELECT n, 0 AS idle, 0 AS open FROM generate_series(1, 12) AS n;
+CREATE PROCEDURE with_silences() LANGUAGE plpgsql AS $$
+DECLARE
+	first timestamptz := (SELECT min(event_time) FROM event);
+	step interval := (SELECT (max(event_time) - min(event_time) - interval '1 hour') / 11 FROM event);
+	clock timestamptz;
+BEGIN
+	FOR k IN 1 .. 12 LOOP
+		clock := first + k * step;
+		PERFORM set_config('clickstream.mock_clock', clock::text, false);
+		CALL feed('s190', 'lag', format('substr(user_id, 2)::int %% 10 = 0 AND event_time + lag * interval ''1 second'' >= %L AND event_time + lag * interval ''1 second'' < %L',
+			CASE WHEN k > 1 THEN clock - step ELSE '-infinity' END, CASE WHEN k < 12 THEN clock ELSE 'infinity' END), 1);
+		CALL clickstream.process('s190');
+		-- the silence, as of some seconds later each time, and not the same ones
+		FOR j IN 1 .. 2 + k % 3 LOOP
+			PERFORM set_config('clickstream.mock_clock', (clock + j * (20 + k) * interval '1 second')::text, false);
+			CALL clickstream.process('s190');
+		END LOOP;
+		UPDATE silences SET idle = (SELECT count(*) FROM ordered WHERE closed_reason = 'idle'), open = (SELECT count(*) FROM changes WHERE closed_reason IS NULL)
+		WHERE n = k;
+	END LOOP;
+	CALL clickstream.finish('s190');
+END
+$$;
+CALL with_silences();
+SELECT count(*) FILTER (WHERE idle > 0) > 8 AS idle, count(*) FILTER (WHERE open > 0) > 2 AS open FROM silences;
+SELECT late, dead, balanced FROM test.ledger WHERE stream = 's190';
+SELECT differences('ordered', 'expect_ordered') AS ordered, differences('changes', 'expect_ordered') AS changes,
+	differences('revised', 'expect_ordered') AS revised, differences('unordered', 'expect_unordered', false) AS unordered,
+	(SELECT count(*) FROM ((SELECT attempt_id, level, a_time, b_time, c_time, closed_reason, is_final FROM changes
+		EXCEPT SELECT attempt_id, level, a_time, b_time, c_time, closed_reason, is_final FROM ordered)
+		UNION ALL (SELECT attempt_id, level, a_time, b_time, c_time, closed_reason, is_final FROM ordered
+		EXCEPT SELECT attempt_id, level, a_time, b_time, c_time, closed_reason, is_final FROM changes)) AS d) AS between_them,
+	(SELECT count(*) FROM ordered WHERE NOT is_final) AS not_final;
+RESET clickstream.mock_clock;
 SELECT clickstream.drop_stream('s190');
 DROP SCHEMA t190 CASCADE;
