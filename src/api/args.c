@@ -49,14 +49,15 @@ cs_span(const Interval *span, const char *name, int64 min, int64 max)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot hold months or years", name),
 						errdetail("They are not always equally long."), errhint("Give it in days or less.")));
 	if (pg_mul_s64_overflow(span->day, USECS_PER_DAY, &usec) || pg_add_s64_overflow(usec, span->time, &usec))
-		ereport(ERROR, (errcode(ERRCODE_INTERVAL_FIELD_OVERFLOW), errmsg("%s is out of range", name)));
+		ereport(ERROR, (errcode(ERRCODE_INTERVAL_FIELD_OVERFLOW), errmsg("%s is out of range", name),
+						errhint("Give an interval such as '30 minutes'.")));
 	if (usec < min && min > 0 && usec <= 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s must be greater than zero", name),
 						errhint("Give an interval such as '30 minutes'.")));
 	if (usec < min || usec > max)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("%s must be from %s to %s", name, span_text(min), span_text(max)),
-						errdetail("It is %s.", span_text(usec))));
+						errdetail("It is %s.", span_text(usec)), errhint("Give an interval in this range.")));
 	return usec;
 }
 

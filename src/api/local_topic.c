@@ -42,7 +42,8 @@ clickstream_produce(PG_FUNCTION_ARGS)
 
 	if (partition < 0 || partition > CS_LOCAL_PARTITION_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("partition must be from 0 to %d", CS_LOCAL_PARTITION_MAX)));
+						errmsg("partition must be from 0 to %d", CS_LOCAL_PARTITION_MAX),
+						errhint("Partitions of a local topic come into being with their first message.")));
 	if (TIMESTAMP_NOT_FINITE(timestamp))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("message_timestamp must be finite")));
 	offset = cs_local_append(stream.stream_id, partition, cs_arg_text(fcinfo, 2), cs_arg_text(fcinfo, 1), timestamp);

@@ -22,6 +22,7 @@
 #include "core/definition.h"
 #include "core/procedure.h"
 #include "core/progress.h"
+#include "core/wait.h"
 #include "engine/engine.h"
 #include "source/source.h"
 #include "worker/worker.h"
@@ -76,15 +77,7 @@ stream_argument(FunctionCallInfo fcinfo, int i)
 static void
 wait_a_moment(int fd, int timeout_ms)
 {
-	int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-	int rc;
-
-	if (fd >= 0)
-		rc = WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE, fd, timeout_ms, PG_WAIT_EXTENSION);
-	else
-		rc = WaitLatch(MyLatch, events, timeout_ms, PG_WAIT_EXTENSION);
-	if (rc & WL_LATCH_SET)
-		ResetLatch(MyLatch);
+	(void) cs_wait(fd, timeout_ms);
 	CHECK_FOR_INTERRUPTS();
 }
 

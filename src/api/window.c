@@ -177,7 +177,8 @@ group_limit(FunctionCallInfo fcinfo, int i)
 	int64 limit = PG_GETARG_INT64(i);
 
 	if (limit < 1 || limit > INT64CONST(1000000000))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("group_limit must be from 1 to 1000000000")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("group_limit must be from 1 to 1000000000"),
+						errhint("It bounds the groups that one window keeps apart; the rest share a row.")));
 	return limit;
 }
 

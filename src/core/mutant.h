@@ -27,7 +27,8 @@
 	M(TIE_OVERWRITES, "tie_overwrites")		/* step 1 overwrites start[1] in a tie */ \
 	M(LOSE_ENTRY, "lose_entry")				/* a commit forgets one entry's state */  \
 	M(DELTA_SKIP, "delta_skip")				/* a delta counts from the wrong place */ \
-	M(LATE_LEFT_OUT, "late_left_out")		/* apply_late() replays without them */
+	M(LATE_LEFT_OUT, "late_left_out")		/* apply_late() replays without them */   \
+	M(DEDUPE_FORGETS, "dedupe_forgets")		/* values seen before this batch are forgotten */
 
 typedef enum CsMutant
 {

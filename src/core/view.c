@@ -464,19 +464,34 @@ cs_view_columns(CsView *view, const char *label, const char *text)
 	return range->coldeflist;
 }
 
-/* Analyse as the stream's owner would, and refuse what a definition may not hold. */
+/* Analyse columns of the view as the stream's owner would, and refuse what a definition may not hold. */
 static void
-judge(CsView *view, Oid owner)
+judge_columns(CsView *view, Oid owner, List *targets, List *checks)
 {
-	RawStmt	  *raw = makeNode(RawStmt);
-	CsIdentity saved;
-	Query	  *query;
+	SelectStmt *select = copyObject(view->select);
+	RawStmt	   *raw = makeNode(RawStmt);
+	CsIdentity	saved;
+	Query	   *query;
 
-	raw->stmt = copyObject((Node *) view->select);
+	select->targetList = targets;
+	raw->stmt = (Node *) select;
 	cs_identity_enter(&saved, owner, false);
 	query = parse_analyze_fixedparams(raw, view->source.data, NULL, 0, NULL);
 	cs_identity_leave(&saved);
-	cs_view_check(view, query, view->checks, view->rules);
+	cs_view_check(view, query, checks, view->rules);
+}
+
+/*
+ * Where no aggregate may stand each column is looked at alone first: beside
+ * others PostgreSQL would take the aggregate for right, and them for wrong.
+ */
+static void
+judge(CsView *view, Oid owner)
+{
+	for (int i = 0; (view->rules & CS_VIEW_NO_AGGREGATES) && i < list_length(view->checks); i++)
+		judge_columns(view, owner, list_make1(copyObject(list_nth(view->select->targetList, i))),
+					  list_make1(list_nth(view->checks, i)));
+	judge_columns(view, owner, copyObject(view->select->targetList), view->checks);
 }
 
 Oid

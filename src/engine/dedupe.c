@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "core/mutant.h"
 #include "engine/dedupe.h"
 #include "utils/memutils.h"
 
@@ -70,7 +71,7 @@ was_seen(CsEngine *e, CsWork *work, TimestampTz watermark)
 		return false;
 	if (work->work)
 		time = ((Seen *) work->work)->time;
-	else if (work->base)
+	else if (work->base && !CS_MUTANT(DEDUPE_FORGETS))
 		time = read_time(work->base);
 	else
 		return false;

@@ -41,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "core/settings.h"
+#include "core/wait.h"
 #include "source/kafka_internal.h"
 #include "source/kafka_options.h"
 
@@ -713,11 +714,9 @@ wait_for_something(KafkaSource *source, TimestampTz deadline)
 
 	if (left <= 0)
 		return false;
-	happened = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								 source->pipe[0], left, PG_WAIT_EXTENSION);
+	happened = cs_wait(source->pipe[0], left);
 	if (happened & WL_LATCH_SET)
 	{
-		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		return false;
 	}

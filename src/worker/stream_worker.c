@@ -11,7 +11,8 @@
  * again with back-off.  A permanent one gets one more try with a fresh engine,
  * as a definition may have changed under it; if that fails too before a batch
  * commits, the slot says "failed" with the reason and the process ends; at
- * once where trying again is of no use.
+ * once where trying again is of no use; and after some tries even if batches
+ * commit in between (one partition may be broken and the others be fine).
  * After any error the stream is looked up again: if it, or the extension, is
  * gone or stopped, the process ends quietly.
  *
@@ -29,6 +30,7 @@
 #include "core/memory.h"
 #include "core/progress.h"
 #include "core/settings.h"
+#include "core/wait.h"
 #include "engine/engine.h"
 
 #include "access/xact.h"
@@ -51,6 +53,7 @@
 #define PAUSE_MIN_MS 10		   /* between batches that found nothing */
 #define TRIES_BEFORE_REOPEN 3
 #define INTERNAL_ERROR_TRIES 5
+#define PERMANENT_ERROR_TRIES 6 /* with batches that commit in between */
 
 typedef enum Verdict
 {
@@ -72,6 +75,8 @@ static TimestampTz last_commit = 0; /* when the last one that committed began: t
 static TimestampTz last_error = 0;
 static bool		   after_permanent = false; /* the last error was one, and no batch succeeded since */
 static int		   errors_in_a_row = 0;
+static int		   permanent_errors = 0; /* since it was last healthy: batches that commit in between do not count */
+static TimestampTz resumed = 0;			 /* when the last back-off ended */
 
 /* ---- the slot ---- */
 
@@ -245,15 +250,8 @@ ms_until(TimestampTz now, TimestampTz then)
 static int
 wait_once(int fd, int timeout_ms)
 {
-	int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-	int rc;
+	int rc = cs_wait(fd, timeout_ms);
 
-	if (fd >= 0)
-		rc = WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE, fd, timeout_ms, PG_WAIT_EXTENSION);
-	else
-		rc = WaitLatch(MyLatch, events, timeout_ms, PG_WAIT_EXTENSION);
-	if (rc & WL_LATCH_SET)
-		ResetLatch(MyLatch);
 	handle_interrupts();
 	return rc;
 }
@@ -367,7 +365,8 @@ static void
 note_success(bool committed)
 {
 	const char *problem = cs_engine_problem(engine);
-	bool		healthy = last_error != 0 && TimestampDifferenceExceeds(last_error, last_batch, HEALTHY_AFTER_MS);
+	bool		healthy =
+		last_error != 0 && TimestampDifferenceExceeds(Max(last_error, resumed), last_batch, HEALTHY_AFTER_MS);
 
 	if (committed || healthy)
 	{
@@ -378,6 +377,7 @@ note_success(bool committed)
 	if (healthy)
 	{
 		last_error = 0;
+		permanent_errors = 0;
 		cs_slots_lock();
 		slot->failures = 0;
 		cs_slots_unlock();
@@ -484,7 +484,8 @@ recover(int sqlstate)
 	last_error = GetCurrentTimestamp();
 	if (!is_still_wanted())
 		leave("the stream is gone or stopped");
-	if (verdict == HOPELESS || (verdict == PERMANENT && after_permanent))
+	permanent_errors += verdict == PERMANENT;
+	if (verdict == HOPELESS || (verdict == PERMANENT && after_permanent) || permanent_errors >= PERMANENT_ERROR_TRIES)
 		fail();
 	after_permanent = verdict == PERMANENT;
 	if (verdict == PERMANENT || errors_in_a_row >= TRIES_BEFORE_REOPEN)
@@ -496,6 +497,7 @@ recover(int sqlstate)
 		cs_slot_change(slot, CS_SLOT_BACKING_OFF);
 	cs_slots_unlock();
 	wait_back_off();
+	resumed = GetCurrentTimestamp();
 }
 
 static void
