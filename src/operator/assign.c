@@ -182,3 +182,21 @@ cs_assigned_windows(CsAssigner *a, TimestampTz start, int *n)
 	reverse(spans, *n);
 	return spans;
 }
+
+CsSpan *
+cs_assigned_windows_in(CsAssigner *a, TimestampTz pane, TimestampTz after, TimestampTz upto, int *n)
+{
+	CsSpan	   *spans = NULL;
+	TimestampTz end = pane + a->slide;
+
+	if (!a->plain)
+		return cs_assigned_windows(a, pane, n);
+	*n = 0;
+	if (after == CS_WM_DONE)
+		return NULL;
+	if (after > end)
+		end += (after - end) / a->slide * a->slide;
+	for (; end <= pane + a->size && (upto == CS_WM_DONE || end <= upto + CS_USECS_PER_MSEC); end += a->slide)
+		spans = add_span(spans, n, end - a->size, end);
+	return spans;
+}

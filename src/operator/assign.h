@@ -60,6 +60,8 @@ extern void cs_assigner_init(CsAssigner *a, const CsDefinition *def);
 extern void cs_assign_slow(CsAssigner *a, TimestampTz t, CsPane *pane);
 /* The windows that hold a pane, in the order of their ends; palloc'd. */
 extern CsSpan *cs_assigned_windows(CsAssigner *a, TimestampTz pane, int *n);
+/* Of them those whose ends lie in (after, upto], and perhaps some more: quick where there are many. */
+extern CsSpan *cs_assigned_windows_in(CsAssigner *a, TimestampTz pane, TimestampTz after, TimestampTz upto, int *n);
 /* The pane's end; the end of a tumbling or hopping window; cumulative: where the window starts. */
 extern TimestampTz cs_assigned_end(CsAssigner *a, TimestampTz start);
 

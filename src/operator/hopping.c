@@ -40,16 +40,16 @@ add_span(SpanList *list, CsSpan span)
 	list->spans[list->n++] = span;
 }
 
-/* Windows to which what lies in a bucket belongs; palloc'd. */
+/* Windows to which what lies in a bucket belongs, those that end in (after, upto] among them; palloc'd. */
 static CsSpan *
-windows_of_bucket(CsWindow *w, int64 bucket, int *n)
+windows_of_bucket(CsWindow *w, int64 bucket, TimestampTz after, TimestampTz upto, int *n)
 {
 	*n = 0;
 	switch (cs_bucket_kind(bucket))
 	{
 		case CS_BUCKET_PANE:
 		case CS_BUCKET_SUM: /* all windows that start there */
-			return cs_assigned_windows(&w->assign, cs_bucket_time(bucket), n);
+			return cs_assigned_windows_in(&w->assign, cs_bucket_time(bucket), after, upto, n);
 		case CS_BUCKET_NOTE:
 			break;
 	}
@@ -72,7 +72,7 @@ cs_windows_between(CsWindow *w, CsState *state, TimestampTz after, TimestampTz u
 	for (int b = 0; b < nbuckets; b++)
 	{
 		int		nspans;
-		CsSpan *spans = windows_of_bucket(w, buckets[b], &nspans);
+		CsSpan *spans = windows_of_bucket(w, buckets[b], after, upto, &nspans);
 
 		for (int i = 0; i < nspans; i++)
 		{
@@ -103,8 +103,10 @@ cs_windows_next_end(CsWindow *w, CsState *state, TimestampTz after)
 
 	for (int b = 0; b < nbuckets; b++)
 	{
-		int		n;
-		CsSpan *spans = windows_of_bucket(w, buckets[b], &n);
+		/* of a pane behind the moment the first to end, of one before it the first behind */
+		TimestampTz from = Max(after, cs_bucket_time(buckets[b]));
+		int			n;
+		CsSpan	   *spans = windows_of_bucket(w, buckets[b], after, from + 2 * w->assign.slide, &n);
 
 		for (int i = 0; i < n; i++)
 		{
@@ -201,7 +203,7 @@ cs_windows_revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired)
 
 		if (cs_bucket_kind(works[i]->key.bucket) == CS_BUCKET_NOTE || !((CsCell *) works[i]->work)->touched)
 			continue;
-		spans = windows_of_bucket(w, works[i]->key.bucket, &nspans);
+		spans = windows_of_bucket(w, works[i]->key.bucket, w->retired, w->op.closed, &nspans);
 		for (int k = 0; k < nspans; k++)
 		{
 			if (lies_between(spans[k], retired, w->op.closed))
@@ -263,7 +265,7 @@ add_stale(CsWindow *w, CsBatchContext *batch, CsRowList *rows, const CsKey *key,
 {
 	CsWork *work = cs_state_get(batch->state, key);
 	int		n;
-	CsSpan *spans = windows_of_bucket(w, key->bucket, &n);
+	CsSpan *spans = windows_of_bucket(w, key->bucket, w->op.closed, CS_WM_DONE, &n);
 	bool	added = false;
 
 	for (int i = 0; i < n; i++)
