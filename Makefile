@@ -4,6 +4,7 @@
 #   make install      install it (PG_CONFIG=… picks the server)
 #   make demo         one minute of live traffic in the terminal
 #   make check        everything that tests, from a fresh machine
+#   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make bench        how fast it is (bench-tools: its programs only)
 #   make lint format  the house style: checked, applied
 #   make regress isolation tap     one part of check
@@ -36,7 +37,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check demo bench lint format regress isolation tap random
+SCRIPTS_OF_OURS = check check-flink demo bench lint format regress isolation tap random
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
@@ -64,6 +65,9 @@ ifneq ($(filter check,$(MAKECMDGOALS)),)
 check:
 	test/check.sh
 endif
+
+check-flink:
+	test/flink/run.sh
 
 demo:
 	demo/run.sh

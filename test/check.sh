@@ -287,6 +287,7 @@ run_tap() {
 	done
 }
 
+# A test's lines "# figure: ..." are for people to read.
 run_tap_file() {
 	local test=$1 name out start=$EPOCHREALTIME good wrong code
 	name=$(basename "$test" .pl)
@@ -303,8 +304,9 @@ run_tap_file() {
 	# It may also have died between two checks, or made none.
 	[ "$code" = 0 ] && [ "$good" != 0 ] || [ "$wrong" != 0 ] || wrong=1
 	result "$name" "$good" "$wrong" "$start"
+	sed -n 's/^# figure: /    /p' "$out"
 	[ "$wrong" = 0 ] || {
-		grep -vE '^ok ' "$out" | tail -n 60 | sed 's/^/    /'
+		grep -vE '^ok |^# figure: ' "$out" | tail -n 60 | sed 's/^/    /'
 		find "$work/tap/$name" -type f -path '*/log/*' | while read -r log; do
 			echo "    --- ${log#"$work/"}"
 			tail -n 25 "$log" | sed 's/^/    /'

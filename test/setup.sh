@@ -5,6 +5,9 @@
 #   test/setup.sh kafka        the jars of one Kafka server, by Maven, into a cache
 #                              outside the tree
 #   test/setup.sh kafka-libs   prints where those jars are (or will be)
+#   test/setup.sh flink        a Flink with its connectors, by pip and Maven, into
+#                              the cache: for "make check-flink" only
+#   test/setup.sh flink-jars   prints where those jars are (or will be)
 #
 # CLICKSTREAM_CACHE names the cache (default ~/.cache/clickstream).
 set -eu
@@ -12,6 +15,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 kafka_version=3.9.1
 cache=${CLICKSTREAM_CACHE:-${HOME:-/var/tmp}/.cache/clickstream}
 kafka_libs=$cache/kafka-$kafka_version
+flink_version=2.2.1
+flink_jars=$cache/flink-$flink_version
 
 packages="build-essential pkg-config postgresql-15 postgresql-server-dev-15
 	librdkafka-dev libsimdjson-dev libxxhash-dev kcat clang-format-14 libipc-run-perl
@@ -51,15 +56,16 @@ forbid_main_cluster() {
 	trap 'as_root rm -f "$no_cluster"' EXIT
 }
 
-setup_packages() {
-	missing=$(missing_packages | tr '\n' ' ')
-	[ -n "$missing" ] || return 0
+# Installs Debian packages, named by its arguments, if any.
+install_packages() {
+	[ $# != 0 ] || return 0
+	missing=$*
 	command -v apt-get >/dev/null || {
 		say "no apt-get here, and these are missing: $missing" >&2
 		return 1
 	}
 	say "installing $missing"
-	case " $missing" in *" postgresql-15 "*) forbid_main_cluster ;; esac
+	case " $missing " in *" postgresql-15 "*) forbid_main_cluster ;; esac
 	log=$(mktemp)
 	# shellcheck disable=SC2086
 	if as_root apt-get -q -o DPkg::Lock::Timeout=300 update >"$log" 2>&1 &&
@@ -73,29 +79,66 @@ setup_packages() {
 	fi
 }
 
-setup_kafka() {
-	[ ! -d "$kafka_libs" ] || return 0
-	say "fetching Kafka $kafka_version into $kafka_libs"
+# A directory in the cache that is filled first and gets its name then.
+new_directory() {
 	mkdir -p "$cache"
 	new=$(mktemp -d "$cache/new.XXXXXX")
 	trap 'rm -rf "$new"' EXIT
-	if ! mvn -q -B -f "$here/kafka/pom.xml" -Dkafka.version="$kafka_version" dependency:copy-dependencies \
-		-DincludeScope=runtime -DoutputDirectory="$new/libs" >"$new/log" 2>&1; then
+	mkdir "$new/jars"
+}
+
+# Complete or absent: another run may have been faster, which is as good.
+keep_as() {
+	chmod -R a+rX "$new/jars"
+	mv -T "$new/jars" "$1" 2>/dev/null || [ -d "$1" ]
+}
+
+# fetch WHAT COMMAND...: its output only if it fails.
+fetch() {
+	what=$1
+	shift
+	"$@" >"$new/log" 2>&1 || {
 		tail -n 30 "$new/log" >&2
-		say "Maven could not fetch Kafka" >&2
+		say "could not fetch $what" >&2
 		return 1
-	fi
-	chmod -R a+rX "$new/libs"
-	# Complete or absent: another run may have been faster, which is as good.
-	mv -T "$new/libs" "$kafka_libs" 2>/dev/null || [ -d "$kafka_libs" ]
+	}
+}
+
+setup_kafka() {
+	[ ! -d "$kafka_libs" ] || return 0
+	say "fetching Kafka $kafka_version into $kafka_libs"
+	new_directory
+	fetch Kafka mvn -q -B -f "$here/kafka/pom.xml" -Dkafka.version="$kafka_version" dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory="$new/jars"
+	keep_as "$kafka_libs"
+}
+
+# The jars of Flink itself are those of its Python package.  They are all that
+# is taken of it: what runs is SQL, so no Python and none of the package's own
+# dependencies are needed.
+setup_flink() {
+	[ ! -d "$flink_jars" ] || return 0
+	python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+	say "fetching Flink $flink_version into $flink_jars"
+	new_directory
+	fetch Flink python3 -m pip download --no-deps --only-binary :all: -d "$new" apache-flink-libraries=="$flink_version"
+	python3 -m zipfile -e "$new"/*.whl "$new/package"
+	mv "$new"/package/pyflink/lib/*.jar "$new"/package/pyflink/opt/flink-sql-client-*.jar \
+		"$new"/package/pyflink/opt/flink-python-*.jar "$new/jars"
+	fetch "Flink's connectors" mvn -q -B -f "$here/flink/pom.xml" -Dflink.version="$flink_version" \
+		dependency:copy-dependencies -DincludeScope=runtime -DexcludeTransitive=true -DoutputDirectory="$new/jars"
+	keep_as "$flink_jars"
 }
 
 case ${1:-} in
-	packages) setup_packages ;;
+	# shellcheck disable=SC2046
+	packages) install_packages $(missing_packages) ;;
 	kafka) setup_kafka ;;
 	kafka-libs) echo "$kafka_libs" ;;
+	flink) setup_flink ;;
+	flink-jars) echo "$flink_jars" ;;
 	*)
-		echo "usage: $0 packages|kafka|kafka-libs" >&2
+		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars" >&2
 		exit 2
 		;;
 esac
