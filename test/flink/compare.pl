@@ -7,6 +7,9 @@
 # and that it has the cases in which sessions and funnels are easily wrong, is
 # checked first.
 #
+# It ends by running our side twice more, each time with a mistake in the code:
+# rows must differ then.
+#
 # Lines "figure: ..." are printed by test/check.sh.  CLICKSTREAM_SEED and
 # CLICKSTREAM_FLINK_EVENTS make another topic.
 use strict;
@@ -53,7 +56,7 @@ sub timed
 	my $start = time;
 
 	$function->();
-	figure('%-28s %5.1f s', $what, time - $start);
+	figure('%-32s %5.1f s', $what, time - $start);
 }
 
 sub psql_file
@@ -170,8 +173,8 @@ sub load_rows
 {
 	my %table = (
 		user_sessions => 'user_sessions_file',
-		checkout_funnel => 'checkout_funnel_file',
-		map { $_ => $_ } qw(page_views_per_minute page_views_rolling traffic_by_source checkout_funnel_relaxed));
+		map { $_ => $_ } 
+		  qw(page_views_per_minute page_views_rolling traffic_by_source checkout_funnel checkout_funnel_relaxed));
 
 	for my $name (sort keys %table)
 	{
@@ -203,27 +206,13 @@ sub check_topic
 			SELECT event_time, max(event_time) OVER (PARTITION BY partition ORDER BY message_offset) AS newest
 			FROM web.clickstream_events) e
 		END
-	figure('%-28s %s, the delay is 00:00:10', 'greatest lag in a partition', $lag);
+	figure('%-32s %s, the delay is 00:00:10', 'greatest lag in a partition', $lag);
 	is(query(qq{SELECT interval '$lag' <= interval '10 seconds' - interval '2 milliseconds'}), 't', 'events lag little enough');
 
-	my @cases = map { [ split /\|/ ] } split /\n/, query(<<~'END');
-		WITH e AS (
-			SELECT event_time, event_time - lag(event_time) OVER w AS pause
-			FROM web.clickstream_events WINDOW w AS (PARTITION BY effective_user_id ORDER BY event_time)), pause(name, length) AS (
-			VALUES ('equal times', '0'::interval), ('a pause of 30 min - 1 ms', '00:29:59.999'), ('a pause of 30 min', '00:30:00'),
-				('a pause of 30 min + 1 ms', '00:30:00.001'))
-		SELECT name, (SELECT count(*) FROM e WHERE e.pause = length) FROM pause
-		UNION ALL
-		SELECT 'four partitions with events', (count(DISTINCT partition) = 4)::int FROM web.clickstream_events
-		UNION ALL
-		SELECT 'events out of order', count(*) FROM (
-			SELECT event_time < max(event_time) OVER (PARTITION BY partition ORDER BY message_offset) AS late
-			FROM web.clickstream_events) o WHERE late
-		END
-	for my $case (@cases)
+	for my $case (map { [ split /\|/ ] } split /\n/, query('SELECT name, count FROM topic_case ORDER BY place'))
 	{
 		my ($name, $count) = @$case;
-		figure('%-28s %7d', $name, $count);
+		figure('%-32s %7d', $name, $count);
 		cmp_ok($count, '>', 0, "the topic has: $name");
 	}
 }
@@ -245,18 +234,60 @@ sub differing_rows
 		END
 }
 
-sub compare
+# How many rows Flink has, how many we have, and how many only one side has.
+sub counts
 {
-	my ($table, @key) = @_;
-	my ($theirs, $ours, $different) = split /\|/, query(<<~END);
+	my ($table) = @_;
+
+	return split /\|/, query(<<~END);
 		SELECT (SELECT count(*) FROM flink.$table), (SELECT count(*) FROM ours.$table),
 			(SELECT count(*) FROM (SELECT * FROM flink.$table EXCEPT ALL SELECT * FROM ours.$table) f)
 			+ (SELECT count(*) FROM (SELECT * FROM ours.$table EXCEPT ALL SELECT * FROM flink.$table) o)
 		END
+}
 
-	figure('%-28s %7d rows of Flink %7d of clickstream %5d different', $table, $theirs, $ours, $different);
+sub compare
+{
+	my ($table, @key) = @_;
+	my ($theirs, $ours, $different) = counts($table);
+
+	figure('%-32s %7d rows of Flink %7d of clickstream %5d different', $table, $theirs, $ours, $different);
 	cmp_ok($theirs, '>', 0, "$table: Flink has rows");
 	is($different, 0, "$table: the rows are equal") or diag(differing_rows($table, @key));
+}
+
+# The pattern that lets other events lie between, beside our default funnel.
+# They need not agree: of several product views Flink takes the first, we the
+# last that can still convert.
+sub report_relaxed
+{
+	my ($theirs, $ours, $equal, $purchase) = split /\|/, query(<<~'END');
+		SELECT (SELECT count(*) FROM flink.checkout_funnel_relaxed), (SELECT count(*) FROM ours.checkout_funnel_relaxed),
+			(SELECT count(*) FROM (SELECT * FROM flink.checkout_funnel_relaxed
+				INTERSECT ALL SELECT * FROM ours.checkout_funnel_relaxed) r),
+			(SELECT count(*) FROM (SELECT user_id, purchase_time FROM flink.checkout_funnel_relaxed
+				INTERSECT ALL SELECT user_id, purchase_time FROM ours.checkout_funnel_relaxed) r)
+		END
+	figure('reported only: funnel with events between the steps');
+	figure('  %7d conversions of Flink %7d of clickstream %7d equal %7d with the same user and purchase',
+		$theirs, $ours, $equal, $purchase);
+}
+
+# ---- the comparison must be able to fail
+
+# Runs our side again with a mistake in the code (src/core/mutant.h).
+sub check_mutant
+{
+	my ($mutant, $table) = @_;
+
+	query(<<~END);
+		SELECT clickstream.reset('web', 'earliest');
+		SET clickstream.mutant = '$mutant';
+		CALL clickstream.finish('web');
+		END
+	my (undef, undef, $different) = counts($table);
+	figure('with mutant %-16s %7d rows of %s differ', $mutant, $different, $table);
+	cmp_ok($different, '>', 0, "$table differs with mutant $mutant");
 }
 
 # ---- in order
@@ -265,12 +296,12 @@ my ($flink_version) = map { m{flink-dist-(.*)\.jar$} } glob "$ENV{CLICKSTREAM_FL
 my ($kafka_version) = map { m{kafka_2\.13-(.*)\.jar$} } glob "$ENV{CLICKSTREAM_KAFKA_LIBS}/kafka_2.13-*.jar";
 
 figure('Flink %s, Kafka %s, PostgreSQL %s', $flink_version, $kafka_version, query('SHOW server_version'));
-figure('%-28s %d events, seed %d', 'topic', $events, $seed);
+figure('%-32s %d events, seed %d', 'topic', $events, $seed);
 timed('loading', \&load_topics);
 our_copy('seed.sql');
 timed("clickstream's pipeline", \&run_ours);
-check_topic();
 psql_file('tables.sql');
+check_topic();
 timed('statements as published', \&check_surprises);
 timed("Flink's job", \&run_job);
 load_rows();
@@ -283,5 +314,12 @@ compare('traffic_by_source', qw(window_start utm_source utm_campaign device_type
 compare('funnel_step_counts', 'window_start');
 compare('session_metrics', 'window_start');
 compare('session_metrics_exact', 'window_start');
+compare('checkout_funnel', qw(user_id purchase_time));
+report_relaxed();
+
+query(q{SELECT clickstream.stop('web')});
+wait_until($node, q{SELECT state = 'stopped' FROM clickstream.stat_stream});
+check_mutant('gap_exclusive', 'user_sessions');
+check_mutant('unsorted_apply', 'checkout_funnel');
 
 done_testing();

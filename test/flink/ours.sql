@@ -12,6 +12,14 @@ SELECT clickstream.create_session('web.user_sessions_not_null', stream => 'web',
 	first(utm_campaign) FILTER (WHERE utm_campaign IS NOT NULL) AS utm_campaign,
 	first(device_type) FILTER (WHERE device_type IS NOT NULL) AS device_type$$);
 
+-- The pattern (A B C D): consecutive events of a user, WITHIN exclusive.
+SELECT clickstream.create_funnel('web.checkout_funnel_strict', stream => 'web', within => '1 hour', key => 'user_id',
+	mode => 'strict', within_exclusive => true, steps => ARRAY[
+	clickstream.step('product_view', $$event_type = 'page_view' AND page_url LIKE '%/product/%'$$),
+	clickstream.step('add_to_cart', $$event_type = 'click' AND event_properties->>'action' = 'add_to_cart'$$),
+	clickstream.step('checkout', $$event_type = 'page_view' AND page_url LIKE '%/checkout%'$$),
+	clickstream.step('purchase', $$event_type = 'purchase'$$)]);
+
 -- "GROUP BY session_start" means one row for each millisecond.
 SELECT clickstream.create_rollup('web.session_metrics_by_start', source => 'web.user_sessions', size => '1 millisecond',
 	measures => $$

@@ -19,7 +19,7 @@ CREATE TABLE flink.page_views_rolling (
 	page_url text, window_start timestamptz, view_count bigint, unique_visitors bigint);
 CREATE TABLE flink.traffic_by_source (
 	utm_source text, utm_campaign text, device_type text, window_start timestamptz, event_count bigint, unique_users bigint);
-CREATE TABLE flink.checkout_funnel_file (
+CREATE TABLE flink.checkout_funnel (
 	user_id text, product_view_time timestamptz, add_to_cart_time timestamptz, checkout_time timestamptz,
 	purchase_time timestamptz, funnel_duration_seconds bigint);
 CREATE TABLE flink.checkout_funnel_relaxed (
@@ -70,6 +70,13 @@ SELECT page_url, window_start, view_count, unique_visitors FROM web.page_views_r
 CREATE VIEW ours.traffic_by_source AS
 SELECT utm_source, utm_campaign, device_type, window_start, event_count, unique_users FROM web.traffic_by_source;
 
+CREATE VIEW ours.checkout_funnel AS
+SELECT user_id, product_view_time, add_to_cart_time, checkout_time, purchase_time, funnel_duration_seconds
+FROM web.checkout_funnel_strict WHERE is_conversion;
+-- Reported only.
+CREATE VIEW ours.checkout_funnel_relaxed AS
+SELECT user_id, product_view_time, add_to_cart_time, checkout_time, purchase_time FROM web.checkout_funnel WHERE is_conversion;
+
 CREATE VIEW flink.funnel_step_counts AS
 SELECT (message->>'window_start')::timestamptz AS window_start, (message->>'product_viewers')::bigint AS product_viewers,
 	(message->>'cart_adders')::bigint AS cart_adders, (message->>'checkout_starters')::bigint AS checkout_starters,
@@ -96,3 +103,35 @@ CREATE VIEW ours.session_metrics_exact AS
 SELECT window_start, total_sessions, round(avg_session_duration, 9) AS avg_session_duration,
 	round(avg_pages_per_session, 9) AS avg_pages_per_session, round(bounce_rate, 9) AS bounce_rate
 FROM web.session_metrics_by_start;
+
+-- ---------------------------------------------------------------------
+-- what the topic must have in it, so that the comparison says something
+-- ---------------------------------------------------------------------
+
+CREATE VIEW topic_case (place, name, count) AS
+WITH pause AS (
+	SELECT event_time - lag(event_time) OVER w AS length
+	FROM web.clickstream_events WINDOW w AS (PARTITION BY effective_user_id ORDER BY event_time)
+), step AS (
+	SELECT user_id, event_time, message_offset, CASE
+		WHEN event_type = 'page_view' AND page_url LIKE '%/product/%' THEN 'A'
+		WHEN event_type = 'click' AND event_properties->>'action' = 'add_to_cart' THEN 'B'
+		WHEN event_type = 'page_view' AND page_url LIKE '%/checkout%' THEN 'C'
+		WHEN event_type = 'purchase' THEN 'D'
+		ELSE '-' END AS step
+	FROM web.clickstream_events WHERE user_id IS NOT NULL
+), chain AS (
+	SELECT string_agg(step, '') OVER w AS steps, event_time - first_value(event_time) OVER w AS length
+	FROM step WINDOW w AS (PARTITION BY user_id ORDER BY event_time, message_offset ROWS 3 PRECEDING)
+), arrival AS (
+	SELECT event_time < max(event_time) OVER (PARTITION BY partition ORDER BY message_offset) AS out_of_order
+	FROM web.clickstream_events
+)
+SELECT 1, 'all four partitions', (count(DISTINCT partition) = 4)::int FROM web.clickstream_events
+UNION ALL SELECT 2, 'events out of order', count(*) FROM arrival WHERE out_of_order
+UNION ALL SELECT 3, 'equal times', count(*) FROM pause WHERE length = '0'
+UNION ALL SELECT 4, 'a pause of 30 min - 1 ms', count(*) FROM pause WHERE length = '00:29:59.999'
+UNION ALL SELECT 5, 'a pause of 30 min', count(*) FROM pause WHERE length = '00:30:00'
+UNION ALL SELECT 6, 'a pause of 30 min + 1 ms', count(*) FROM pause WHERE length = '00:30:00.001'
+UNION ALL SELECT 7, 'four steps in 1 h - 1 ms', count(*) FROM chain WHERE steps = 'ABCD' AND length = '00:59:59.999'
+UNION ALL SELECT 8, 'four steps in 1 h', count(*) FROM chain WHERE steps = 'ABCD' AND length = '01:00:00';
