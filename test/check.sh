@@ -355,6 +355,8 @@ if wanted regress || wanted isolation; then
 	if step server start_cluster; then
 		wanted regress && run_regress
 		wanted regress && step readme as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres test/readme.sh
+		wanted regress && step readme-flink as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
+			CLICKSTREAM_DATABASE=clickstream_flink test/readme.sh doc/flink.md
 		wanted isolation && run_isolation
 		step no-crash no_crash
 	fi

@@ -44,7 +44,8 @@ my $kafka = start_kafka(
 	'users-cdc' => 1,
 	'small-events' => 1,
 	'zoned-events' => 1,
-	'broken-events' => 1);
+	'broken-events' => 1,
+	'late-events' => 1);
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 sub figure { note('figure: ' . sprintf(shift, @_)) }
@@ -106,7 +107,8 @@ sub load_topics
 		$events, $seed, $rate, $visitors);
 	produce($kafka, 'small-events', [ small_events() ]);
 	produce($kafka, 'zoned-events', ["k\t{\"event_time\": \"2024-06-01T00:00:00Z\"}"]);
-	produce($kafka, 'broken-events', [ "k\t{\"event_type\": \"a\"}", "k\tnot JSON" ]);
+	produce($kafka, 'broken-events', [ "k\t{\"event_type\": \"a\"}", "k\tnot JSON", "k\t{\"event_type\": \"b\"}" ]);
+	produce($kafka, 'late-events', [ map { "k\t{\"event_time\": \"2024-06-01 10:$_.000\"}" } qw(00:00 05:00 00:30) ]);
 }
 
 # ---- Flink
