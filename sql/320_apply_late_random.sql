@@ -37,17 +37,24 @@ CREATE PROCEDURE make(name text, delay interval, target text)
 LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM clickstream.create_stream(name, extra_columns => 'amount numeric', watermark_delay => delay);
-	PERFORM clickstream.create_window(target || '.tumbling', stream => name, size => '10 minutes', group_by => 'page_url',
+	PERFORM clickstream.create_window(target || '.tumbling', stream => name, size => '10 minutes', group_by => 'page_url', allowed_lateness => '1 hour',
 		measures => 'count(*) AS events, count(DISTINCT user_id) AS visitors, sum(amount) AS amount, first(user_id) AS who');
 	PERFORM clickstream.create_window(target || '.hopping', stream => name, size => '1 hour', slide => '15 minutes',
 		measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, max(amount) AS most', filter => 'amount > 20');
 	PERFORM clickstream.create_session(target || '.visits', stream => name, gap => '10 minutes',
-		measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, first(page_url) AS landing, last(page_url) AS leaving, sum(amount) AS amount');
+		allowed_lateness => '40 minutes', measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, first(page_url) AS landing, last(page_url) AS leaving, sum(amount) AS amount');
 	PERFORM clickstream.create_session(target || '.cut', stream => name, gap => '10 minutes', max_length => '20 minutes',
 		measures => 'count(*) AS events');
-	PERFORM clickstream.create_funnel(target || '.funnel', stream => name, within => '20 minutes', steps => ARRAY[
+	PERFORM clickstream.create_funnel(target || '.funnel', stream => name, within => '20 minutes', allowed_lateness => '30 minutes', steps => ARRAY[
 		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2')$s$),
 		clickstream.step('c', $s$page_url = '/3'$s$)]);
+	PERFORM clickstream.create_funnel(target || '.strict', stream => name, within => '20 minutes', mode => 'strict', steps => ARRAY[
+		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2', '/3')$s$)]);
+	PERFORM clickstream.create_funnel(target || '.unordered', stream => name, within => '20 minutes', mode => 'unordered', steps => ARRAY[
+		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2')$s$),
+		clickstream.step('c', $s$page_url = '/3'$s$)]);
+	PERFORM clickstream.create_session(target || '.split', stream => name, gap => '10 minutes', split_on => 'page_url',
+		measures => 'count(*) AS events, max(amount) AS most');
 	PERFORM clickstream.create_rollup(target || '.starts', source => (target || '.visits')::regclass, size => '1 hour',
 		measures => 'count(*) AS visits, sum(events) AS events, avg(pages) AS pages');
 	PERFORM clickstream.create_rollup(target || '.levels', source => (target || '.funnel')::regclass, size => '1 hour',
@@ -70,7 +77,7 @@ $$;
 CALL clickstream.finish('punctual');
 CREATE FUNCTION apply() RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FILTER (WHERE a.applied)
-	FROM unnest('{tumbling,hopping,visits,cut,funnel}'::regclass[]) t, clickstream.apply_late(t) a
+	FROM unnest('{tumbling,hopping,visits,cut,split,funnel,strict,unordered}'::regclass[]) t, clickstream.apply_late(t) a
 $$;
 -- rows that one has and the other has not
 CREATE FUNCTION differences(t text) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -89,9 +96,9 @@ SELECT apply() > 0 AS some_applied;
 CALL clickstream.process('s320', 400);
 SELECT apply() >= 0 AS some_applied;
 CALL clickstream.finish('s320');
-SELECT sum(differences(t)) > 0 AS it_matters FROM unnest('{tumbling,hopping,visits,cut,funnel,starts,levels}'::text[]) t;
+SELECT sum(differences(t)) > 0 AS it_matters FROM unnest('{tumbling,hopping,visits,cut,split,funnel,strict,unordered,starts,levels}'::text[]) t;
 SELECT apply() > 0 AS some_applied;
-SELECT t, differences(t) FROM unnest('{tumbling,hopping,visits,cut,funnel,starts,levels}'::text[]) t;
+SELECT t, differences(t) FROM unnest('{tumbling,hopping,visits,cut,split,funnel,strict,unordered,starts,levels}'::text[]) t;
 SELECT definition, late FROM clickstream.stat_definition WHERE stream = 's320' AND late > 0;
 SELECT count(*) FILTER (WHERE repaired > 0) AS repaired, sum(late) AS late, bool_and(balanced) AS balanced FROM clickstream.ledger WHERE stream = 's320';
 SELECT count(*) FROM clickstream.audit('s320');
@@ -101,7 +108,7 @@ CALL clickstream.finish('s320');
 SET clickstream.mutant = 'late_left_out';
 SELECT apply() > 0 AS some_applied;
 RESET clickstream.mutant;
-SELECT sum(differences(t)) > 0 AS seen FROM unnest('{tumbling,hopping,visits,cut,funnel,starts,levels}'::text[]) t;
+SELECT sum(differences(t)) > 0 AS seen FROM unnest('{tumbling,hopping,visits,cut,split,funnel,strict,unordered,starts,levels}'::text[]) t;
 SELECT clickstream.drop_stream('s320');
 SELECT clickstream.drop_stream('punctual');
 DROP SCHEMA t320, punctual CASCADE;

@@ -92,7 +92,6 @@ row_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 
 	if (feed->of == NULL)
 		return;
-	feed->rollup->op->errors++;
 	source_row_dead(e, feed, feed->of[i], error);
 }
 

@@ -538,13 +538,11 @@ funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 		line = settled_line(op, event->watermark);
 		if (event->place.time <= line)
 		{
-			base->late++;
 			cs_event_mark(event, CS_CLASS_LATE);
 			batch->emitter->late(batch->emitter, base, event, line - event->place.time);
 			continue;
 		}
 		add_waiting(op, batch, e, event);
-		base->used++;
 		cs_event_mark(event, CS_CLASS_USED);
 	}
 }

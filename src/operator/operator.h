@@ -142,14 +142,14 @@ struct CsOperator
 	const CsDefinition	*def;
 	int					 ncolumns;
 	CsColumn			*columns;
-	bool				*needed;							/* attributes of the event relation it reads, natts of it */
-	int64				 used, late, errors, null_visitors; /* since the engine was opened */
-	int64				*measure_errors;					/* combine and final functions that failed, or NULL */
-	CsOperator			*source;							/* rollup: the operator it reads rows of */
-	TimestampTz			 closed;  /* everything up to here is closed; set by the engine from what is stored */
-	TimestampTz			 shown;	  /* rows as of up to here may have been shown by preview(); set by the engine */
-	bool				 stale;	  /* some row lags behind its state */
-	TimestampTz			 emit_at; /* clock time at which rows are to be rewritten, CS_WM_DONE none */
+	bool				*needed;		 /* attributes of the event relation it reads, natts of it */
+	int64				 null_visitors;	 /* events without visitor or key; what else apply() marks, the engine counts */
+	int64				*measure_errors; /* combine and final functions that failed, or NULL */
+	CsOperator			*source;		 /* rollup: the operator it reads rows of */
+	TimestampTz			 closed;		 /* everything up to here is closed; set by the engine from what is stored */
+	TimestampTz			 shown;			 /* rows as of up to here may have been shown by preview(); set by the engine */
+	bool				 stale;			 /* some row lags behind its state */
+	TimestampTz			 emit_at;		 /* clock time at which rows are to be rewritten, CS_WM_DONE none */
 };
 
 extern const CsOperatorOps cs_session_ops;

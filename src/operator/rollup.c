@@ -126,7 +126,6 @@ take_slot(CsRollup *r, CsBatchContext *batch, TimestampTz start, bool add)
 		cell->rows++;
 		r->op.stale = true;
 		cs_measures_add(r->grouping.ms, cell->states, input->inputs, &place);
-		r->op.used++;
 	}
 	MemoryContextSwitchTo(old);
 }

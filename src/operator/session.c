@@ -198,7 +198,6 @@ static void
 session_reject(CsOperator *op, int i)
 {
 	((CsSessions *) op)->inputs[i].take = false;
-	op->errors++;
 }
 
 static bool
@@ -218,7 +217,6 @@ late(CsSessions *s, CsBatchContext *batch, CsEvent *event)
 {
 	TimestampTz moment = event->place.time + (s->in_order ? 0 : s->op.def->gap - CS_USECS_PER_MSEC);
 
-	s->op.late++;
 	cs_event_mark(event, CS_CLASS_LATE);
 	batch->emitter->late(batch->emitter, &s->op, event,
 						 event->watermark == CS_WM_DONE ? 0 : Max(event->watermark - moment, 0));
@@ -234,10 +232,7 @@ apply_event(CsSessions *s, CsBatchContext *batch, CsEvent *event, CsSessionInput
 	if (v->n == 0 && v->nwaiting == 0 && v->nshown == 0)
 		v->name = datumCopy(in->name, s->key.typbyval, s->key.typlen);
 	if (cs_session_add(s, batch, v, event, in))
-	{
-		s->op.used++;
 		cs_event_mark(event, CS_CLASS_USED);
-	}
 	else
 		late(s, batch, event);
 	v->compare |= cs_session_must_compare(s, v);

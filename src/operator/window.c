@@ -93,7 +93,6 @@ static void
 window_reject(CsOperator *op, int i)
 {
 	((CsWindow *) op)->inputs[i].take = false;
-	op->errors++;
 }
 
 static void pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm);
@@ -108,7 +107,6 @@ forget_running(CsWindow *w, int which)
 static void
 mark_late(CsWindow *w, CsBatchContext *batch, CsEvent *event, const CsPane *pane, TimestampTz line)
 {
-	w->op.late++;
 	cs_event_mark(event, CS_CLASS_LATE);
 	batch->emitter->late(batch->emitter, &w->op, event,
 						 line == CS_WM_DONE ? 0 : line - (pane->last_end - CS_USECS_PER_MSEC));
@@ -151,7 +149,6 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 	cell->rows++;
 	w->op.stale = true;
 	cs_measures_add(w->grouping.ms, cell->states, input->inputs, &event->place);
-	w->op.used++;
 	cs_event_mark(event, CS_CLASS_USED);
 }
 
