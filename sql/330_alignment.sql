@@ -79,7 +79,7 @@ RESET clickstream.batch_messages;
 SELECT * FROM differences();
 SELECT partition, consumed, used, late, empty FROM clickstream.audit('aligned');
 
--- a worker: the partition that ends early is waited for until it counts as idle
+-- a worker waits for none that is at its end
 RESET clickstream.mock_clock;
 SELECT clickstream.alter_stream('aligned', idle_timeout => '2 seconds', max_drift => '1 hour');
 SELECT clickstream.reset('aligned');

@@ -8,12 +8,10 @@
  * paused at the source, and read again when it is no more than half of that
  * ahead (a pause throws away what the source has fetched ahead).
  *
- * Nobody waits for somebody who does not come: a partition that has brought
- * nothing for idle_timeout holds no others up, be it at its end, unreachable
- * or empty; where the host does not wait for messages (CALL process), one at
- * its end holds none up at once.  The slowest partition itself is never
- * paused.  A paused one is neither at its end nor silent, whatever the clock
- * says.
+ * Nobody waits for somebody who does not come: a partition at its end holds no
+ * others up, nor does one that has brought nothing for idle_timeout because it
+ * cannot be reached.  The slowest partition itself is never paused.  A paused
+ * one is neither at its end nor silent, whatever the clock says.
  *
  * Final tables do not depend on it: within each partition order stays.
  *
@@ -28,9 +26,7 @@
 static bool
 holds_others_up(const CsEngine *e, const CsPartition *p, TimestampTz now)
 {
-	if (p->idle || p->paused)
-		return false;
-	if (p->at_end && (p->max_time == CS_WM_NONE || !e->host->patient))
+	if (p->idle || p->paused || p->at_end)
 		return false;
 	return p->last_spoke + e->stream->idle_timeout > now;
 }

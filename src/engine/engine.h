@@ -40,7 +40,6 @@ typedef struct CsHost
 	void (*begin)(void);						/* start a transaction with an active snapshot */
 	void (*commit)(void);						/* commit it */
 	void (*report)(const CsProgress *progress); /* may be NULL */
-	bool patient;								/* it waits for messages between batches */
 } CsHost;
 
 typedef enum CsOutcome

@@ -234,7 +234,7 @@ host_report(const CsProgress *progress)
 	cs_slots_unlock();
 }
 
-static const CsHost host = {.begin = host_begin, .commit = host_commit, .report = host_report, .patient = true};
+static const CsHost host = {.begin = host_begin, .commit = host_commit, .report = host_report};
 
 /* ---- waiting ---- */
 

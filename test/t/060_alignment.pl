@@ -68,14 +68,14 @@ for my $from (qw(kafka embedded))
 {
 	my $address = $there{$from}->address;
 
-	# 66 hours, of few and of many events; and a partition that ends after an hour
+	# 66 hours, of few events, of many, and of one an hour
 	produce($there{$from}, 'apart', lines(2000, 120, 'a'), partition => 0);
 	produce($there{$from}, 'apart', lines(20_000, 12, 'b'), partition => 1);
-	produce($there{$from}, 'apart', lines(10, 360, 'c'), partition => 2);
+	produce($there{$from}, 'apart', lines(67, 3600, 'c'), partition => 2);
 	run_stream('aligned', $address, "'2 hours'");
 	run_stream('loose', $address, 'NULL');
 	is(query("SELECT string_agg(consumed || ' ' || used || ' ' || late, ', ' ORDER BY partition) FROM clickstream.audit('aligned')"),
-		'2000 2000 0, 20000 20000 0, 10 10 0', "$from: nothing is lost or doubled");
+		'2000 2000 0, 20000 20000 0, 67 67 0', "$from: nothing is lost or doubled");
 	is(query("SELECT bool_or(paused) FROM seen JOIN clickstream.stream USING (stream_id) WHERE name = 'aligned'"), 't',
 		"$from: a partition has waited");
 	is(query("SELECT bool_or(paused) FROM seen JOIN clickstream.stream USING (stream_id) WHERE name = 'loose'"), 'f',
