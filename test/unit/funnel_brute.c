@@ -297,9 +297,8 @@ unordered_attempt(const Input *in, int pos, Attempt *a)
 		{
 			int first = stretch(in, a->from, i);
 
-			/* the earliest event used: the stretch cannot do with less */
-			while (most_steps(in, first + 1, i + 1, 0, used) == level &&
-				   in->time[first] < in->time[stretch(in, a->from, i)])
+			/* the oldest event that meets a step is always one of those shown */
+			while (in->event[first].steps == 0)
 				first++;
 			a->level = level;
 			best_start = in->time[first];
@@ -426,10 +425,11 @@ meet_steps(Starts *s, int i)
 			start->gone = in->rule.mode == CS_FUNNEL_STRICT;
 			continue;
 		}
-		start->at[start->level] = in->time[i];
-		if (start->tainted)
+		/* an equal event of the same time says nothing new of a tainted start */
+		if (start->tainted && start->at[start->level] != in->time[i])
 			tainted[start->level + 1] = start;
-		else
+		start->at[start->level] = in->time[i];
+		if (!start->tainted)
 			reached[++start->level] = start;
 		start->gone = start->tainted && in->rule.mode == CS_FUNNEL_STRICT;
 	}

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Unit tests of code that needs no server.  Arguments go to the random tests:
-# number of cases and seed.
+# Unit tests of code that needs no server.
+#
+#   test/unit/run.sh [CASES [SEED]]    of the random tests (30000; CLICKSTREAM_SEED or 42)
 set -eu
 cd "$(dirname "$0")/../.."
+set -- "${1:-30000}" "${2:-${CLICKSTREAM_SEED:-42}}"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 pg_config=${PG_CONFIG:-pg_config}
