@@ -637,9 +637,11 @@ cs_engine_poll_fd(CsEngine *e)
 TimestampTz
 cs_engine_deadline(CsEngine *e)
 {
-	TimestampTz deadline = Min(Min(e->next_refresh, cs_watermark_idle_deadline(e)), cs_preview_deadline(e));
+	TimestampTz idle = cs_watermark_idle_deadline(e); /* each asked once: Min() names its arguments twice */
+	TimestampTz preview = cs_preview_deadline(e);
+	TimestampTz align = cs_align_deadline(e);
+	TimestampTz deadline = Min(Min(e->next_refresh, idle), Min(preview, align));
 
-	deadline = Min(deadline, cs_align_deadline(e));
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;

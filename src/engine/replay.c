@@ -145,12 +145,6 @@ cs_replay_create(CsEngine *e, CsStage *stage)
 	return r;
 }
 
-CsOperator *
-cs_replay_operator(CsReplay *r)
-{
-	return r->op;
-}
-
 /* ---- events ---- */
 
 static void

@@ -40,8 +40,7 @@ typedef struct CsReplayRow
 typedef bool (*CsReplayWants)(CsReplay *replay, Datum *values, bool *isnull, void *arg);
 
 /* Lives in the current context. */
-extern CsReplay	  *cs_replay_create(CsEngine *e, CsStage *stage);
-extern CsOperator *cs_replay_operator(CsReplay *replay);
+extern CsReplay *cs_replay_create(CsEngine *e, CsStage *stage);
 
 /* Of a row of the log. */
 extern CsPlace cs_replay_place(const CsReplay *replay, const Datum *values);
