@@ -5,6 +5,7 @@
 #   test/check.sh                        all of it; what "make check" runs
 #   test/check.sh regress|isolation|tap|demo ...    these parts only
 #   test/check.sh tap test/t/010_….pl ...           these TAP tests only
+#   test/check.sh regress sql/040_….sql ...         these regression tests only (and what they all need)
 #   test/check.sh random                 the random tests again and again, each with another seed; not part of "all"
 #
 # The last line is "N passed, N failed"; the exit code says whether any failed.
@@ -235,7 +236,9 @@ names() {
 # Each of them begins in a database in which only the extension was made.
 # shellcheck disable=SC2046
 run_regress() {
-	regression regress regress/pg_regress "$work/tree" $(names sql sql)
+	local tests=$(names sql sql)
+	[ ${#sql_files[@]} = 0 ] || tests="000_extension 000_tools $(printf '%s\n' "${sql_files[@]}" | sed 's,.*/,,; s/\.sql$//')"
+	regression regress regress/pg_regress "$work/tree" $tests
 }
 
 # shellcheck disable=SC2046
@@ -324,12 +327,14 @@ run_demo() {
 
 parts=()
 tap_files=()
+sql_files=()
 for argument; do
 	case $argument in
 		regress | isolation | tap | demo | random) parts+=("$argument") ;;
 		*.pl) tap_files+=("$argument") ;;
+		*.sql) sql_files+=("$argument") ;;
 		*)
-			echo "usage: $0 [regress] [isolation] [tap [FILE.pl ...]] [demo] [random]" >&2
+			echo "usage: $0 [regress [FILE.sql ...]] [isolation] [tap [FILE.pl ...]] [demo] [random]" >&2
 			exit 2
 			;;
 	esac
@@ -354,8 +359,8 @@ fi
 if wanted regress || wanted isolation; then
 	if step server start_cluster; then
 		wanted regress && run_regress
-		wanted regress && step readme as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres test/readme.sh
-		wanted regress && step readme-flink as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
+		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres test/readme.sh
+		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme-flink as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
 			CLICKSTREAM_DATABASE=clickstream_flink test/readme.sh doc/flink.md
 		wanted isolation && run_isolation
 		step no-crash no_crash
