@@ -25,6 +25,7 @@ int	  cs_max_workers = 8;
 int	  cs_restart_delay = 1000;
 char *cs_mock_clock = NULL;
 int	  cs_state_log_size = 16 * 1024;
+int	  cs_state_memory = 256 * 1024;
 char *cs_secrets_directory = NULL;
 
 #ifdef CLICKSTREAM_MUTANTS
@@ -66,14 +67,25 @@ define_source_settings(void)
 							"Sets the length above which a message is not decoded but becomes a dead letter.", NULL,
 							&cs_max_message_size, 1024 * 1024, 1024, 256 * 1024 * 1024, PGC_SIGHUP, GUC_UNIT_BYTE, NULL,
 							NULL, NULL);
-	DefineCustomIntVariable("clickstream.state_log_size",
-							"Sets the size up to which a half of a stream's state log grows in any case.",
-							"Beyond it, it is left when it is three times the live state.", &cs_state_log_size,
-							16 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable("clickstream.secrets_directory",
 							   "Sets the directory in which secrets that options name lie, one file each.",
 							   "Empty: no option may name a secret.", &cs_secrets_directory, "", PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+}
+
+/* Part of the server's shared memory if it can be; the same number bounds a process's own memory otherwise. */
+static void
+define_state_settings(void)
+{
+	GucContext context = process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP;
+
+	DefineCustomIntVariable("clickstream.state_memory", "Sets the memory for the open state of all running streams.",
+							"They share it fairly.", &cs_state_memory, 256 * 1024, 16 * 1024, 1024 * 1024 * 1024,
+							context, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("clickstream.state_log_size",
+							"Sets the size up to which a half of a stream's state log grows in any case.",
+							"Beyond it, it is left when it is three times the live state.", &cs_state_log_size,
+							16 * 1024, 64, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
 static void
@@ -95,6 +107,7 @@ cs_settings_init(void)
 {
 	define_batch_settings();
 	define_source_settings();
+	define_state_settings();
 	define_worker_settings();
 #ifdef CLICKSTREAM_MUTANTS
 	DefineCustomEnumVariable("clickstream.mutant", "Sets the mistake that the library makes, for tests of tests.", NULL,

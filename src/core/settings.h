@@ -20,6 +20,7 @@ extern int	 cs_max_workers;			   /* stream workers at once, POSTMASTER */
 extern int	 cs_restart_delay;			   /* ms: first back-off after an error; doubles up to 60 s, SIGHUP */
 extern char *cs_mock_clock;				   /* developers: timestamptz text that stands in for the clock, SUSET */
 extern int	 cs_state_log_size;	   /* kB: a half of the state log is kept at least until it is that large, SIGHUP */
+extern int	 cs_state_memory;	   /* kB: open state of all running streams, POSTMASTER if preloaded, else SIGHUP */
 extern char *cs_secrets_directory; /* where secrets lie, SIGHUP */
 
 extern void cs_settings_init(void);

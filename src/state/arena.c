@@ -32,7 +32,12 @@ cs_arena_alloc(CsArena *arena, uint32 size, uint8 *class)
 
 	*class = cs_arena_class(size);
 	if (*class == CS_ARENA_LARGE)
-		return MemoryContextAllocHuge(arena->context, size);
+	{
+		piece = MemoryContextAllocHuge(arena->context, size);
+		arena->used += (int64) GetMemoryChunkSpace(piece);
+		return piece;
+	}
+	arena->used += cs_arena_size(*class);
 	piece = arena->freed[*class];
 	if (piece)
 	{
@@ -52,9 +57,11 @@ cs_arena_free(CsArena *arena, void *piece, uint8 class)
 {
 	if (class == CS_ARENA_LARGE)
 	{
+		arena->used -= (int64) GetMemoryChunkSpace(piece);
 		pfree(piece);
 		return;
 	}
+	arena->used -= cs_arena_size(class);
 #ifdef USE_ASSERT_CHECKING
 	memset(piece, 0x7f, cs_arena_size(class)); /* who still reads it shall notice */
 #endif

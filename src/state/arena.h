@@ -25,6 +25,7 @@
 typedef struct CsArena
 {
 	MemoryContext context;
+	int64		  used; /* bytes of the pieces that are given out */
 	char		 *next; /* rest of the newest block */
 	char		 *end;
 	void		 *freed[CS_ARENA_CLASSES]; /* lists, by the pieces' first bytes */

@@ -140,6 +140,7 @@ struct CsState
 	dlist_head	  half[2];		/* CsEntry by half_node */
 	dlist_head	  half_sets[2]; /* CsBigSet by half_node */
 	int64		  bytes;		/* of committed entries and sets */
+	int64		  set_bytes;	/* members of big sets, and what finds them */
 	CsLogPosition log;			/* as committed */
 	CsLogPosition log_next;		/* as this batch leaves it */
 	int64		  log_bytes[2]; /* size of the halves, about */

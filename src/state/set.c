@@ -88,6 +88,7 @@ bigset_grow(CsState *state, CsBigSet *set)
 		pfree(set->index);
 	}
 	state->bytes += (capacity - set->capacity) * (sizeof(CsHash128) + 2 * sizeof(uint32));
+	state->set_bytes += (capacity - set->capacity) * (sizeof(CsHash128) + 2 * sizeof(uint32));
 	cs_memory_advise(members, capacity * sizeof(CsHash128));
 	cs_memory_advise(index, slots * sizeof(uint32));
 	set->members = members;
@@ -141,6 +142,7 @@ cs_bigset_drop(CsState *state, uint64 id)
 		return;
 	dlist_delete(&set->half_node);
 	state->bytes -= set->capacity * (sizeof(CsHash128) + 2 * sizeof(uint32));
+	state->set_bytes -= set->capacity * (sizeof(CsHash128) + 2 * sizeof(uint32));
 	if (set->members)
 	{
 		pfree(set->members);

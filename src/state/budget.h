@@ -1,0 +1,22 @@
+/*
+ * state/budget.h
+ *	  How much memory a state may hold, and how much it holds.
+ *
+ * clickstream.state_memory is one number for the server.  Whoever makes room
+ * (eviction) compares the two after each commit, and before it takes more.
+ * Both cost a few instructions.
+ */
+#ifndef CS_STATE_BUDGET_H
+#define CS_STATE_BUDGET_H
+
+#include "state/state.h"
+
+/* Bytes that this state may hold now; may change with each call, as other streams come and go. */
+extern int64 cs_state_budget(const CsState *state);
+/*
+ * Bytes that it holds: entries, their bytes, distinct sets, and what finds
+ * them (hash index, timers).  The overlay of a batch is not in it.
+ */
+extern int64 cs_state_used(const CsState *state);
+
+#endif
