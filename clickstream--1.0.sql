@@ -1565,6 +1565,42 @@ AS 'MODULE_PATHNAME', 'clickstream_open_sessions' LANGUAGE C STRICT STABLE PARAL
 COMMENT ON FUNCTION open_sessions(regclass) IS
 'sessions of a session table that are open as of the newest commit that the query sees; session_end is where each would end if nothing more came';
 
+CREATE FUNCTION open_windows(
+	t regclass,
+	OUT window_start timestamptz,
+	OUT window_end timestamptz,
+	OUT groups jsonb,
+	OUT measures jsonb,
+	OUT group_key uuid,
+	OUT is_rest boolean,
+	OUT commit_number bigint
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_open_windows' LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION open_windows(regclass) IS
+'windows of a window table that are open as of the newest commit that the query sees, each with what it holds by now; of a rollup its open buckets';
+
+CREATE FUNCTION open_funnels(
+	t regclass,
+	OUT attempt_id text,
+	OUT visitor text,
+	OUT level integer,
+	OUT step text,
+	OUT started_at timestamptz,
+	OUT expires_at timestamptz,
+	OUT step_times jsonb,
+	OUT breakdown jsonb,
+	OUT waiting_events bigint,
+	OUT commit_number bigint
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_open_funnels' LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION open_funnels(regclass) IS
+'attempts of a funnel table that are open as of the newest commit that the query sees, as if nothing more came; waiting_events is how many events of the key the watermark has not reached';
+
+CREATE FUNCTION open_rows(t anyelement) RETURNS SETOF anyelement
+AS 'MODULE_PATHNAME', 'clickstream_open_rows' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION open_rows(anyelement) IS
+'what is open of a result table as rows of that table: open_rows(NULL::my_table): views my_table_live put them beside the table''s own';
+
 -- ---------------------------------------------------------------------
 -- rights: keep this section last
 -- ---------------------------------------------------------------------

@@ -278,8 +278,8 @@ cs_cell_sort(CsWork **works, int n)
 
 /* ---- a bucket's rows ---- */
 
-static TimestampTz
-bucket_end(CsOperator *op, CsGrouping *g, TimestampTz start)
+TimestampTz
+cs_cell_end(CsOperator *op, CsGrouping *g, TimestampTz start)
 {
 	return g->assign ? cs_assigned_end(g->assign, start) : start + op->def->size;
 }
@@ -288,7 +288,7 @@ void
 cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit)
 {
 	TimestampTz start = CS_BUCKET_START(bucket);
-	TimestampTz end = emit ? bucket_end(op, g, start) : start;
+	TimestampTz end = emit ? cs_cell_end(op, g, start) : start;
 	int			n;
 	CsWork	  **works = cs_state_bucket(batch->state, op->def->definition_id, bucket, &n);
 
@@ -315,7 +315,7 @@ cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work)
 	TimestampTz start = CS_BUCKET_START(work->key.bucket);
 	CsCell	   *cell = cs_cell_of(g, batch->state, work);
 
-	cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, bucket_end(op, g, start),
+	cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, cs_cell_end(op, g, start),
 				 work->key.who, cell, false);
 	cell->shown = true;
 	cell->stale = false;

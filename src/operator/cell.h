@@ -91,6 +91,11 @@ extern void cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch,
 extern void cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch);
 /* Write rows that lag behind, of all cells. */
 extern void cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch);
+/* For readers (window_show.c): each cell that `closed` has not passed. */
+extern void cs_cells_show_open(CsOperator *op, CsGrouping *g, CsState *state, MemoryContext scratch, TimestampTz closed,
+							   CsShowRow row, void *arg);
+/* Where a cell that is a window of its own ends. */
+extern TimestampTz cs_cell_end(CsOperator *op, CsGrouping *g, TimestampTz start);
 /* Is the row of a work's cell behind?  Without decoding it. */
 extern bool cs_cell_is_stale(const CsWork *work);
 /* Works in the order of their rows' primary key. */

@@ -160,21 +160,12 @@ funnel_recovered(CsOperator *base, CsState *state)
 }
 
 static void
-funnel_show(CsOperator *base, CsState *state, const CsEntry *entry, void (*row)(void *arg, Datum *values, bool *isnull),
-			void *arg)
+funnel_show(CsOperator *base, CsState *state, const CsEntry *entry, CsShowRow row, void *arg)
 {
 	CsFunnelOperator *op = (CsFunnelOperator *) base;
-	CsFunnelWork	 *w = cs_funnel_work_decode(op, entry);
 
 	(void) state;
-	for (int i = 0; i < w->open.n; i++)
-	{
-		Datum *values = palloc(sizeof(Datum) * base->ncolumns);
-		bool  *isnull = palloc(sizeof(bool) * base->ncolumns);
-
-		cs_funnel_row(op, w, &w->open.slots[i], CS_FUNNEL_OPEN, false, 0, values, isnull);
-		row(arg, values, isnull);
-	}
+	cs_funnel_show_open(op, cs_funnel_work_decode(op, entry), row, arg);
 }
 
 /* ---- the watermark moves ---- */

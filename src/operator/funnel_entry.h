@@ -217,4 +217,10 @@ typedef struct CsFunnelLook
 extern TimestampTz cs_funnel_show_rows(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *w,
 									   CsFunnelLook *look);
 
+/*
+ * For readers: the attempts of a key that base.closed has not closed, with
+ * its waiting events as if nothing more came.
+ */
+extern void cs_funnel_show_open(CsFunnelOperator *op, CsFunnelWork *w, CsShowRow row, void *arg);
+
 #endif

@@ -485,3 +485,75 @@ cs_funnel_show_rows(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *w
 	MemoryContextSwitchTo(old);
 	return next;
 }
+
+/* ---- for readers ---- */
+
+typedef struct Reading
+{
+	CsFunnelOperator *op;
+	CsFunnelWork	 *w;
+	int64			  waiting;
+	CsShowRow		  row;
+	void			 *arg;
+} Reading;
+
+/* An attempt that the watermark has not closed; nothing if its row says that it has been. */
+static void
+show_open(Reading *r, const CsFunnelSlot *slot)
+{
+	const CsFunnelShown *shown = find_shown(r->w, &slot->first);
+	uint64				 content = content_of(r->op, slot);
+	CsFunnelReason		 reason = CS_FUNNEL_OPEN;
+	int32				 revision = 0;
+	CsFunnelSlots		 alone = {.n = 1, .capacity = 1, .slots = (CsFunnelSlot *) slot};
+	CsOpenRow			 out;
+
+	if (shown)
+	{
+		if (shown->content == content)
+			reason = shown->reason;
+		if (reason != CS_FUNNEL_OPEN && reason != CS_FUNNEL_IDLE)
+			return;
+		revision = shown->revision + is_revision(shown, reason, content);
+	}
+	out.values = palloc(sizeof(Datum) * r->op->base.ncolumns);
+	out.isnull = palloc(sizeof(bool) * r->op->base.ncolumns);
+	cs_funnel_row(r->op, r->w, slot, reason, false, revision, out.values, out.isnull);
+	out.ends = slot->funnel->open ? cs_funnel_next_end(r->op, &alone) : CS_WM_DONE;
+	out.waiting = r->waiting;
+	r->row(r->arg, &out);
+}
+
+static void
+skip_ended(CsFunnelWalk *walk, const CsFunnelSlot *slot, CsFunnelReason reason)
+{
+	(void) walk;
+	(void) slot;
+	(void) reason;
+}
+
+/* What waits ends it: once the watermark is there, it is closed. */
+static void
+show_ended(CsFunnelWalk *walk, const CsFunnelSlot *slot, CsFunnelReason reason)
+{
+	(void) reason;
+	show_open(walk->arg, slot);
+}
+
+void
+cs_funnel_show_open(CsFunnelOperator *op, CsFunnelWork *w, CsShowRow row, void *arg)
+{
+	CsFunnelSlots open = slots_copy(op, &w->open);
+	Reading		  r = {.op = op, .w = w, .row = row, .arg = arg};
+	CsFunnelWalk  walk = {.op = op, .open = &open, .ended = skip_ended, .arg = &r};
+	int64		  at;
+
+	cs_funnel_sort(w);
+	at = cs_funnel_walk_events(&walk, w, 0, op->base.closed);
+	cs_funnel_walk_end(&walk, op->base.closed, false);
+	r.waiting = w->nwaiting - at;
+	walk.ended = show_ended;
+	(void) cs_funnel_walk_events(&walk, w, at, CS_WM_DONE);
+	for (int i = 0; i < open.n; i++)
+		show_open(&r, &open.slots[i]);
+}

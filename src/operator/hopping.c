@@ -235,12 +235,8 @@ visit_stale(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
 		visit->keys = lappend(visit->keys, memcpy(palloc(sizeof(CsKey)), key, sizeof(CsKey)));
 }
 
-/*
- * Of cumulative windows only those that have begun to differ are shown: up to
- * the end of the newest pane that has a cell.
- */
-static TimestampTz
-shown_until(CsWindow *w, const int64 *buckets, int n, int64 bucket)
+TimestampTz
+cs_windows_differ_until(CsWindow *w, const int64 *buckets, int n, int64 bucket)
 {
 	CsPane		pane, other;
 	TimestampTz until;
@@ -298,7 +294,7 @@ cs_windows_show_stale(CsWindow *w, CsBatchContext *batch)
 		if (cs_bucket_kind(buckets[i]) == CS_BUCKET_NOTE)
 			continue;
 		cs_state_visit_bucket(batch->state, w->op.def->definition_id, buckets[i], visit_stale, &visit);
-		until = visit.keys ? shown_until(w, buckets, n, buckets[i]) : 0;
+		until = visit.keys ? cs_windows_differ_until(w, buckets, n, buckets[i]) : 0;
 		foreach(lc, visit.keys)
 			add_stale(w, batch, rows, lfirst(lc), until);
 		list_free_deep(visit.keys);

@@ -66,6 +66,17 @@ typedef struct CsColumn
 	bool  is_key; /* part of the primary key */
 } CsColumn;
 
+/* One thing that is open, for readers. */
+typedef struct CsOpenRow
+{
+	Datum	   *values; /* of the operator's columns: the row as it would be written now */
+	bool	   *isnull;
+	TimestampTz ends; /* a watermark this far ends it if nothing more comes; CS_WM_DONE: what ends it has been read */
+	int64		waiting; /* events of its key that the watermark has not reached */
+} CsOpenRow;
+
+typedef void (*CsShowRow)(void *arg, const CsOpenRow *row);
+
 typedef struct CsOperatorOps
 {
 	CsKind kind;
@@ -122,11 +133,14 @@ typedef struct CsOperatorOps
 	void (*recovered)(CsOperator *op, CsState *state);
 
 	/*
-	 * Readers: one row per open thing of an entry, for open_sessions() and
-	 * kin, as values of the operator's columns.  May be NULL.
+	 * Readers: one row for each thing that is open, which is what op->closed
+	 * has not closed.  Reads only.  Either what one entry holds (show), or,
+	 * where rows are put together from several, all there is (show_all).
+	 * Rows and what they point to live in the current context; show_all()
+	 * resets the one it is given from time to time.
 	 */
-	void (*show)(CsOperator *op, CsState *state, const CsEntry *entry,
-				 void (*row)(void *arg, Datum *values, bool *isnull), void *arg);
+	void (*show)(CsOperator *op, CsState *state, const CsEntry *entry, CsShowRow row, void *arg);
+	void (*show_all)(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg);
 
 	/*
 	 * Does anything open start in [start, end)?  Asked by rollups over this

@@ -367,6 +367,13 @@ rollup_recovered(CsOperator *op, CsState *state)
 	r->op.stale = r->stale_before = cs_state_count(state, op->def->definition_id) > 0;
 }
 
+/* What is in the state is open: a session may be that starts in it. */
+static void
+rollup_show_all(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
+{
+	cs_cells_show_open(op, &((CsRollup *) op)->grouping, state, scratch, CS_WM_NONE, row, arg);
+}
+
 const CsOperatorOps cs_rollup_ops = {
 	.kind = CS_KIND_ROLLUP,
 	.create = rollup_create,
@@ -374,4 +381,5 @@ const CsOperatorOps cs_rollup_ops = {
 	.end_batch = rollup_end_batch,
 	.serialize = rollup_serialize,
 	.recovered = rollup_recovered,
+	.show_all = rollup_show_all,
 };

@@ -184,6 +184,9 @@ extern void		   cs_session_retire_row(CsSessions *s, CsBatchContext *batch, CsVi
 extern bool cs_session_compare(CsSessions *s, CsBatchContext *batch, CsWork *work, TimestampTz wm, TimestampTz as_of,
 							   TimestampTz *next);
 
+/* For readers: the sessions of an entry that are open. */
+extern void cs_session_show(CsOperator *op, CsState *state, const CsEntry *entry, CsShowRow row, void *arg);
+
 /* ---- session_emit.c: when open rows are rewritten, and what a silent topic shows ---- */
 
 extern void		   cs_session_begin_rewrite(CsSessions *s, CsBatchContext *batch);
@@ -206,8 +209,6 @@ cs_session_must_compare(const CsSessions *s, const CsVisitor *v)
 extern CsVisitor  *cs_session_visitor(CsSessions *s, CsState *state, CsWork *work);
 extern CsVisitor  *cs_session_read(CsSessions *s, CsState *state, const CsEntry *entry);
 extern void		   cs_session_recovered(CsOperator *op, CsState *state);
-extern void		   cs_session_show(CsOperator *op, CsState *state, const CsEntry *entry,
-								   void (*row)(void *arg, Datum *values, bool *isnull), void *arg);
 extern void		   cs_session_serialize(void *op, CsState *state, CsWork *work, StringInfo buf);
 extern TimestampTz cs_session_due_of(void *op, const CsEntry *entry);
 /* After its sessions changed: the entry is kept, with its due time, or goes. */

@@ -262,7 +262,7 @@ cs_session_due_of(void *op, const CsEntry *entry)
 	return entry_due(op, head.line_due, head.show_due, head.compare);
 }
 
-/* ---- after recovery, and for readers ---- */
+/* ---- after recovery ---- */
 
 typedef struct LoadContext
 {
@@ -300,28 +300,4 @@ cs_session_recovered(CsOperator *op, CsState *state)
 	MemoryContextDelete(load.context);
 	load.s->stale_before = op->stale;
 	load.s->emit_before = op->emit_at;
-}
-
-void
-cs_session_show(CsOperator *op, CsState *state, const CsEntry *entry,
-				void (*row)(void *arg, Datum *values, bool *isnull), void *arg)
-{
-	CsSessions *s = (CsSessions *) op;
-	CsVisitor  *v = cs_session_read(s, state, entry);
-	Datum	   *values = palloc0(op->ncolumns * sizeof(Datum));
-	bool	   *isnull = palloc0(op->ncolumns * sizeof(bool));
-
-	if (v->nwaiting > 0)
-		v = cs_session_decided_copy(s, state, v);
-	for (int i = 0; i < v->n; i++)
-	{
-		TimestampTz at;
-
-		(void) cs_session_ending(s, v, i, &at);
-		if (at <= op->closed)
-			continue; /* closed, if revisable */
-		memset(isnull, 0, op->ncolumns * sizeof(bool));
-		cs_session_values(s, v, &v->sessions[i], CS_SESSION_OPEN, values, isnull);
-		row(arg, values, isnull);
-	}
 }

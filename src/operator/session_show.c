@@ -312,3 +312,55 @@ cs_session_compare(CsSessions *s, CsBatchContext *batch, CsWork *work, Timestamp
 	v->compare = false;
 	return c.changed;
 }
+
+/* ---- for readers ---- */
+
+/* A session's row as it would be written now; false: it has been closed, though its row may still change. */
+static bool
+open_row(CsSessions *s, CsVisitor *v, CsVisitor *rows, CsSession *session, NewRow *row)
+{
+	const CsShownRow *shown = find_shown(v, &session->first);
+	CsShownRow		  fresh = {.first = session->first};
+	CsSessionReason	  reason = CS_SESSION_OPEN;
+	int32			  revision;
+
+	*row = make_row(s, rows, session, reason);
+	if (shown == NULL)
+	{
+		inherit(v, session, &fresh);
+		revision = fresh.revision;
+	}
+	else
+	{
+		take_print(s, row);
+		if (row->print == shown->print && shown->reason != CS_SESSION_OPEN)
+			reason = shown->reason;
+		revision = shown->revision + is_revision(shown, reason, row->print);
+	}
+	if (reason == CS_SESSION_IDLE)
+	{
+		row->isnull[s->op.ncolumns - 3] = false;
+		row->values[s->op.ncolumns - 3] = CStringGetTextDatum(reason_words[reason]);
+	}
+	row->values[s->op.ncolumns - 1] = Int32GetDatum(revision);
+	return reason == CS_SESSION_OPEN || reason == CS_SESSION_IDLE;
+}
+
+void
+cs_session_show(CsOperator *op, CsState *state, const CsEntry *entry, CsShowRow row, void *arg)
+{
+	CsSessions *s = (CsSessions *) op;
+	CsVisitor  *v = cs_session_read(s, state, entry);
+	CsVisitor  *rows = v->nwaiting > 0 ? cs_session_decided_copy(s, state, v) : v;
+
+	for (int i = 0; i < rows->n; i++)
+	{
+		TimestampTz at;
+		NewRow		values;
+
+		(void) cs_session_ending(s, rows, i, &at);
+		if (at <= op->closed || !open_row(s, v, rows, &rows->sessions[i], &values))
+			continue;
+		row(arg, &(CsOpenRow){values.values, values.isnull, at, v->nwaiting});
+	}
+}

@@ -429,4 +429,5 @@ const CsOperatorOps cs_window_ops = {
 	.serialize = window_serialize,
 	.due_of = window_due_of,
 	.recovered = window_recovered,
+	.show_all = cs_window_show_all,
 };

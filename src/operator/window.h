@@ -4,6 +4,7 @@
  *
  *	window.c		the operator: events, the order of closing and showing
  *	window_rows.c	rows put together from cells; revisions of rows
+ *	window_show.c	rows of open windows, for readers
  *	hopping.c		closing and showing windows that share cells
  *	cumulative.c	windows that grow from step to step
  *	running.c		hopping windows carried from slide to slide
@@ -115,6 +116,17 @@ extern TimestampTz cs_windows_next_end(CsWindow *w, CsState *state, TimestampTz 
 extern TimestampTz cs_window_first_pane(CsWindow *w, CsSpan span);
 /* Rows of a window that is not retired, from all its cells.  Returns how many. */
 extern int64 cs_window_emit_all(CsWindow *w, CsBatchContext *batch, CsSpan span);
+
+/*
+ * Of cumulative windows only those that have begun to differ are shown: up to
+ * the end of the newest pane that has a cell.  buckets: all there are; bucket:
+ * one of those whose windows are asked about.
+ */
+extern TimestampTz cs_windows_differ_until(CsWindow *w, const int64 *buckets, int n, int64 bucket);
+
+/* ---- window_show.c ---- */
+
+extern void cs_window_show_all(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg);
 
 /* ---- cumulative.c ---- */
 

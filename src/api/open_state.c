@@ -1,0 +1,170 @@
+/*
+ * api/open_state.c
+ *	  Reading what is open of one definition.
+ *
+ * Folds the stream's state log under the query's snapshot, in the calling
+ * backend: what is shown is the state of the newest commit that the snapshot
+ * sees, and that commit's number goes with each row.  So what is open and the
+ * result table agree within one query.  Reads only; takes AccessShareLock on
+ * the log's halves.
+ *
+ * Rows are shown to who may SELECT the result table or is a member of the
+ * stream's owner; expressions over aggregates are run as the owner.
+ */
+#include "postgres.h"
+
+#include "api/open_state.h"
+
+#include "catalog/pg_type.h"
+#include "core/ledger.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+static void
+require_select(Oid table, const CsStream *stream)
+{
+	if (pg_class_aclcheck(table, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		!has_privs_of_role(GetUserId(), stream->owner))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(table));
+}
+
+static bool
+is_one_of(CsKind kind, const CsKind *kinds)
+{
+	for (; *kinds != 0; kinds++)
+		if (*kinds == kind)
+			return true;
+	return false;
+}
+
+void
+cs_open_begin(CsOpenReader *reader, FunctionCallInfo fcinfo, Oid table, const CsKind *kinds, const char *things,
+			  const char *hint)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "clickstream open state", ALLOCSET_DEFAULT_SIZES);
+
+	memset(reader, 0, sizeof(*reader));
+	reader->context = context;
+	reader->row_context = AllocSetContextCreate(context, "clickstream open row", ALLOCSET_DEFAULT_SIZES);
+	reader->def = cs_definition_load_by_table(table, context);
+	reader->stream = cs_stream_load_by_id(reader->def->stream_id, context);
+	InitMaterializedSRF(fcinfo, 0);
+	reader->result = (ReturnSetInfo *) fcinfo->resultinfo;
+	require_select(table, reader->stream);
+	if (!is_one_of(reader->def->kind, kinds))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" holds no %s", get_rel_name(table), things),
+						errhint("%s", hint)));
+	/* His functions see his identity, so they must not see the caller's search_path. */
+	cs_identity_enter(&reader->owner, reader->stream->owner, true);
+	SetUserIdAndSecContext(reader->stream->owner, reader->owner.sec_context | SECURITY_RESTRICTED_OPERATION);
+	reader->op = cs_operator_ops(reader->def->kind)->create(reader->stream, reader->def, context);
+}
+
+/* ---- where the state comes from: the log ---- */
+
+static void
+fold(CsOpenReader *reader)
+{
+	CsProgressRow progress;
+	CsLogPosition position;
+
+	reader->state = cs_state_create(reader->context, reader->context);
+	cs_state_register(reader->state, reader->def->definition_id, reader->op->ops->serialize, reader->op);
+	cs_progress_load(reader->stream->stream_id, &progress);
+	position.half = progress.log_half;
+	position.copied = progress.log_copied;
+	position.copied_xid = progress.log_copied_xid;
+	position.next_set_id = progress.next_set_id;
+	reader->commit_number = progress.commit_number;
+	reader->op->closed = progress.closed;
+	reader->op->shown = progress.shown;
+	cs_state_recover(reader->state, reader->stream, &position, GetActiveSnapshot());
+}
+
+static void
+show_entry(CsEntry *entry, void *arg)
+{
+	CsOpenReader *reader = arg;
+	MemoryContext old = MemoryContextSwitchTo(reader->row_context);
+
+	reader->op->ops->show(reader->op, reader->state, entry, reader->row, reader->arg);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(reader->row_context);
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg)
+{
+	const CsOperatorOps *ops = reader->op->ops;
+
+	reader->row = row;
+	reader->arg = arg;
+	fold(reader);
+	if (ops->show_all)
+		ops->show_all(reader->op, reader->state, reader->row_context, row, arg);
+	else
+		cs_state_walk(reader->state, reader->def->definition_id, show_entry, reader);
+}
+
+void
+cs_open_end(CsOpenReader *reader)
+{
+	cs_identity_leave(&reader->owner);
+	MemoryContextDelete(reader->context);
+}
+
+/* ---- rows ---- */
+
+void
+cs_open_put(CsOpenReader *reader, Datum *values, bool *isnull)
+{
+	tuplestore_putvalues(reader->result->setResult, reader->result->setDesc, values, isnull);
+}
+
+TupleDesc
+cs_open_columns(const CsOpenReader *reader, int first, int n, char **names)
+{
+	TupleDesc desc = CreateTemplateTupleDesc(n);
+
+	for (int i = 0; i < n; i++)
+	{
+		const CsColumn *column = &reader->op->columns[first + i];
+
+		TupleDescInitEntry(desc, (AttrNumber) (i + 1), names ? names[i] : column->name, column->type, column->typmod,
+						   0);
+	}
+	return BlessTupleDesc(desc);
+}
+
+Datum
+cs_open_jsonb(TupleDesc columns, Datum *values, bool *isnull)
+{
+	HeapTuple tuple;
+	Datum	  json;
+
+	if (columns->natts == 0)
+		return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	tuple = heap_form_tuple(columns, values, isnull);
+	json = DirectFunctionCall1(row_to_json, HeapTupleGetDatum(tuple));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(json)));
+}
+
+Datum
+cs_open_text(const CsColumn *column, Datum value)
+{
+	Oid	 output;
+	bool is_varlena;
+
+	if (column->type == TEXTOID)
+		return value;
+	getTypeOutputInfo(column->type, &output, &is_varlena);
+	return CStringGetTextDatum(OidOutputFunctionCall(output, value));
+}

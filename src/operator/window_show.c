@@ -1,0 +1,133 @@
+/*
+ * operator/window_show.c
+ *	  Windows and buckets of rollups that are open, for readers.
+ *
+ * Their rows are made by what makes the rows of the table: only the emitter
+ * is another one, which hands them to the reader.  Of hopping windows each one
+ * that holds an event is shown; of cumulative ones those that differ: up to
+ * the newest step that holds an event.
+ *
+ * No locking; works on the reader's own state, which it does not change.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "operator/window.h"
+#include "utils/timestamp.h"
+
+/* Stands in for a batch. */
+typedef struct Reading
+{
+	CsEmitter	   emitter; /* first: row() gets its address */
+	CsBatchContext batch;
+	CsOperator	  *op;
+	CsGrouping	  *grouping;
+	MemoryContext  scratch;
+	CsShowRow	   row;
+	void		  *arg;
+} Reading;
+
+static void
+hand_over(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, bool *isnull)
+{
+	Reading	 *r = (Reading *) emitter;
+	CsOpenRow row = {.values = values, .isnull = isnull};
+
+	(void) op;
+	(void) action;
+	row.ends = DatumGetTimestampTz(values[1]) - CS_USECS_PER_MSEC;
+	r->row(r->arg, &row);
+}
+
+static void
+begin(Reading *r, CsOperator *op, CsGrouping *grouping, CsState *state, MemoryContext scratch)
+{
+	r->emitter.row = hand_over;
+	r->op = op;
+	r->grouping = grouping;
+	r->scratch = scratch;
+	r->batch.state = state;
+	r->batch.emitter = &r->emitter;
+}
+
+/* ---- cells that are windows of their own ---- */
+
+static void
+show_cell(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
+{
+	Reading		 *r = arg;
+	TimestampTz	  start = CS_BUCKET_START(key->bucket);
+	MemoryContext old = MemoryContextSwitchTo(r->scratch);
+	CsCell		 *cell = cs_cell_make(r->grouping);
+
+	(void) work;
+	cs_cell_read(r->grouping, r->batch.state, cell, entry);
+	cs_cell_emit(r->op, r->grouping, &r->batch, CS_ROW_UPSERT, start, cs_cell_end(r->op, r->grouping, start), key->who,
+				 cell, false);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(r->scratch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+cs_cells_show_open(CsOperator *op, CsGrouping *grouping, CsState *state, MemoryContext scratch, TimestampTz closed,
+				   CsShowRow row, void *arg)
+{
+	Reading r = {.row = row, .arg = arg};
+	int		n;
+	int64  *buckets = cs_state_buckets(state, op->def->definition_id, &n);
+
+	begin(&r, op, grouping, state, scratch);
+	for (int i = 0; i < n; i++)
+	{
+		if (!cs_is_passed(cs_cell_end(op, grouping, CS_BUCKET_START(buckets[i])), closed))
+			cs_state_visit_bucket(state, op->def->definition_id, buckets[i], show_cell, &r);
+	}
+	pfree(buckets);
+}
+
+/* ---- windows that share cells ---- */
+
+static void
+show_span(Reading *r, CsWindow *w, CsSpan span)
+{
+	MemoryContext old = MemoryContextSwitchTo(r->scratch);
+
+	(void) cs_window_emit_all(w, &r->batch, span);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(r->scratch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+show_spans(CsWindow *w, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
+{
+	Reading r = {.row = row, .arg = arg};
+	int		n, nbuckets;
+	CsSpan *spans = cs_windows_between(w, state, w->op.closed, CS_WM_DONE, &n);
+	int64  *buckets = cs_state_buckets(state, w->op.def->definition_id, &nbuckets);
+
+	begin(&r, &w->op, &w->grouping, state, scratch);
+	for (int i = 0; i < n; i++)
+	{
+		bool is_first = i == 0 || spans[i - 1].start != spans[i].start;
+
+		/* The first open one in any case: what was added to a sum may have no newer step. */
+		if (is_first ||
+			spans[i].end <= cs_windows_differ_until(w, buckets, nbuckets, CS_BUCKET_OF(spans[i].start, CS_BUCKET_PANE)))
+			show_span(&r, w, spans[i]);
+	}
+	pfree(buckets);
+}
+
+void
+cs_window_show_all(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
+{
+	CsWindow *w = (CsWindow *) op;
+
+	w->retired = cs_retired_at(op->def, op->closed);
+	if (w->assign.form == CS_WINDOW_TUMBLING)
+		cs_cells_show_open(op, &w->grouping, state, scratch, op->closed, row, arg);
+	else
+		show_spans(w, state, scratch, row, arg);
+}
