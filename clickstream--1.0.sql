@@ -33,6 +33,7 @@ CREATE TABLE stream (
 	event_relation  regclass NOT NULL,
 	stream_view     regclass NOT NULL,
 	log_relations   regclass[] NOT NULL,
+	spill_relation  regclass NOT NULL,
 	version         integer NOT NULL DEFAULT 1,
 	database_oid    oid NOT NULL,
 	created_at      timestamptz NOT NULL DEFAULT now()
@@ -65,6 +66,7 @@ COMMENT ON COLUMN stream.time_zone IS 'TimeZone when it was made';
 COMMENT ON COLUMN stream.event_relation IS 'view whose columns are those of an event';
 COMMENT ON COLUMN stream.stream_view IS 'view of visitor, filter and dedupe_by';
 COMMENT ON COLUMN stream.log_relations IS 'the two halves of the state log';
+COMMENT ON COLUMN stream.spill_relation IS 'table of the open state that has no room in memory';
 COMMENT ON COLUMN stream.created_at IS 'when it was made';
 COMMENT ON COLUMN stream.version IS 'counts changes of the stream or its definitions: a running worker that sees another one loads them again';
 COMMENT ON COLUMN stream.database_oid IS 'database in which the stream was made; another one means a restored or copied database, where nothing runs until start()';

@@ -18,4 +18,4 @@ SELECT clickstream.produce('s000', '{"event_time": "2024-06-01T00:00:00Z", "user
 CALL clickstream.finish('s000');
 SELECT n FROM kept;
 SELECT clickstream.drop_stream('s000');
-SELECT relname FROM pg_class WHERE relname ~ '^(event|state_log|definition|stream)_\d|^kept$';
+SELECT relname FROM pg_class WHERE relname ~ '^(event|state_log|state_spill|definition|stream)_\d|^kept$';

@@ -39,8 +39,8 @@ SELECT c.relname FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regcla
 -- Settings: at most 15, all with a description that begins alike; numbers of time or size have units.
 SELECT count(*) <= 15 AS few_enough FROM pg_settings WHERE name LIKE 'clickstream.%';
 SELECT name, short_desc FROM pg_settings WHERE name LIKE 'clickstream.%' AND short_desc !~ '^Sets .*\.$';
--- clickstream.mutant is there in test builds only
-SELECT name, context, vartype, unit FROM pg_settings WHERE name LIKE 'clickstream.%' AND name <> 'clickstream.mutant' ORDER BY name;
+-- clickstream.mutant and clickstream.force_spill are there in test builds only
+SELECT name, context, vartype, unit FROM pg_settings WHERE name LIKE 'clickstream.%' AND name NOT IN ('clickstream.mutant', 'clickstream.force_spill') ORDER BY name;
 SET clickstream.no_such_setting = 1;
 
 -- One of each, and what the catalog says of it.
@@ -101,7 +101,7 @@ SELECT clickstream.drop_stream('s010', if_exists => true);
 SELECT clickstream.drop_stream('s010');
 -- nothing is left
 SELECT relname FROM pg_class WHERE relnamespace = 't010'::regnamespace AND relname <> 'member';
-SELECT relname FROM pg_class WHERE relnamespace = 'clickstream'::regnamespace AND relname ~ '^(event|state_log|definition|stream)_\d' ORDER BY 1;
+SELECT relname FROM pg_class WHERE relnamespace = 'clickstream'::regnamespace AND relname ~ '^(event|state_log|state_spill|definition|stream)_\d' ORDER BY 1;
 SELECT count(*) AS streams FROM clickstream.stream;
 
 -- the whole pipeline in one call

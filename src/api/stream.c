@@ -195,6 +195,7 @@ typedef struct StreamRelations
 	Oid event_relation;
 	Oid stream_view;
 	Oid logs[2];
+	Oid spill;
 } StreamRelations;
 
 static void
@@ -219,6 +220,7 @@ create_relations(FunctionCallInfo fcinfo, const char *name, int32 stream_id, Str
 	if (dedupe_by != NULL)
 		check_dedupe(relations->stream_view);
 	cs_state_log_create(stream_id, relations->logs);
+	relations->spill = cs_spill_create(stream_id);
 }
 
 static void
@@ -254,6 +256,7 @@ insert_stream(FunctionCallInfo fcinfo, const char *name, int32 stream_id, const 
 			cs_value_oid("event_relation", REGCLASSOID, relations->event_relation),
 			cs_value_oid("stream_view", REGCLASSOID, relations->stream_view),
 			cs_value_array("log_relations", REGCLASSOID, logs, 2),
+			cs_value_oid("spill_relation", REGCLASSOID, relations->spill),
 			cs_value_oid("database_oid", OIDOID, MyDatabaseId),
 	};
 	CsValue progress = cs_value_int("stream_id", stream_id);
@@ -410,6 +413,7 @@ drop_stream(CsStream *stream)
 	cs_relation_drop(stream->event_relation);
 	cs_relation_drop(stream->log_relation[0]);
 	cs_relation_drop(stream->log_relation[1]);
+	cs_relation_drop(stream->spill_relation);
 }
 
 Datum
@@ -500,6 +504,7 @@ clickstream_reset(PG_FUNCTION_ARGS)
 		cs_relation_truncate(((CsDefinition *) lfirst(cell))->table, stream->owner);
 	cs_relation_truncate(stream->log_relation[0], InvalidOid);
 	cs_relation_truncate(stream->log_relation[1], InvalidOid);
+	cs_relation_truncate(stream->spill_relation, InvalidOid);
 	cs_catalog_delete("partition", "stream_id", stream->stream_id);
 	cs_catalog_delete("dead_letter_data", "stream_id", stream->stream_id);
 	cs_catalog_delete("late_event_data", "stream_id", stream->stream_id);

@@ -388,6 +388,33 @@ cs_state_log_create(int32 stream_id, Oid relids[2])
 	}
 }
 
+/*
+ * Rows come and go all the time, each once, and are found by the key alone: so
+ * VACUUM comes early, and nobody needs statistics.
+ */
+Oid
+cs_spill_create(int32 stream_id)
+{
+	char *name = psprintf("state_spill_%d", stream_id);
+	Oid	  relid;
+
+	cs_execute_as(InvalidOid,
+				  psprintf("CREATE TABLE " CS_SCHEMA ".%s (definition integer NOT NULL, bucket bigint NOT NULL, "
+						   "who uuid NOT NULL, piece integer NOT NULL, pieces integer NOT NULL, "
+						   "commit_number bigint NOT NULL, data bytea NOT NULL, "
+						   "PRIMARY KEY (definition, bucket, who, piece)) "
+						   "WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1, "
+						   "autovacuum_analyze_threshold = 2147483647)",
+						   name));
+	cs_execute_as(InvalidOid, psprintf("ALTER TABLE " CS_SCHEMA ".%s ALTER COLUMN data SET STORAGE PLAIN", name));
+	cs_execute_as(InvalidOid,
+				  psprintf("COMMENT ON TABLE " CS_SCHEMA ".%s IS 'open state of stream %d that has no room in memory'",
+						   name, stream_id));
+	relid = cs_own_relation(name);
+	cs_depend_on_extension(relid);
+	return relid;
+}
+
 void
 cs_relation_truncate(Oid relid, Oid role)
 {

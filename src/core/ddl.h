@@ -63,6 +63,8 @@ extern const char *const *cs_event_columns(void);
 
 /* Both halves of the state log. */
 extern void cs_state_log_create(int32 stream_id, Oid relids[2]);
+/* The spill table. */
+extern Oid cs_spill_create(int32 stream_id);
 
 /* Remove all rows of tables: of result tables as their owner. */
 extern void cs_relation_truncate(Oid relid, Oid role);

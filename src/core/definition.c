@@ -38,8 +38,8 @@
 #define STREAM_QUERY                                                                                                      \
 	"SELECT stream_id, name, owner::pg_catalog.oid, brokers, topic, start_from, start_time, start_offsets, "              \
 	"watermark_delay, idle_timeout, max_future, max_drift, dedupe_horizon, mapping, preset, options, on_error, enabled, " \
-	"time_zone, event_relation::pg_catalog.oid, stream_view::pg_catalog.oid, log_relations::pg_catalog.oid[] "            \
-	"FROM clickstream.stream WHERE "
+	"time_zone, event_relation::pg_catalog.oid, stream_view::pg_catalog.oid, log_relations::pg_catalog.oid[], "           \
+	"spill_relation::pg_catalog.oid FROM clickstream.stream WHERE "
 
 enum
 {
@@ -64,7 +64,8 @@ enum
 	S_TIME_ZONE,
 	S_EVENT_RELATION,
 	S_STREAM_VIEW,
-	S_LOG_RELATIONS
+	S_LOG_RELATIONS,
+	S_SPILL_RELATION
 };
 
 #define DEFINITION_QUERY                                                                                             \
@@ -300,6 +301,7 @@ read_relations(CsStream *stream, const Row *row)
 
 	stream->event_relation = get_oid(row, S_EVENT_RELATION);
 	stream->stream_view = get_oid(row, S_STREAM_VIEW);
+	stream->spill_relation = get_oid(row, S_SPILL_RELATION);
 	for (int i = 0; i < Min(n, 2); i++)
 		stream->log_relation[i] = DatumGetObjectId(logs[i]);
 }

@@ -69,6 +69,7 @@ typedef struct CsStream
 	TupleDesc	event_desc;		/* of event_relation */
 	int			nextra;
 	Oid			log_relation[2]; /* the two halves of the state log */
+	Oid			spill_relation;
 } CsStream;
 
 typedef enum CsEmit

@@ -17,18 +17,21 @@
 #include "postgres.h"
 
 /* NAME, the setting's value */
-#define CS_MUTANT_LIST(M)                                                             \
-	M(NONE, "")                                                                       \
-	M(GAP_EXCLUSIVE, "gap_exclusive")		/* a distance of exactly the gap cuts */  \
-	M(END_NOT_LAST_MS, "end_not_last_ms")	/* final at the end, not 1 ms before */   \
-	M(WITHIN_EXCLUSIVE, "within_exclusive") /* a funnel's bound is exclusive */       \
-	M(UNSORTED_APPLY, "unsorted_apply")		/* waiting events in order of arrival */  \
-	M(LATE_BY_EVENT, "late_by_event")		/* late judged before merging */          \
-	M(TIE_OVERWRITES, "tie_overwrites")		/* step 1 overwrites start[1] in a tie */ \
-	M(LOSE_ENTRY, "lose_entry")				/* a commit forgets one entry's state */  \
-	M(DELTA_SKIP, "delta_skip")				/* a delta counts from the wrong place */ \
-	M(LATE_LEFT_OUT, "late_left_out")		/* apply_late() replays without them */   \
-	M(DEDUPE_FORGETS, "dedupe_forgets")		/* values seen before this batch are forgotten */
+#define CS_MUTANT_LIST(M)                                                                                   \
+	M(NONE, "")                                                                                             \
+	M(GAP_EXCLUSIVE, "gap_exclusive")		/* a distance of exactly the gap cuts */                        \
+	M(END_NOT_LAST_MS, "end_not_last_ms")	/* final at the end, not 1 ms before */                         \
+	M(WITHIN_EXCLUSIVE, "within_exclusive") /* a funnel's bound is exclusive */                             \
+	M(UNSORTED_APPLY, "unsorted_apply")		/* waiting events in order of arrival */                        \
+	M(LATE_BY_EVENT, "late_by_event")		/* late judged before merging */                                \
+	M(TIE_OVERWRITES, "tie_overwrites")		/* step 1 overwrites start[1] in a tie */                       \
+	M(LOSE_ENTRY, "lose_entry")				/* a commit forgets one entry's state */                        \
+	M(DELTA_SKIP, "delta_skip")				/* a delta counts from the wrong place */                       \
+	M(LATE_LEFT_OUT, "late_left_out")		/* apply_late() replays without them */                         \
+	M(DEDUPE_FORGETS, "dedupe_forgets")		/* values seen before this batch are forgotten */               \
+	M(SPILL_FORGETS, "spill_forgets")		/* the index forgets some spilled keys */                       \
+	M(SPILL_STALE_ROW, "spill_stale_row")	/* rows of entries that have changed since are kept, and win */ \
+	M(SPILL_NOT_DUE, "spill_not_due")		/* spilled entries are never due */
 
 typedef enum CsMutant
 {

@@ -29,6 +29,7 @@ int	  cs_state_memory = 256 * 1024;
 char *cs_secrets_directory = NULL;
 
 #ifdef CLICKSTREAM_MUTANTS
+int cs_force_spill = -1;
 int cs_mutant = CS_MUTANT_NONE;
 
 static const struct config_enum_entry mutants[] = {
@@ -110,6 +111,10 @@ cs_settings_init(void)
 	define_state_settings();
 	define_worker_settings();
 #ifdef CLICKSTREAM_MUTANTS
+	DefineCustomIntVariable("clickstream.force_spill",
+							"Sets how many entries that it has not touched a commit leaves in memory, for tests.",
+							"-1: as many as there is memory for.", &cs_force_spill, -1, -1, INT_MAX, PGC_SUSET,
+							GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomEnumVariable("clickstream.mutant", "Sets the mistake that the library makes, for tests of tests.", NULL,
 							 &cs_mutant, CS_MUTANT_NONE, mutants, PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 #endif

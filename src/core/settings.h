@@ -23,6 +23,10 @@ extern int	 cs_state_log_size;	   /* kB: a half of the state log is kept at leas
 extern int	 cs_state_memory;	   /* kB: open state of all running streams, POSTMASTER if preloaded, else SIGHUP */
 extern char *cs_secrets_directory; /* where secrets lie, SIGHUP */
 
+#ifdef CLICKSTREAM_MUTANTS
+extern int cs_force_spill; /* entries left in memory by a commit, -1: see state/evict.c; SUSET */
+#endif
+
 extern void cs_settings_init(void);
 
 #endif

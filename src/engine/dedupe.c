@@ -78,11 +78,28 @@ was_seen(CsEngine *e, CsWork *work, TimestampTz watermark)
 	return watermark == CS_WM_NONE || due_at(e, time) > watermark;
 }
 
+/* Have what is spilled of the chunk's values read together. */
+static void
+fetch_spilled(CsEngine *e)
+{
+	if (!cs_state_has_spilled(e->state, DEDUPE_DEFINITION))
+		return;
+	for (int i = 0; i < e->nevents; i++)
+	{
+		CsKey key = {.def = DEDUPE_DEFINITION, .who = e->events[i].dedupe_hash};
+
+		if (!e->events[i].skip && e->events[i].has_dedupe)
+			cs_state_want(e->state, &key);
+	}
+	cs_state_fetch_wanted(e->state);
+}
+
 void
 cs_dedupe_run(CsEngine *e)
 {
 	if (!e->has_dedupe)
 		return;
+	fetch_spilled(e);
 	for (int i = 0; i < e->nevents; i++)
 	{
 		CsEvent *event = &e->events[i];

@@ -328,7 +328,7 @@ consume(CsEngine *e, int64 max_messages, int polled)
 		polled = -1;
 		if (e->batch_messages >= limit)
 			return true;
-		if (MemoryContextMemAllocated(e->batch, true) > (Size) cs_batch_memory * 1024)
+		if (MemoryContextMemAllocated(e->batch, true) > (Size) cs_batch_memory * 1024 || cs_state_is_crowded(e->state))
 			return true;
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -366,6 +366,9 @@ advance(CsEngine *e, bool finish, TimestampTz as_of)
 		cs_preview_run(e, as_of);
 	cs_dedupe_advance(e);
 	cs_rollups_feed(e);
+	/* As long as the watermark has not closed all that it passes, a bucket behind it may get a row yet. */
+	if (e->closings_left)
+		wm = e->stored.closed;
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;

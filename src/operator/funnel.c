@@ -511,11 +511,29 @@ funnel_key_of(CsOperator *base, int i, CsHash128 *key)
 	return e->take;
 }
 
+/* Have what is spilled of the chunk's keys read together. */
+static void
+fetch_spilled(CsFunnelOperator *op, CsState *state, const CsEvent *events, int n)
+{
+	CsKey key = {.def = (uint32) op->base.def->definition_id};
+
+	if (!cs_state_has_spilled(state, op->base.def->definition_id))
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		key.who = op->chunk[i].hash;
+		if (!events[i].skip && op->chunk[i].take)
+			cs_state_want(state, &key);
+	}
+	cs_state_fetch_wanted(state);
+}
+
 static void
 funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 {
 	CsFunnelOperator *op = (CsFunnelOperator *) base;
 
+	fetch_spilled(op, batch->state, events, n);
 	for (int i = 0; i < n; i++)
 	{
 		const CsFunnelInput *e = &op->chunk[i];

@@ -526,7 +526,9 @@ cs_measures_have_big_sets(const CsMeasures *ms, const CsMeasureState *states)
 {
 	for (int i = 0; i < ms->n; i++)
 	{
-		if (ms->measures[i].kind == CS_MEASURE_DISTINCT && states[i].set->id != 0)
+		/* one that is too large for the entry is a set of its own as soon as it is put */
+		if (ms->measures[i].kind == CS_MEASURE_DISTINCT &&
+			(states[i].set->id != 0 || cs_set_count(states[i].set) > CS_SET_INLINE))
 			return true;
 	}
 	return false;

@@ -252,6 +252,23 @@ prefetch(CsSessions *s, CsState *state, int i, int n, int ahead, void (*announce
 	}
 }
 
+/* Have what is spilled of the chunk's keys read together. */
+static void
+fetch_spilled(CsSessions *s, CsState *state, const CsEvent *events, int n)
+{
+	CsKey key = {.def = (uint32) s->op.def->definition_id};
+
+	if (!cs_state_has_spilled(state, s->op.def->definition_id))
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		key.who = s->inputs[i].key;
+		if (!events[i].skip && s->inputs[i].take)
+			cs_state_want(state, &key);
+	}
+	cs_state_fetch_wanted(state);
+}
+
 static void
 session_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 {
@@ -259,6 +276,7 @@ session_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 
 	s->ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
+	fetch_spilled(s, batch->state, events, n);
 	for (int i = 0; i < n; i++)
 	{
 		prefetch(s, batch->state, i, n, CS_PREFETCH_SLOT, cs_state_prefetch_slot);

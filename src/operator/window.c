@@ -167,6 +167,25 @@ prefetch(CsWindow *w, CsState *state, CsEvent *events, int i, int n, int ahead,
 	}
 }
 
+/* Have what is spilled of the chunk's cells read together. */
+static void
+fetch_spilled(CsWindow *w, CsState *state, const CsEvent *events, int n)
+{
+	CsKey key = {.def = (uint32) w->op.def->definition_id};
+
+	if (!cs_state_has_spilled(state, w->op.def->definition_id))
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].skip || !w->inputs[i].take)
+			continue;
+		key.bucket = CS_BUCKET(cs_assigned_pane(&w->assign, events[i].place.time));
+		key.who = w->inputs[i].key;
+		cs_state_want(state, &key);
+	}
+	cs_state_fetch_wanted(state);
+}
+
 static void
 window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 {
@@ -174,6 +193,7 @@ window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 
 	w->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
+	fetch_spilled(w, batch->state, events, n);
 	for (int i = 0; i < n; i++)
 	{
 		prefetch(w, batch->state, events, i, n, CS_PREFETCH_SLOT, cs_state_prefetch_slot);

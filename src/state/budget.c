@@ -8,7 +8,7 @@
 
 #include "core/settings.h"
 #include "state/budget.h"
-#include "state/internal.h"
+#include "state/spill.h"
 
 #define DYNAHASH_ELEMENT 24 /* what dynahash adds to an element, its share of the directory included */
 
@@ -41,5 +41,5 @@ int64
 cs_state_used(const CsState *state)
 {
 	return state->entry_pieces.used + state->data_pieces.used + state->set_bytes +
-		   table_bytes(state->sets, sizeof(CsBigSet)) + index_bytes(state);
+		   table_bytes(state->sets, sizeof(CsBigSet)) + index_bytes(state) + cs_spill_bytes(state);
 }

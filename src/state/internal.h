@@ -18,6 +18,7 @@ typedef struct CsBucket
 	CsWork	  *new_works;
 	int64	   nentries;
 	int64	   nnew;
+	int64	   nspilled; /* entries that are not in memory: see spill.h */
 } CsBucket;
 
 /* Entries that fall due within one second. */
@@ -31,20 +32,28 @@ typedef struct CsTimer
 /* What is kept for each definition. */
 typedef struct CsDefState
 {
-	int32		 definition_id;
-	CsSerialize	 serialize;
-	CsDueOf		 due_of;
-	void		*op;
-	int64		 count;		/* committed entries */
-	int64		 new_count; /* works of this batch without base, less deleted ones with */
-	CsWork		*dirty;
-	CsWork	   **logged; /* all that were dirty at cs_state_log(), for publish */
-	int64		 nlogged;
-	HTAB		*buckets;	  /* CsBucket */
-	CsBucket	*last_bucket; /* the one asked for last, or NULL */
-	HTAB		*timers;	  /* CsTimer */
-	pairingheap *timer_heap;
+	int32				 definition_id;
+	CsSerialize			 serialize;
+	CsDueOf				 due_of;
+	void				*op;
+	int64				 count;		/* committed entries */
+	int64				 new_count; /* works of this batch without base, less deleted ones with */
+	CsWork				*dirty;
+	CsWork			   **logged; /* all that were dirty at cs_state_log(), for publish */
+	int64				 nlogged;
+	HTAB				*buckets;	  /* CsBucket */
+	CsBucket			*last_bucket; /* the one asked for last, or NULL */
+	HTAB				*timers;	  /* CsTimer */
+	pairingheap			*timer_heap;
+	struct CsSpillIndex *spilled; /* keys of entries that are not in memory; NULL: none yet */
 } CsDefState;
+
+/*
+ * Where an entry's image lies, or what of a set the spill table has not: in a
+ * half of the log, 0 or 1; in the spill table; and of a set, not in memory.
+ */
+#define CS_HALF_TABLE 2
+#define CS_HALF_NONE 3
 
 /* A committed distinct set.  members is dense, so that copying can go on where it stopped. */
 struct CsBigSet
@@ -53,10 +62,14 @@ struct CsBigSet
 	int32	   definition_id;
 	uint8	   half;
 	bool	   dropping; /* this batch drops it */
-	int64	   n;
+	bool	   leaving;	 /* this batch evicts it */
+	uint32	   used_in;	 /* the batch that used it last */
+	CsState	  *state;
+	int64	   on_table; /* members, the first ones, that are in the spill table */
+	int64	   n;		 /* all of them, in memory or not */
 	int64	   capacity;
-	CsHash128 *members;
-	uint32	  *index; /* open addressing into members: position + 1 */
+	CsHash128 *members; /* NULL: all are in the spill table */
+	uint32	  *index;	/* open addressing into members: position + 1 */
 	uint32	   index_mask;
 	int64	   copied; /* members copied forward so far, while half is the other one */
 	dlist_node half_node;
@@ -116,43 +129,45 @@ cs_key_equal(const CsKey *a, const CsKey *b)
 
 struct CsState
 {
-	MemoryContext context;
-	MemoryContext batch;
-	CsArena		  entry_pieces; /* CsEntry only */
-	CsArena		  data_pieces;	/* entries' bytes */
-	keyset_hash	 *entries;		/* CsEntry */
-	keyset_hash	 *works;		/* CsWork without base */
-	char		 *batch_next;	/* rest of the newest piece of cs_batch_alloc() */
-	char		 *batch_end;
-	CsEntry		 *announced[4]; /* by cs_state_prefetch_entry(), lately */
-	uint32		  nannounced;
-	void		 *advised; /* entries->data that large pages were asked for */
-	CsWork		 *all_works;
-	int64		  nworks;
-	uint32		  due_round; /* counts calls of cs_state_due() */
-	int			  ndefs;
-	CsDefState	 *defs;
-	CsDefState	 *last_def;	   /* the one asked for last */
-	HTAB		 *sets;		   /* CsBigSet */
-	int32		  serializing; /* definition whose entry is being serialised */
-	CsSetChange	 *set_changes;
-	CsSetChange **set_changes_tail;
-	dlist_head	  half[2];		/* CsEntry by half_node */
-	dlist_head	  half_sets[2]; /* CsBigSet by half_node */
-	int64		  bytes;		/* of committed entries and sets */
-	int64		  set_bytes;	/* members of big sets, and what finds them */
-	CsLogPosition log;			/* as committed */
-	CsLogPosition log_next;		/* as this batch leaves it */
-	int64		  log_bytes[2]; /* size of the halves, about */
-	int64		  log_bytes_next[2];
-	CsEntry		**popped; /* taken out of timers by this batch */
-	int			  npopped, popped_capacity;
-	CsEntry		**copied; /* copied forward by this batch */
-	int			  ncopied, copied_capacity;
-	CsBigSet	 *copied_set; /* copied in part by this batch, up to copied_to */
-	int64		  copied_to;
-	CsBigSet	**copied_sets; /* copied to their ends */
-	int			  ncopied_sets;
+	MemoryContext	context;
+	MemoryContext	batch;
+	CsArena			entry_pieces; /* CsEntry only */
+	CsArena			data_pieces;  /* entries' bytes */
+	keyset_hash	   *entries;	  /* CsEntry */
+	keyset_hash	   *works;		  /* CsWork without base */
+	char		   *batch_next;	  /* rest of the newest piece of cs_batch_alloc() */
+	char		   *batch_end;
+	CsEntry		   *announced[4]; /* by cs_state_prefetch_entry(), lately */
+	uint32			nannounced;
+	void		   *advised; /* entries->data that large pages were asked for */
+	CsWork		   *all_works;
+	int64			nworks;
+	uint32			due_round; /* counts calls of cs_state_due() */
+	int				ndefs;
+	CsDefState	   *defs;
+	CsDefState	   *last_def;	 /* the one asked for last */
+	HTAB		   *sets;		 /* CsBigSet */
+	int32			serializing; /* definition whose entry is being serialised */
+	CsSetChange	   *set_changes;
+	CsSetChange	  **set_changes_tail;
+	dlist_head		half[3];	  /* CsEntry by half_node */
+	dlist_head		half_sets[4]; /* CsBigSet by half_node */
+	struct CsSpill *spill;		  /* NULL: what is evicted nowhere */
+	uint32			round;		  /* counts batches */
+	int64			bytes;		  /* of committed entries and sets */
+	int64			set_bytes;	  /* members of big sets, and what finds them */
+	CsLogPosition	log;		  /* as committed */
+	CsLogPosition	log_next;	  /* as this batch leaves it */
+	int64			log_bytes[2]; /* size of the halves, about */
+	int64			log_bytes_next[2];
+	CsEntry		  **popped; /* taken out of timers by this batch */
+	int				npopped, popped_capacity;
+	CsEntry		  **copied; /* copied forward by this batch */
+	int				ncopied, copied_capacity;
+	CsBigSet	   *copied_set; /* copied in part by this batch, up to copied_to */
+	int64			copied_to;
+	CsBigSet	  **copied_sets; /* copied to their ends */
+	int				ncopied_sets;
 };
 
 /* What publication and the log look at next, fetched while they work on what comes before. */
@@ -176,10 +191,16 @@ extern void cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, con
 							TimestampTz due);
 extern void cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry);
 extern void cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
+extern CsBucket *cs_bucket_of(CsDefState *def, int64 bucket, bool create);
 
 extern CsBigSet *cs_bigset_find(CsState *state, uint64 id);
 extern void		 cs_bigset_add(CsState *state, int32 definition_id, uint64 id, const char *members, int64 n, int half);
-extern void		 cs_bigset_drop(CsState *state, uint64 id);
-extern bool		 cs_bigset_has(const CsBigSet *set, CsHash128 member);
+extern CsBigSet *cs_bigset_make(CsState *state, int32 definition_id, uint64 id, int half);
+extern void		 cs_bigset_append(CsState *state, CsBigSet *set, const char *members, int64 n);
+extern void		 cs_bigset_move(CsState *state, CsBigSet *set, int half);
+/* Its memory goes; n stays to be known of it. */
+extern void cs_bigset_empty(CsState *state, CsBigSet *set, int64 n);
+extern void cs_bigset_drop(CsState *state, uint64 id);
+extern bool cs_bigset_has(const CsBigSet *set, CsHash128 member);
 
 #endif

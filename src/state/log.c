@@ -36,6 +36,7 @@
 #include "miscadmin.h"
 #include "state/delta.h"
 #include "state/record.h"
+#include "state/spill.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
@@ -154,12 +155,30 @@ is_unchanged(const CsWork *work)
 	return work->base->len == work->image_len && memcmp(work->base->data, work->image, work->image_len) == 0;
 }
 
+void
+cs_log_spilled(LogWriter *w, const CsKey *key)
+{
+	cs_put_key(begin_record(w, CS_LOG_SPILLED), key, &w->last_bucket);
+	end_record(w);
+}
+
+void
+cs_log_set_spilled(LogWriter *w, uint64 id)
+{
+	cs_put_uint(begin_record(w, CS_LOG_SET_SPILLED), id);
+	end_record(w);
+}
+
 /* An entry as this batch leaves it. */
 static void
-log_work(LogWriter *w, const CsWork *work, int half)
+log_work(LogWriter *w, CsWork *work, int half)
 {
 	bool has_base = work->base && work->base->half == half;
 
+	if (work->base && work->base->half == CS_HALF_TABLE)
+		work->kept = is_unchanged(work) || CS_MUTANT(SPILL_STALE_ROW);
+	if (work->kept)
+		return;
 	if (has_base && is_unchanged(work))
 		return;
 	if (!has_base || !log_delta(w, work))
@@ -272,7 +291,7 @@ copy_entries(CsState *state, LogWriter *w, int64 quota)
 	{
 		CsEntry *entry = dlist_container(CsEntry, half_node, iter.cur);
 
-		if (entry->work && entry->work->dirty)
+		if ((entry->work && entry->work->dirty) || entry->leaving)
 			continue;
 		if (quota <= 0)
 			return false;
@@ -303,16 +322,17 @@ copy_sets(CsState *state, LogWriter *w, int64 quota)
 	dlist_foreach(iter, &state->half_sets[1 - state->log_next.half])
 	{
 		CsBigSet *set = dlist_container(CsBigSet, half_node, iter.cur);
-		int64	  piece = Min(set->n - set->copied, Max(quota, 0) / (int64) sizeof(CsHash128));
+		int64	  from = Max(set->copied, set->on_table);
+		int64	  piece = Min(set->n - from, Max(quota, 0) / (int64) sizeof(CsHash128));
 
-		if (set->dropping)
+		if (set->dropping || set->leaving)
 			continue;
-		log_members(w, set->definition_id, set->id, (const char *) (set->members + set->copied), piece);
+		log_members(w, set->definition_id, set->id, (const char *) (set->members + from), piece);
 		quota -= piece * (int64) sizeof(CsHash128);
-		if (set->copied + piece < set->n)
+		if (from + piece < set->n)
 		{
 			state->copied_set = set;
-			state->copied_to = set->copied + piece;
+			state->copied_to = from + piece;
 			return false;
 		}
 		state->copied_sets[state->ncopied_sets++] = set;
@@ -351,6 +371,7 @@ cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 	for (int i = 0; i < state->ndefs; i++)
 		log_works(state, &state->defs[i], &w);
 	log_sets(state, &w);
+	cs_evict_log(state, &w, commit_number);
 	if (!state->log_next.copied)
 	{
 		int64 quota = COPY_MIN + w.written + w.bytes.len;

@@ -14,7 +14,7 @@
  */
 #include "postgres.h"
 
-#include "state/internal.h"
+#include "state/spill.h"
 #include "utils/memutils.h"
 
 static int
@@ -123,11 +123,13 @@ cs_state_preview(CsState *state, int32 definition_id, TimestampTz after, Timesta
 {
 	CsDefState *def = cs_def_state(state, definition_id);
 	Found		found = {0};
-	int64		last = limit / USECS_PER_SEC;
+	int64		last;
 	int64	   *seconds;
 	int			nseconds;
 
 	put_back_popped(state, def);
+	limit = cs_spill_load_between(state, def, after, limit, max);
+	last = limit / USECS_PER_SEC;
 	put_in_place(state, def, first_second(after), last);
 	seconds = seconds_between(state, def, first_second(after), last, &nseconds);
 	*upto = limit;
@@ -186,5 +188,6 @@ cs_state_next_due(CsState *state, int32 definition_id, TimestampTz after)
 	}
 	if (next != PG_INT64_MAX)
 		due = Min(due, Max(next * USECS_PER_SEC, after == CS_WM_NONE ? PG_INT64_MIN : after + 1));
-	return due;
+	next = cs_spill_next_due(def, after);
+	return Min(due, next);
 }

@@ -12,7 +12,7 @@
 #include "postgres.h"
 
 #include "core/memory.h"
-#include "state/internal.h"
+#include "state/spill.h"
 #include "utils/memutils.h"
 
 #define WORKS_KEPT (64 * 1024) /* slots of the table of new works that are kept from batch to batch */
@@ -29,7 +29,7 @@ clean_buckets(CsDefState *def)
 	{
 		b->new_works = NULL;
 		b->nnew = 0;
-		if (b->nentries == 0)
+		if (b->nentries == 0 && b->nspilled == 0)
 			hash_search(def->buckets, &b->bucket, HASH_REMOVE, NULL);
 	}
 }
@@ -77,6 +77,7 @@ forget_batch(CsState *state)
 	state->ncopied_sets = 0;
 	state->set_changes = NULL;
 	state->set_changes_tail = &state->set_changes;
+	state->round++;
 }
 
 void
@@ -93,6 +94,7 @@ cs_state_abort(CsState *state)
 	state->log_bytes_next[0] = state->log_bytes[0];
 	state->log_bytes_next[1] = state->log_bytes[1];
 	forget_batch(state);
+	cs_evict_abort(state);
 }
 
 /* Announce what publish_works() will touch for a work. */
@@ -130,7 +132,8 @@ publish_works(CsState *state, CsDefState *def)
 			if (work->deleted)
 				cs_entry_remove(state, def, base);
 			else if (work->image)
-				cs_entry_update(state, def, base, work->image, work->image_len, half, work->due);
+				cs_entry_update(state, def, base, work->image, work->image_len, work->kept ? base->half : half,
+								work->due);
 		}
 		else if (work->image)
 			cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
@@ -171,10 +174,8 @@ publish_copies(CsState *state)
 	{
 		CsBigSet *set = state->copied_sets[i];
 
-		dlist_delete(&set->half_node);
-		set->half = (uint8) half;
 		set->copied = 0;
-		dlist_push_tail(&state->half_sets[half], &set->half_node);
+		cs_bigset_move(state, set, half);
 	}
 	if (state->copied_set)
 		state->copied_set->copied = state->copied_to;
@@ -204,4 +205,5 @@ cs_state_publish(CsState *state)
 	state->log_bytes[0] = state->log_bytes_next[0];
 	state->log_bytes[1] = state->log_bytes_next[1];
 	forget_batch(state);
+	cs_evict_publish(state);
 }

@@ -15,11 +15,13 @@
 
 typedef enum CsLogOp
 {
-	CS_LOG_IMAGE = 1, /* key, bytes */
-	CS_LOG_DELTA,	  /* key, delta (delta.h) of the bytes that the half had until here */
-	CS_LOG_DELETE,	  /* key */
-	CS_LOG_SET_ADD,	  /* definition, id, members */
-	CS_LOG_SET_DROP	  /* id */
+	CS_LOG_IMAGE = 1,  /* key, bytes */
+	CS_LOG_DELTA,	   /* key, delta (delta.h) of the bytes that the half had until here */
+	CS_LOG_DELETE,	   /* key */
+	CS_LOG_SET_ADD,	   /* definition, id, members */
+	CS_LOG_SET_DROP,   /* id */
+	CS_LOG_SPILLED,	   /* key: from here the spill table has the entry */
+	CS_LOG_SET_SPILLED /* id: the spill table has all members up to here */
 } CsLogOp;
 
 /*

@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "state/delta.h"
 #include "state/record.h"
+#include "state/spill.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -115,12 +116,14 @@ replay_record(Replay *p, CsReader *r)
 			replay_delta(p, r);
 			break;
 		case CS_LOG_DELETE:
+		case CS_LOG_SPILLED: /* to the log both are the same: nothing that it said so far holds */
 			replay_delete(p, r);
 			break;
 		case CS_LOG_SET_ADD:
 			replay_members(p, r);
 			break;
 		case CS_LOG_SET_DROP:
+		case CS_LOG_SET_SPILLED:
 			cs_bigset_drop(p->state, cs_get_uint(r));
 			break;
 		default:
@@ -286,9 +289,8 @@ replay_half(CsState *state, Oid relid, int half, Snapshot snapshot)
 }
 
 static void
-find_due(CsEntry *entry, void *arg)
+find_due(CsState *state, CsEntry *entry)
 {
-	CsState	   *state = arg;
 	CsDefState *def = cs_def_state(state, (int32) entry->key.def);
 
 	if (def->due_of)
@@ -300,6 +302,7 @@ void
 cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot)
 {
 	state->log = state->log_next = *position;
+	cs_spill_attach(state, stream);
 	replay_half(state, stream->log_relation[1 - position->half], 1 - position->half, snapshot);
 	replay_half(state, stream->log_relation[position->half], position->half, snapshot);
 	if (position->copied)
@@ -324,8 +327,14 @@ cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *po
 			dlist_push_tail(&state->half_sets[position->half], &set->half_node);
 		}
 	}
+	cs_spill_recover(state, snapshot);
 	state->log_bytes_next[0] = state->log_bytes[0];
 	state->log_bytes_next[1] = state->log_bytes[1];
-	for (int i = 0; i < state->ndefs; i++)
-		cs_state_walk(state, state->defs[i].definition_id, find_due, state);
+	for (int h = 0; h < 2; h++)
+	{
+		dlist_iter iter;
+
+		dlist_foreach(iter, &state->half[h])
+			find_due(state, dlist_container(CsEntry, half_node, iter.cur));
+	}
 }

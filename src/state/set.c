@@ -14,7 +14,7 @@
 #include "postgres.h"
 
 #include "core/memory.h"
-#include "state/internal.h"
+#include "state/spill.h"
 #include "utils/memutils.h"
 
 #define LINEAR_MAX 16 /* added members searched one by one up to here */
@@ -116,8 +116,8 @@ bigset_insert(CsState *state, CsBigSet *set, CsHash128 member)
 	set->index[i] = (uint32) ++set->n;
 }
 
-void
-cs_bigset_add(CsState *state, int32 definition_id, uint64 id, const char *members, int64 n, int half)
+CsBigSet *
+cs_bigset_make(CsState *state, int32 definition_id, uint64 id, int half)
 {
 	bool	  found;
 	CsBigSet *set = hash_search(state->sets, &id, HASH_ENTER, &found);
@@ -125,12 +125,62 @@ cs_bigset_add(CsState *state, int32 definition_id, uint64 id, const char *member
 	if (!found)
 	{
 		memset((char *) set + sizeof(set->id), 0, sizeof(*set) - sizeof(set->id));
+		set->state = state;
 		set->definition_id = definition_id;
 		set->half = (uint8) half;
 		dlist_push_tail(&state->half_sets[half], &set->half_node);
 	}
+	return set;
+}
+
+void
+cs_bigset_append(CsState *state, CsBigSet *set, const char *members, int64 n)
+{
 	for (int64 i = 0; i < n; i++)
 		bigset_insert(state, set, load_member(members + i * sizeof(CsHash128)));
+}
+
+void
+cs_bigset_move(CsState *state, CsBigSet *set, int half)
+{
+	dlist_delete(&set->half_node);
+	set->half = (uint8) half;
+	dlist_push_tail(&state->half_sets[half], &set->half_node);
+}
+
+/* What is added to a set lies in the half that is written; it moves there if nothing of it lies in a half. */
+void
+cs_bigset_add(CsState *state, int32 definition_id, uint64 id, const char *members, int64 n, int half)
+{
+	CsBigSet *set = cs_bigset_make(state, definition_id, id, half);
+
+	cs_bigset_append(state, set, members, n);
+	cs_bigset_move(state, set, set->half == CS_HALF_TABLE ? half : set->half);
+}
+
+void
+cs_bigset_empty(CsState *state, CsBigSet *set, int64 n)
+{
+	state->bytes -= set->capacity * (sizeof(CsHash128) + 2 * sizeof(uint32));
+	state->set_bytes -= set->capacity * (sizeof(CsHash128) + 2 * sizeof(uint32));
+	if (set->members)
+	{
+		pfree(set->members);
+		pfree(set->index);
+	}
+	set->members = NULL;
+	set->index = NULL;
+	set->capacity = 0;
+	set->n = n;
+}
+
+/* Whoever reads members has them read back. */
+static inline CsBigSet *
+resident(CsBigSet *set)
+{
+	if (set->members == NULL && set->n > 0)
+		cs_spill_load_set(set);
+	return set;
 }
 
 void
@@ -141,13 +191,7 @@ cs_bigset_drop(CsState *state, uint64 id)
 	if (set == NULL)
 		return;
 	dlist_delete(&set->half_node);
-	state->bytes -= set->capacity * (sizeof(CsHash128) + 2 * sizeof(uint32));
-	state->set_bytes -= set->capacity * (sizeof(CsHash128) + 2 * sizeof(uint32));
-	if (set->members)
-	{
-		pfree(set->members);
-		pfree(set->index);
-	}
+	cs_bigset_empty(state, set, 0);
 	hash_search(state->sets, &id, HASH_REMOVE, NULL);
 }
 
@@ -185,7 +229,7 @@ cs_set_add(CsSet *set, CsHash128 member)
 	for (int i = 0; i < set->nbase; i++)
 		if (same(load_member(set->base + i * sizeof(CsHash128)), member))
 			return false;
-	if (set->big && cs_bigset_has(set->big, member))
+	if (set->big && cs_bigset_has(resident(set->big), member))
 		return false;
 	if (set->index == NULL)
 	{
@@ -224,7 +268,7 @@ cs_set_union(CsState *state, CsSet *dst, const CsSet *src)
 	(void) state;
 	for (int i = 0; i < src->nbase; i++)
 		cs_set_add(dst, load_member(src->base + i * sizeof(CsHash128)));
-	add_all(dst, src->nbig > 0 ? src->big->members : NULL, src->nbig);
+	add_all(dst, src->nbig > 0 ? resident(src->big)->members : NULL, src->nbig);
 	add_all(dst, src->added, src->nadded);
 }
 
@@ -250,7 +294,7 @@ cs_set_visit(const CsSet *set, void (*visit)(CsHash128 member, void *arg), void 
 	for (int i = 0; i < set->nbase; i++)
 		visit(load_member(set->base + i * sizeof(CsHash128)), arg);
 	for (int64 i = 0; i < set->nbig; i++)
-		visit(set->big->members[i], arg);
+		visit(resident(set->big)->members[i], arg);
 	for (int i = 0; i < set->nadded; i++)
 		visit(set->added[i], arg);
 }
@@ -313,6 +357,7 @@ cs_set_get(CsReader *r, CsState *state, CsSet *set)
 	if (set->big == NULL)
 		cs_codec_corrupt("a distinct set is missing");
 	set->nbig = set->big->n;
+	set->big->used_in = state->round;
 }
 
 void

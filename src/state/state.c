@@ -17,6 +17,7 @@
 #include "core/memory.h"
 #define CS_DEFINE_KEYSET /* the hash table of keys is compiled here */
 #include "state/internal.h"
+#include "state/spill.h"
 #include "utils/memutils.h"
 
 #define ENTRY_OVERHEAD ((int64) (CS_ARENA_ALIGN + 2 * sizeof(CsKeyRef)))
@@ -60,11 +61,11 @@ cs_state_create(MemoryContext parent, MemoryContext batch)
 	state->works = keyset_create(context, 1024, NULL);
 	state->sets = make_table(state, "clickstream sets", sizeof(CsBigSet));
 	state->set_changes_tail = &state->set_changes;
-	for (int h = 0; h < 2; h++)
-	{
+	for (int h = 0; h < lengthof(state->half); h++)
 		dlist_init(&state->half[h]);
+	for (int h = 0; h < lengthof(state->half_sets); h++)
 		dlist_init(&state->half_sets[h]);
-	}
+	state->round = 1;
 	state->log.copied = true;
 	state->log.copied_xid = InvalidFullTransactionId;
 	state->log.next_set_id = 1;
@@ -128,11 +129,13 @@ cs_state_peek(CsState *state, const CsKey *key)
 {
 	CsKeyRef *ref = keyset_lookup(state->entries, key);
 
-	return ref ? (CsEntry *) ref->key : NULL;
+	if (ref)
+		return (CsEntry *) ref->key;
+	return state->spill && state->spill->count > 0 ? cs_spill_fetch(state, key) : NULL;
 }
 
-static CsBucket *
-bucket_of(CsDefState *def, int64 bucket, bool create)
+CsBucket *
+cs_bucket_of(CsDefState *def, int64 bucket, bool create)
 {
 	bool	  found;
 	CsBucket *b = def->last_bucket;
@@ -146,7 +149,7 @@ bucket_of(CsDefState *def, int64 bucket, bool create)
 	{
 		dlist_init(&b->entries);
 		b->new_works = NULL;
-		b->nentries = b->nnew = 0;
+		b->nentries = b->nnew = b->nspilled = 0;
 	}
 	def->last_bucket = b;
 	return b;
@@ -232,7 +235,7 @@ cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *
 	def->count++;
 	if (key->bucket != 0)
 	{
-		CsBucket *b = bucket_of(def, key->bucket, true);
+		CsBucket *b = cs_bucket_of(def, key->bucket, true);
 
 		dlist_push_tail(&b->entries, &entry->list_node);
 		b->nentries++;
@@ -246,7 +249,7 @@ cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
 	if (entry->key.bucket != 0)
 	{
 		dlist_delete(&entry->list_node);
-		bucket_of(def, entry->key.bucket, false)->nentries--;
+		cs_bucket_of(def, entry->key.bucket, false)->nentries--;
 	}
 	else if (entry->queued != CS_WM_DONE)
 		dlist_delete(&entry->list_node);
@@ -337,7 +340,7 @@ cs_state_get(CsState *state, const CsKey *key)
 	ref->key = &work->key;
 	if (key->bucket != 0)
 	{
-		CsBucket *b = bucket_of(def_must(state, (int32) key->def), key->bucket, true);
+		CsBucket *b = cs_bucket_of(def_must(state, (int32) key->def), key->bucket, true);
 
 		work->next_new = b->new_works;
 		b->new_works = work;
@@ -400,7 +403,7 @@ cs_state_count(CsState *state, int32 definition_id)
 {
 	CsDefState *def = def_must(state, definition_id);
 
-	return def->count + def->new_count;
+	return def->count + def->new_count + cs_spilled(def);
 }
 
 int64
@@ -471,7 +474,7 @@ cs_state_due(CsState *state, int32 definition_id, TimestampTz limit, int max, in
 	CsDefState *def = def_must(state, definition_id);
 	DueList		list = {.state = state, .max = max};
 
-	*more = false;
+	*more = cs_spill_load_due(state, def, limit, max);
 	state->due_round++;
 	while (!pairingheap_is_empty(def->timer_heap))
 	{
@@ -525,7 +528,7 @@ cs_state_buckets(CsState *state, int32 definition_id, int *n)
 	hash_seq_init(&scan, def->buckets);
 	while ((b = hash_seq_search(&scan)) != NULL)
 	{
-		if (b->nentries > 0 || b->new_works)
+		if (b->nentries > 0 || b->new_works || b->nspilled > 0)
 			result[(*n)++] = b->bucket;
 	}
 	qsort(result, *n, sizeof(int64), int64_cmp);
@@ -535,14 +538,16 @@ cs_state_buckets(CsState *state, int32 definition_id, int *n)
 CsWork **
 cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n)
 {
-	CsBucket  *b = bucket_of(def_must(state, definition_id), bucket, false);
-	CsWork	 **result;
-	dlist_iter iter;
-	int64	   size;
+	CsDefState *def = def_must(state, definition_id);
+	CsBucket   *b = cs_bucket_of(def, bucket, false);
+	CsWork	  **result;
+	dlist_iter	iter;
+	int64		size;
 
 	*n = 0;
 	if (b == NULL)
 		return NULL;
+	cs_spill_load_bucket(state, def, b);
 	size = b->nentries + b->nnew;
 	result = MemoryContextAllocHuge(state->batch, Max(size, 1) * sizeof(CsWork *));
 	dlist_foreach(iter, &b->entries)
@@ -563,11 +568,13 @@ cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n)
 void
 cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg)
 {
-	CsBucket  *b = bucket_of(def_must(state, definition_id), bucket, false);
-	dlist_iter iter;
+	CsDefState *def = def_must(state, definition_id);
+	CsBucket   *b = cs_bucket_of(def, bucket, false);
+	dlist_iter	iter;
 
 	if (b == NULL)
 		return;
+	cs_spill_load_bucket(state, def, b);
 	dlist_foreach(iter, &b->entries)
 	{
 		CsEntry *entry = dlist_container(CsEntry, list_node, iter.cur);
@@ -604,15 +611,15 @@ cs_state_dirty(CsState *state, int32 definition_id, int *n)
 int64
 cs_state_bucket_count(CsState *state, int32 definition_id, int64 bucket)
 {
-	CsBucket *b = bucket_of(def_must(state, definition_id), bucket, false);
+	CsBucket *b = cs_bucket_of(def_must(state, definition_id), bucket, false);
 
-	return b ? b->nentries + b->nnew : 0;
+	return b ? b->nentries + b->nnew + b->nspilled : 0;
 }
 
 void
 cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry, void *arg), void *arg)
 {
-	for (int h = 0; h < 2; h++)
+	for (int h = 0; h < lengthof(state->half); h++)
 	{
 		dlist_iter iter;
 
@@ -624,4 +631,5 @@ cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry,
 				visit(entry, arg);
 		}
 	}
+	cs_spill_walk(state, def_must(state, definition_id), visit, arg);
 }

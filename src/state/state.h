@@ -40,8 +40,9 @@ typedef struct CsEntry
 	struct CsWork *work; /* this batch's overlay, or NULL */
 	TimestampTz	   due;	 /* operator's next moment for it, CS_WM_DONE none */
 	uint32		   len;
-	uint8		   half;	   /* half of the log that holds its image */
+	uint8		   half;	   /* half of the log that holds its image, or CS_HALF_TABLE */
 	uint8		   data_class; /* see arena.h */
+	bool		   leaving;	   /* evicted by this batch */
 	TimestampTz	   queued;	   /* where the timers hold it, CS_WM_DONE nowhere */
 	dlist_node	   half_node;  /* entries whose image lies in one half */
 	dlist_node	   list_node;  /* bucket <> 0: entries of the bucket; else: of a timer, while queued */
@@ -56,6 +57,7 @@ typedef struct CsWork
 	TimestampTz	   due;	 /* operator sets it before the batch ends */
 	bool		   dirty;
 	bool		   deleted;
+	bool		   kept;	  /* dirty, but as it lies in the spill table */
 	uint32		   due_round; /* the cs_state_due() that returned it last */
 	char		  *image;	  /* made by cs_state_log() */
 	uint32		   image_len;
@@ -63,6 +65,17 @@ typedef struct CsWork
 	struct CsWork *next_dirty; /* of one definition */
 	struct CsWork *next_new;   /* without base, of one bucket */
 } CsWork;
+
+/*
+ * Spilled entries (state/spill.h) come back when they are asked for.  Whoever
+ * will ask for many announces each, then has them read together; nothing that
+ * is not spilled costs more than a look into an index.
+ */
+extern bool	 cs_state_has_spilled(CsState *state, int32 definition_id);
+extern void	 cs_state_want(CsState *state, const CsKey *key);
+extern void	 cs_state_fetch_wanted(CsState *state);
+extern int64 cs_state_spilled(CsState *state); /* how many entries are not in memory */
+extern bool	 cs_state_is_crowded(CsState *state);
 
 /* How the state turns an operator's decoded form into bytes. */
 typedef void (*CsSerialize)(void *op, CsState *state, CsWork *work, StringInfo buf);

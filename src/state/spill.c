@@ -1,0 +1,444 @@
+/*
+ * state/spill.c
+ *	  Entries read back from the spill table.
+ *
+ * A batch announces the keys of a chunk (cs_state_want()), and those that are
+ * spilled are read in the order of the table's key.  Whoever asks for a key
+ * that was not announced reads it alone: nobody is ever told that a spilled
+ * entry is not there.  Entries that are due, and buckets, are read together.
+ *
+ * What is read back is committed as it was, so it is no part of a batch: it
+ * stays when the batch fails.  Its row stays, too, until the entry changes.
+ *
+ * No locking: private to the process; locks of the table: spill_table.c.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "state/budget.h"
+#include "state/spill.h"
+#include "state/spill_table.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define LOAD_MIN 1000 /* entries that are read at once, at least; else a quarter of the budget */
+#define ENTRY_ABOUT 1024
+
+void
+cs_spill_attach(CsState *state, const CsStream *stream)
+{
+	state->spill = MemoryContextAllocZero(state->context, sizeof(CsSpill));
+	state->spill->relation = stream->spill_relation;
+}
+
+int64
+cs_spill_bytes(const CsState *state)
+{
+	int64 bytes = 0;
+
+	for (int i = 0; i < state->ndefs; i++)
+		bytes += state->defs[i].spilled ? cs_spill_index_bytes(state->defs[i].spilled) : 0;
+	return bytes;
+}
+
+int64
+cs_state_spilled(CsState *state)
+{
+	return state->spill ? state->spill->count : 0;
+}
+
+/* So much was read back that the batch should end, for eviction to make room. */
+bool
+cs_state_is_crowded(CsState *state)
+{
+	return state->spill && state->spill->loaded > cs_state_budget(state) / 4;
+}
+
+/* Most entries to be read at once. */
+static int
+load_max(CsState *state, int max)
+{
+	return (int) Min(max, Max(LOAD_MIN, cs_state_budget(state) / 4 / ENTRY_ABOUT));
+}
+
+/* A row becomes a committed entry, unless that is in memory already. */
+static void
+install(const CsKey *key, const char *data, uint32 len, void *arg)
+{
+	CsState	   *state = arg;
+	CsDefState *def = cs_def_state(state, (int32) key->def);
+	TimestampTz due;
+
+	if (!cs_spill_index_has(def->spilled, key, &due))
+		return;
+	cs_spill_index_remove(def->spilled, key);
+	state->spill->count--;
+	if (key->bucket != 0)
+		cs_bucket_of(def, key->bucket, false)->nspilled--;
+	cs_entry_install(state, def, key, data, len, CS_HALF_TABLE, due);
+	state->spill->loaded += len + CS_ARENA_ALIGN;
+}
+
+static int
+key_cmp(const void *a, const void *b)
+{
+	const CsKey *x = a;
+	const CsKey *y = b;
+
+	if (x->def != y->def)
+		return x->def < y->def ? -1 : 1;
+	if (x->bucket != y->bucket)
+		return x->bucket < y->bucket ? -1 : 1;
+	return memcmp(&x->who, &y->who, sizeof(x->who));
+}
+
+/* All these keys are spilled. */
+static void
+load(CsState *state, CsKey *keys, int n)
+{
+	CsSpillReader *reader;
+
+	if (n == 0)
+		return;
+	CS_FAULT(SPILL_READ);
+	qsort(keys, n, sizeof(CsKey), key_cmp);
+	reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
+	for (int i = 0; i < n; i++)
+	{
+		if (!cs_spill_read(reader, &keys[i], install, state))
+			cs_codec_corrupt("a spilled entry is missing");
+		CHECK_FOR_INTERRUPTS();
+	}
+	cs_spill_reader_close(reader);
+}
+
+/* ---- by key ---- */
+
+static bool
+is_spilled(CsState *state, const CsKey *key)
+{
+	CsDefState *def = cs_def_state(state, (int32) key->def);
+	TimestampTz due;
+
+	return def && def->spilled && cs_spill_index_has(def->spilled, key, &due);
+}
+
+CsEntry *
+cs_spill_fetch(CsState *state, const CsKey *key)
+{
+	CsKey copy = *key;
+
+	if (!is_spilled(state, key))
+		return NULL;
+	load(state, &copy, 1);
+	return cs_state_peek(state, key);
+}
+
+bool
+cs_state_has_spilled(CsState *state, int32 definition_id)
+{
+	return cs_spilled(cs_def_state(state, definition_id)) > 0;
+}
+
+void
+cs_state_want(CsState *state, const CsKey *key)
+{
+	CsSpill *spill = state->spill;
+
+	if (!is_spilled(state, key))
+		return;
+	if (spill->nwanted == spill->wanted_capacity)
+	{
+		spill->wanted_capacity = Max(256, spill->wanted_capacity * 2);
+		spill->wanted = spill->wanted ? repalloc_huge(spill->wanted, spill->wanted_capacity * sizeof(CsKey))
+									  : MemoryContextAlloc(state->context, spill->wanted_capacity * sizeof(CsKey));
+	}
+	spill->wanted[spill->nwanted++] = *key;
+}
+
+void
+cs_state_fetch_wanted(CsState *state)
+{
+	CsSpill *spill = state->spill;
+	int		 n = 0;
+	int		 nwanted = spill ? spill->nwanted : 0;
+
+	if (nwanted == 0)
+		return;
+	spill->nwanted = 0;
+	qsort(spill->wanted, nwanted, sizeof(CsKey), key_cmp);
+	for (int i = 0; i < nwanted; i++)
+	{
+		if (i == 0 || key_cmp(&spill->wanted[i], &spill->wanted[n - 1]) != 0)
+			spill->wanted[n++] = spill->wanted[i];
+	}
+	load(state, spill->wanted, n);
+}
+
+/* ---- buckets ---- */
+
+void
+cs_spill_load_bucket(CsState *state, CsDefState *def, CsBucket *bucket)
+{
+	CsSpillReader *reader;
+
+	if (bucket->nspilled == 0)
+		return;
+	reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
+	cs_spill_read_bucket(reader, def->definition_id, bucket->bucket, install, state);
+	cs_spill_reader_close(reader);
+	if (bucket->nspilled != 0)
+		cs_codec_corrupt("spilled entries of a bucket are missing");
+}
+
+/* ---- by time ---- */
+
+static void
+load_due(CsState *state, CsDefState *def, CsSpillDue *due, int n)
+{
+	CsKey *keys = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(CsKey));
+
+	for (int i = 0; i < n; i++)
+	{
+		memset(&keys[i], 0, sizeof(CsKey));
+		keys[i].def = (uint32) def->definition_id;
+		keys[i].who = due[i].who;
+	}
+	load(state, keys, n);
+	pfree(keys);
+	if (due)
+		pfree(due);
+}
+
+/* Have in memory, and so in the timers, what is due by then; true if there is more of it. */
+bool
+cs_spill_load_due(CsState *state, CsDefState *def, TimestampTz limit, int max)
+{
+	CsSpillDue *due;
+	int			n;
+	bool		more;
+
+	if (cs_spilled(def) == 0)
+		return false;
+	due = cs_spill_index_due(def->spilled, limit, load_max(state, max), &n, &more);
+	load_due(state, def, due, n);
+	return more;
+}
+
+/*
+ * The same for what is due in (after, limit]: all of it up to the moment that
+ * is returned, which is earlier than limit if there are more than max.
+ */
+TimestampTz
+cs_spill_load_between(CsState *state, CsDefState *def, TimestampTz after, TimestampTz limit, int max)
+{
+	CsSpillDue *due;
+	int			n;
+	bool		more;
+
+	if (cs_spilled(def) == 0)
+		return limit;
+	max = load_max(state, max);
+	for (;;)
+	{
+		TimestampTz first = cs_spill_index_next(def->spilled, after);
+		TimestampTz half;
+
+		due = cs_spill_index_between(def->spilled, after, limit, max, &n, &more);
+		if (!more)
+			break;
+		pfree(due);
+		half = (first + (limit - first) / 2) / USECS_PER_SEC * USECS_PER_SEC - 1;
+		if (half < first)
+			max = PG_INT32_MAX; /* the events of one second or two */
+		else
+			limit = half;
+	}
+	load_due(state, def, due, n);
+	return limit;
+}
+
+TimestampTz
+cs_spill_next_due(CsDefState *def, TimestampTz after)
+{
+	return cs_spilled(def) > 0 ? cs_spill_index_next(def->spilled, after) : CS_WM_DONE;
+}
+
+/* ---- all ---- */
+
+typedef struct Walk
+{
+	CsState	   *state;
+	CsDefState *def; /* NULL: all */
+	void (*visit)(CsEntry *entry, void *arg);
+	void *arg;
+} Walk;
+
+/* Those in memory were visited there. */
+static void
+walk_row(const CsKey *key, const char *data, uint32 len, void *arg)
+{
+	Walk   *walk = arg;
+	CsEntry entry = {.key = *key, .data = (char *) data, .len = len, .half = CS_HALF_TABLE, .queued = CS_WM_DONE};
+
+	if ((int32) key->def == walk->def->definition_id && is_spilled(walk->state, key))
+		walk->visit(&entry, walk->arg);
+}
+
+void
+cs_spill_walk(CsState *state, CsDefState *def, void (*visit)(CsEntry *entry, void *arg), void *arg)
+{
+	Walk		   walk = {state, def, visit, arg};
+	CsSpillReader *reader;
+
+	if (cs_spilled(def) == 0)
+		return;
+	reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
+	cs_spill_read_all(reader, walk_row, &walk);
+	cs_spill_reader_close(reader);
+}
+
+/* ---- sets ---- */
+
+static void
+append_members(const CsKey *key, const char *data, uint32 len, void *arg)
+{
+	CsBigSet *set = arg;
+
+	(void) key;
+	if (len % sizeof(CsHash128) != 0)
+		cs_codec_corrupt("a spilled distinct set is cut");
+	cs_bigset_append(set->state, set, data, len / sizeof(CsHash128));
+}
+
+/* The members that lie in the table; what the log has said since comes behind them. */
+static void
+read_members(CsBigSet *set)
+{
+	CsKey		   key = cs_spill_set_key(set->definition_id, set->id);
+	CsSpillReader *reader = cs_spill_reader_open(set->state->spill->relation, GetActiveSnapshot());
+
+	(void) cs_spill_read(reader, &key, append_members, set);
+	cs_spill_reader_close(reader);
+	if (set->n != set->on_table)
+		cs_codec_corrupt("members of a spilled distinct set are missing");
+}
+
+void
+cs_spill_load_set(CsBigSet *set)
+{
+	CS_FAULT(SPILL_READ);
+	set->n = 0;
+	PG_TRY();
+	{
+		read_members(set);
+	}
+	PG_CATCH();
+	{
+		cs_bigset_empty(set->state, set, set->on_table);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	cs_bigset_move(set->state, set, CS_HALF_TABLE);
+	set->state->spill->loaded += set->n * (int64) sizeof(CsHash128);
+}
+
+/* ---- recovery ---- */
+
+static CsDefState *
+definition_of_row(CsState *state, const CsKey *key)
+{
+	CsSpill	   *spill = state->spill;
+	int32		column = (int32) key->def;
+	CsDefState *def = cs_def_state(state, cs_spill_is_set(key) ? ~column : column);
+
+	if (def)
+		return def;
+	for (int i = 0; i < spill->norphans; i++)
+		if (spill->orphans[i] == column)
+			return NULL;
+	if (spill->orphans == NULL)
+		spill->orphans = MemoryContextAlloc(state->context, sizeof(int32));
+	else
+		spill->orphans = repalloc(spill->orphans, (spill->norphans + 1) * sizeof(int32));
+	spill->orphans[spill->norphans++] = column;
+	return NULL;
+}
+
+void
+cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry)
+{
+	if (def->spilled == NULL)
+		def->spilled = cs_spill_index_create(state->context);
+	cs_spill_index_add(def->spilled, &entry->key, entry->due);
+	state->spill->count++;
+	if (entry->key.bucket != 0)
+		cs_bucket_of(def, entry->key.bucket, true)->nspilled++;
+}
+
+static void
+recover_row(const CsKey *key, const char *data, uint32 len, void *arg)
+{
+	CsState	   *state = arg;
+	CsDefState *def = definition_of_row(state, key);
+	CsEntry		entry = {.key = *key, .data = (char *) data, .len = len, .due = CS_WM_DONE};
+
+	if (def == NULL)
+		return;
+	if (cs_spill_is_set(key))
+	{
+		cs_bigset_make(state, def->definition_id, (uint64) key->bucket, CS_HALF_NONE)->on_table +=
+			len / sizeof(CsHash128);
+		return;
+	}
+	if (cs_state_peek(state, key) != NULL)
+		cs_codec_corrupt("an entry is in the state log and in the spill table");
+	if (def->due_of)
+		entry.due = def->due_of(def->op, &entry);
+	cs_spill_index_entry(state, def, &entry);
+}
+
+/* Sets of which the log has members, too: those in the table come first. */
+static void
+complete_sets(CsState *state)
+{
+	HASH_SEQ_STATUS scan;
+	CsBigSet	   *set;
+
+	hash_seq_init(&scan, state->sets);
+	while ((set = hash_seq_search(&scan)) != NULL)
+	{
+		if (set->on_table == 0)
+			continue;
+		if (set->n == 0)
+			set->n = set->on_table;
+		else
+		{
+			CsBigSet tail = *set;
+
+			set->members = NULL;
+			set->index = NULL;
+			set->n = set->capacity = 0;
+			read_members(set);
+			cs_bigset_append(state, set, (const char *) tail.members, tail.n);
+			cs_bigset_empty(state, &tail, 0);
+		}
+	}
+}
+
+/*
+ * The log's fold holds what was in memory at some commit, so no more than was
+ * allowed then; the table adds its index to that.
+ */
+void
+cs_spill_recover(CsState *state, Snapshot snapshot)
+{
+	CsSpillReader *reader;
+
+	CS_FAULT(RECOVERY_SPILL);
+	reader = cs_spill_reader_open(state->spill->relation, snapshot);
+	cs_spill_read_all(reader, recover_row, state);
+	cs_spill_reader_close(reader);
+	complete_sets(state);
+	state->spill->loaded = 0;
+}

@@ -1,0 +1,362 @@
+/*
+ * state/spill_table.c
+ *	  Rows of a stream's spill table; see spill_table.h.
+ *
+ * By heap and index directly: a look-up is a descent of the primary key, and
+ * no plan can ever make it something else.  A row's data is a CRC-32C and the
+ * bytes, as in the state log.
+ *
+ * Rows are inserted and deleted, never updated: an entry that changes leaves
+ * the table in the transaction that logs its change, so a row that is there is
+ * true.  Of a set, which only grows, the last piece is written anew when it was
+ * not full.
+ *
+ * Locking: AccessShareLock while rows are read, RowExclusiveLock from the
+ * first write to the transaction's end.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "state/record.h"
+#include "state/spill_table.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+#define PIECE_BYTES 8000 /* a row with them just fits a page */
+#define SET_PIECE ((int64) (PIECE_BYTES / sizeof(CsHash128)))
+
+enum
+{
+	ATT_DEFINITION = 1,
+	ATT_BUCKET,
+	ATT_WHO,
+	ATT_PIECE,
+	ATT_PIECES,
+	ATT_COMMIT_NUMBER,
+	ATT_DATA,
+	NATTS = ATT_DATA
+};
+
+/* ---- reading ---- */
+
+struct CsSpillReader
+{
+	Relation		rel;
+	Relation		index;
+	Snapshot		snapshot;
+	IndexScanDesc	scan;
+	int				nkeys; /* of the scan */
+	TupleTableSlot *slot;
+	StringInfoData	joined; /* of several pieces */
+};
+
+static Oid
+primary_key(Relation rel)
+{
+	Oid index = RelationGetPrimaryKeyIndex(rel);
+
+	if (!OidIsValid(index))
+		elog(ERROR, "table %s has no primary key", RelationGetRelationName(rel));
+	return index;
+}
+
+CsSpillReader *
+cs_spill_reader_open(Oid relid, Snapshot snapshot)
+{
+	CsSpillReader *r = palloc0(sizeof(CsSpillReader));
+
+	r->rel = table_open(relid, AccessShareLock);
+	r->index = index_open(primary_key(r->rel), AccessShareLock);
+	r->snapshot = snapshot;
+	r->slot = table_slot_create(r->rel, NULL);
+	initStringInfo(&r->joined);
+	return r;
+}
+
+void
+cs_spill_reader_close(CsSpillReader *r)
+{
+	if (r->scan)
+		index_endscan(r->scan);
+	ExecDropSingleTupleTableSlot(r->slot);
+	index_close(r->index, AccessShareLock);
+	table_close(r->rel, AccessShareLock);
+	pfree(r->joined.data);
+	pfree(r);
+}
+
+static void
+begin_scan(CsSpillReader *r, const CsKey *key, int nkeys)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], ATT_DEFINITION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum((int32) key->def));
+	ScanKeyInit(&keys[1], ATT_BUCKET, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key->bucket));
+	ScanKeyInit(&keys[2], ATT_WHO, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(&key->who));
+	if (r->scan && r->nkeys != nkeys)
+	{
+		index_endscan(r->scan);
+		r->scan = NULL;
+	}
+	if (r->scan == NULL)
+		r->scan = index_beginscan(r->rel, r->index, r->snapshot, nkeys, 0);
+	r->nkeys = nkeys;
+	index_rescan(r->scan, keys, nkeys, NULL, 0);
+}
+
+/* A row, as it lies in its page. */
+typedef struct Row
+{
+	CsKey		key;
+	int32		piece, pieces;
+	const char *data;
+	uint32		len;
+} Row;
+
+static Row
+get_row(TupleTableSlot *slot)
+{
+	Row		  row = {0};
+	bytea	 *data;
+	pg_crc32c stored;
+
+	slot_getallattrs(slot);
+	row.key.def = (uint32) DatumGetInt32(slot->tts_values[ATT_DEFINITION - 1]);
+	row.key.bucket = DatumGetInt64(slot->tts_values[ATT_BUCKET - 1]);
+	memcpy(&row.key.who, DatumGetPointer(slot->tts_values[ATT_WHO - 1]), sizeof(row.key.who));
+	row.piece = DatumGetInt32(slot->tts_values[ATT_PIECE - 1]);
+	row.pieces = DatumGetInt32(slot->tts_values[ATT_PIECES - 1]);
+	data = DatumGetByteaPP(slot->tts_values[ATT_DATA - 1]);
+	if (VARSIZE_ANY_EXHDR(data) < sizeof(stored))
+		cs_codec_corrupt("a row of the spill table is too short");
+	memcpy(&stored, VARDATA_ANY(data), sizeof(stored));
+	row.data = VARDATA_ANY(data) + sizeof(stored);
+	row.len = (uint32) (VARSIZE_ANY_EXHDR(data) - sizeof(stored));
+	if (!EQ_CRC32C(cs_row_checksum(row.data, (int) row.len), stored))
+		cs_codec_corrupt("the checksum of a row of the spill table does not match");
+	return row;
+}
+
+/* Rows of the scan, pieces put together. */
+static bool
+read_scan(CsSpillReader *r, CsSpillVisit visit, void *arg)
+{
+	int32 next = 0;
+	bool  found = false;
+
+	resetStringInfo(&r->joined);
+	while (index_getnext_slot(r->scan, ForwardScanDirection, r->slot))
+	{
+		Row row = get_row(r->slot);
+
+		found = true;
+		if (row.piece != next || row.piece > row.pieces)
+			cs_codec_corrupt("a piece of the spill table is missing");
+		if (cs_spill_is_set(&row.key))
+		{
+			visit(&row.key, row.data, row.len, arg);
+			next++;
+			continue;
+		}
+		if (row.pieces == 1)
+		{
+			visit(&row.key, row.data, row.len, arg);
+			continue;
+		}
+		appendBinaryStringInfo(&r->joined, row.data, (int) row.len);
+		next++;
+		if (next < row.pieces)
+			continue;
+		visit(&row.key, r->joined.data, (uint32) r->joined.len, arg);
+		resetStringInfo(&r->joined);
+		next = 0;
+	}
+	if (r->joined.len > 0)
+		cs_codec_corrupt("the last piece of an entry of the spill table is missing");
+	ExecClearTuple(r->slot);
+	return found;
+}
+
+bool
+cs_spill_read(CsSpillReader *r, const CsKey *key, CsSpillVisit visit, void *arg)
+{
+	begin_scan(r, key, 3);
+	return read_scan(r, visit, arg);
+}
+
+void
+cs_spill_read_bucket(CsSpillReader *r, int32 definition_id, int64 bucket, CsSpillVisit visit, void *arg)
+{
+	CsKey key = {.def = (uint32) definition_id, .bucket = bucket};
+
+	begin_scan(r, &key, 2);
+	(void) read_scan(r, visit, arg);
+}
+
+/* In the order of the heap; the rest of a long entry is looked up where its first piece lies. */
+void
+cs_spill_read_all(CsSpillReader *r, CsSpillVisit visit, void *arg)
+{
+	TableScanDesc	scan = table_beginscan_strat(r->rel, r->snapshot, 0, NULL, true, false);
+	TupleTableSlot *slot = table_slot_create(r->rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		Row row = get_row(slot);
+
+		if (cs_spill_is_set(&row.key) || row.pieces == 1)
+			visit(&row.key, row.data, row.len, arg);
+		else if (row.piece == 0)
+			(void) cs_spill_read(r, &row.key, visit, arg);
+		CHECK_FOR_INTERRUPTS();
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+}
+
+/* ---- writing ---- */
+
+struct CsSpillWriter
+{
+	CsSpillReader  *reader; /* finds what is deleted */
+	EState		   *estate;
+	ResultRelInfo  *info;
+	TupleTableSlot *slot;
+	int64			commit_number;
+	bytea		   *data;
+};
+
+CsSpillWriter *
+cs_spill_writer_open(Oid relid, int64 commit_number)
+{
+	CsSpillWriter *w = palloc0(sizeof(CsSpillWriter));
+	Relation	   rel = table_open(relid, RowExclusiveLock);
+
+	w->reader = cs_spill_reader_open(relid, GetActiveSnapshot());
+	w->estate = CreateExecutorState();
+	w->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(w->info, rel, 1, NULL, 0);
+	ExecOpenIndices(w->info, false);
+	w->slot = table_slot_create(rel, NULL);
+	w->commit_number = commit_number;
+	w->data = palloc(VARHDRSZ + sizeof(pg_crc32c) + PIECE_BYTES);
+	return w;
+}
+
+void
+cs_spill_writer_close(CsSpillWriter *w)
+{
+	Relation rel = w->info->ri_RelationDesc;
+
+	ExecCloseIndices(w->info);
+	ExecDropSingleTupleTableSlot(w->slot);
+	FreeExecutorState(w->estate);
+	cs_spill_reader_close(w->reader);
+	table_close(rel, NoLock);
+	pfree(w->data);
+	pfree(w);
+}
+
+static void
+insert_row(CsSpillWriter *w, const CsKey *key, int32 piece, int32 pieces, const char *data, int len)
+{
+	TupleTableSlot *slot = w->slot;
+	Datum		   *values = slot->tts_values;
+	pg_crc32c		crc = cs_row_checksum(data, len);
+	MemoryContext	old;
+
+	SET_VARSIZE(w->data, VARHDRSZ + sizeof(crc) + len);
+	memcpy(VARDATA(w->data), &crc, sizeof(crc));
+	memcpy(VARDATA(w->data) + sizeof(crc), data, len);
+	ExecClearTuple(slot);
+	values[ATT_DEFINITION - 1] = Int32GetDatum((int32) key->def);
+	values[ATT_BUCKET - 1] = Int64GetDatum(key->bucket);
+	values[ATT_WHO - 1] = PointerGetDatum(&key->who);
+	values[ATT_PIECE - 1] = Int32GetDatum(piece);
+	values[ATT_PIECES - 1] = Int32GetDatum(pieces);
+	values[ATT_COMMIT_NUMBER - 1] = Int64GetDatum(w->commit_number);
+	values[ATT_DATA - 1] = PointerGetDatum(w->data);
+	memset(slot->tts_isnull, false, NATTS * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	ResetPerTupleExprContext(w->estate);
+	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(w->estate));
+	table_tuple_insert(w->info->ri_RelationDesc, slot, GetCurrentCommandId(true), 0, NULL);
+	(void) ExecInsertIndexTuples(w->info, slot, w->estate, false, false, NULL, NIL);
+	MemoryContextSwitchTo(old);
+}
+
+void
+cs_spill_write(CsSpillWriter *w, const CsKey *key, const char *data, uint32 len)
+{
+	int32 pieces = (int32) Max((len + PIECE_BYTES - 1) / PIECE_BYTES, 1);
+
+	for (int32 i = 0; i < pieces; i++)
+	{
+		uint32 from = (uint32) i * PIECE_BYTES;
+
+		insert_row(w, key, i, pieces, data + from, (int) Min(len - from, PIECE_BYTES));
+	}
+}
+
+/* The rows of the scan from that piece on go; at most max; how many. */
+static int64
+delete_scan(CsSpillWriter *w, int32 piece, int64 max)
+{
+	CsSpillReader *r = w->reader;
+	int64		   n = 0;
+
+	while (n < max && index_getnext_slot(r->scan, ForwardScanDirection, r->slot))
+	{
+		bool isnull;
+
+		if (DatumGetInt32(slot_getattr(r->slot, ATT_PIECE, &isnull)) < piece)
+			continue;
+		simple_table_tuple_delete(r->rel, &r->slot->tts_tid, r->snapshot);
+		n++;
+	}
+	ExecClearTuple(r->slot);
+	return n;
+}
+
+void
+cs_spill_delete(CsSpillWriter *w, const CsKey *key)
+{
+	begin_scan(w->reader, key, 3);
+	if (delete_scan(w, 0, PG_INT64_MAX) == 0)
+		cs_codec_corrupt("an entry is missing in the spill table");
+}
+
+bool
+cs_spill_delete_definition(CsSpillWriter *w, int32 column, int64 max)
+{
+	CsKey key = {.def = (uint32) column};
+
+	begin_scan(w->reader, &key, 1);
+	return delete_scan(w, 0, max) < max;
+}
+
+void
+cs_spill_write_set(CsSpillWriter *w, const CsKey *key, const CsHash128 *members, int64 done, int64 n)
+{
+	int64 from = done - done % SET_PIECE;
+
+	if (from < done)
+	{
+		begin_scan(w->reader, key, 3);
+		(void) delete_scan(w, (int32) (from / SET_PIECE), PG_INT64_MAX);
+	}
+	for (; from < n; from += SET_PIECE)
+	{
+		int64 piece = Min(n - from, SET_PIECE);
+
+		insert_row(w, key, (int32) (from / SET_PIECE), PG_INT32_MAX, (const char *) (members + from),
+				   (int) (piece * (int64) sizeof(CsHash128)));
+	}
+}
