@@ -23,6 +23,8 @@ typedef struct CsGrouping
 	CsAssigner *assign; /* of windows; NULL: a bucket is as long as the definition's size */
 } CsGrouping;
 
+typedef struct CsCell CsCell;
+
 /* One event (or source row) as evaluated for a grouping; in chunk memory. */
 typedef struct CsGroupInput
 {
@@ -31,10 +33,11 @@ typedef struct CsGroupInput
 	Datum	 *values; /* of the group columns */
 	bool	 *isnull;
 	CsInput	 *inputs;
+	const CsCell *announced; /* its cell, as far as the batch had it when it was announced; only a hint */
 } CsGroupInput;
 
 /* A cell as a batch works on it. */
-typedef struct CsCell
+struct CsCell
 {
 	bool			shown;	 /* it has a row */
 	bool			stale;	 /* its row lags behind */
@@ -44,7 +47,7 @@ typedef struct CsCell
 	Datum		   *values;
 	bool		   *isnull;
 	CsMeasureState *states;
-} CsCell;
+};
 
 /*
  * Buckets are numbered by their start's microseconds plus one, because

@@ -528,6 +528,19 @@ fetch_spilled(CsFunnelOperator *op, CsState *state, const CsEvent *events, int n
 	cs_state_fetch_wanted(state);
 }
 
+/* Announce event i + ahead to the state; see cs_state_prefetch_slot(). */
+static inline void
+prefetch(CsFunnelOperator *op, CsState *state, int i, int n, int ahead, void (*announce)(CsState *, const CsKey *))
+{
+	CsKey key = {.def = (uint32) op->base.def->definition_id};
+
+	if (i + ahead < n && op->chunk[i + ahead].take)
+	{
+		key.who = op->chunk[i + ahead].hash;
+		announce(state, &key);
+	}
+}
+
 static void
 funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 {
@@ -540,6 +553,8 @@ funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 		CsEvent				*event = &events[i];
 		TimestampTz			 line;
 
+		prefetch(op, batch->state, i, n, CS_PREFETCH_SLOT, cs_state_prefetch_slot);
+		prefetch(op, batch->state, i, n, CS_PREFETCH_ENTRY, cs_state_prefetch_entry);
 		if (event->skip)
 			continue;
 		if (!e->take)

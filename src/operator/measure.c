@@ -347,6 +347,20 @@ cs_measures_add(CsMeasures *ms, CsMeasureState *states, const CsInput *inputs, c
 }
 
 void
+cs_measures_prefetch(const CsMeasures *ms, const CsMeasureState *states, const CsInput *inputs, bool members)
+{
+	for (int i = 0; i < ms->n; i++)
+	{
+		if (ms->measures[i].kind != CS_MEASURE_DISTINCT || !inputs[i].take)
+			continue;
+		if (members)
+			cs_set_prefetch_member(states[i].set, inputs[i].hash);
+		else
+			cs_set_prefetch_slot(states[i].set, inputs[i].hash);
+	}
+}
+
+void
 cs_measures_merge(CsMeasures *ms, CsState *state, CsMeasureState *dst, CsMeasureState *src)
 {
 	ms->aggcontext->ecxt_per_tuple_memory = CurrentMemoryContext;

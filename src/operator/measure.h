@@ -109,6 +109,9 @@ extern void cs_measures_evaluate(CsMeasures *ms, CsBatchContext *batch, CsInput 
 /* The current context must be the batch's for all of these. */
 extern void cs_measures_init(CsMeasures *ms, CsMeasureState *states);
 extern void cs_measures_add(CsMeasures *ms, CsMeasureState *states, const CsInput *inputs, const CsPlace *place);
+/* Announce what an event will look up in large sets: first the slots, some events later the members. */
+extern void cs_measures_prefetch(const CsMeasures *ms, const CsMeasureState *states, const CsInput *inputs,
+								 bool members);
 extern void cs_measures_merge(CsMeasures *ms, CsState *state, CsMeasureState *dst, CsMeasureState *src);
 /* A copy to show, which merging does not carry back: dst is as cs_measures_init() left it. */
 extern void cs_measures_copy(CsMeasures *ms, CsMeasureState *dst, CsMeasureState *src);

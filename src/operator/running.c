@@ -16,6 +16,7 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
+#define MEMBERS_AT_ONCE 16
 #define MIN_HOPS 3 /* with fewer slides a window, merging is as cheap */
 
 typedef struct RunningGroup
@@ -163,21 +164,22 @@ drop_group(CsRunning *r, RunningGroup *group)
 	rgroups_delete(r->groups, group->key);
 }
 
+/* Members are looked up some at a time, with their slots on their way from memory. */
 typedef struct MemberVisit
 {
 	CsRunning *r;
 	CsHash128  prefix; /* of the group and measure */
 	int64	   change; /* to the number of values */
+	int		   n;
+	CsHash128  keys[MEMBERS_AT_ONCE];
 } MemberVisit;
 
 static void
-visit_member(CsHash128 value, void *arg)
+move_member(MemberVisit *visit, CsHash128 key)
 {
-	MemberVisit *visit = arg;
-	CsRunning	*r = visit->r;
-	CsHash128	 key = cs_hash_combine(visit->prefix, value);
-	Member		*member;
-	bool		 found;
+	CsRunning *r = visit->r;
+	Member	  *member;
+	bool	   found;
 
 	if (r->leaving)
 	{
@@ -196,17 +198,43 @@ visit_member(CsHash128 value, void *arg)
 }
 
 static void
+move_members(MemberVisit *visit)
+{
+	for (int i = 0; i < visit->n; i++)
+		move_member(visit, visit->keys[i]);
+	visit->n = 0;
+}
+
+static void
+visit_member(CsHash128 value, void *arg)
+{
+	MemberVisit	  *visit = arg;
+	rmembers_hash *members = visit->r->members;
+	CsHash128	   key = cs_hash_combine(visit->prefix, value);
+
+	__builtin_prefetch(&members->data[hash_of(key) & members->sizemask]);
+	visit->keys[visit->n++] = key;
+	if (visit->n == MEMBERS_AT_ONCE)
+		move_members(visit);
+}
+
+static void
 move_measure(CsRunning *r, RunningGroup *group, int i, CsMeasureState *st)
 {
-	MemberVisit visit = {.r = r, .prefix = group->key};
+	MemberVisit visit;
 
 	if (r->g->ms->measures[i].kind == CS_MEASURE_COUNT)
 	{
 		group->totals[i] += r->leaving ? -st->n : st->n;
 		return;
 	}
+	visit.r = r;
+	visit.prefix = group->key;
+	visit.change = 0;
+	visit.n = 0;
 	visit.prefix.hi ^= (uint64) (i + 1) * UINT64CONST(0x9E3779B97F4A7C15);
 	cs_set_visit(st->set, visit_member, &visit);
+	move_members(&visit);
 	group->totals[i] += visit.change;
 }
 

@@ -32,6 +32,21 @@
 #include "operator/window.h"
 #include "utils/memutils.h"
 
+/* So many events ahead: the slots of large sets, and then their members. */
+#define PREFETCH_SET 6
+#define PREFETCH_MEMBER 3
+
+static bool
+has_distinct(const CsMeasures *ms)
+{
+	for (int i = 0; i < ms->n; i++)
+	{
+		if (ms->measures[i].kind == CS_MEASURE_DISTINCT)
+			return true;
+	}
+	return false;
+}
+
 static CsOperator *
 window_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt)
 {
@@ -53,6 +68,7 @@ window_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	cs_operator_needs(&w->op, (Node *) parts.measures);
 	cs_grouping_compile(&w->grouping, &parts, cs_system_attno(stream, CS_SYS_PLACE));
 	w->op.measure_errors = &w->grouping.ms->errors;
+	w->has_distinct = has_distinct(w->grouping.ms);
 	cs_cell_columns(&w->op, &w->grouping, &parts);
 	cs_assigner_init(&w->assign, def);
 	w->grouping.assign = &w->assign;
@@ -152,19 +168,46 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 	cs_event_mark(event, CS_CLASS_USED);
 }
 
-/* Announce event i + ahead to the state; see cs_state_prefetch_slot(). */
-static inline void
-prefetch(CsWindow *w, CsState *state, CsEvent *events, int i, int n, int ahead,
-		 void (*announce)(CsState *, const CsKey *))
+/* The key of the cell that event i goes to, if it is to be announced. */
+static inline bool
+key_ahead(CsWindow *w, CsEvent *events, int i, int n, CsKey *key)
 {
-	CsKey key = {.def = (uint32) w->op.def->definition_id};
+	if (i >= n || !w->inputs[i].take || events[i].skip)
+		return false;
+	key->def = (uint32) w->op.def->definition_id;
+	key->pad = 0;
+	key->bucket = CS_BUCKET(cs_assigned_pane(&w->assign, events[i].place.time));
+	key->who = w->inputs[i].key;
+	return true;
+}
 
-	if (i + ahead < n && w->inputs[i + ahead].take && !events[i + ahead].skip)
+/*
+ * Announce events behind i to the state (see cs_state_prefetch_slot()), and
+ * then to the large sets of cells that this batch has opened already.
+ */
+static inline void
+prefetch(CsWindow *w, CsState *state, CsEvent *events, int i, int n)
+{
+	CsKey key;
+	int	  member = i + PREFETCH_MEMBER;
+
+	if (key_ahead(w, events, i + CS_PREFETCH_SLOT, n, &key))
+		cs_state_prefetch_slot(state, &key);
+	if (key_ahead(w, events, i + CS_PREFETCH_ENTRY, n, &key))
+		cs_state_prefetch_entry(state, &key);
+	if (!w->has_distinct)
+		return;
+	if (key_ahead(w, events, i + PREFETCH_SET, n, &key))
 	{
-		key.bucket = CS_BUCKET(cs_assigned_pane(&w->assign, events[i + ahead].place.time));
-		key.who = w->inputs[i + ahead].key;
-		announce(state, &key);
+		CsGroupInput  *input = &w->inputs[i + PREFETCH_SET];
+		const CsEntry *entry = cs_state_peek(state, &key);
+
+		input->announced = entry && entry->work ? entry->work->work : NULL;
+		if (input->announced)
+			cs_measures_prefetch(w->grouping.ms, input->announced->states, input->inputs, false);
 	}
+	if (member < n && w->inputs[member].take && w->inputs[member].announced)
+		cs_measures_prefetch(w->grouping.ms, w->inputs[member].announced->states, w->inputs[member].inputs, true);
 }
 
 /* Have what is spilled of the chunk's cells read together. */
@@ -196,8 +239,7 @@ window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 	fetch_spilled(w, batch->state, events, n);
 	for (int i = 0; i < n; i++)
 	{
-		prefetch(w, batch->state, events, i, n, CS_PREFETCH_SLOT, cs_state_prefetch_slot);
-		prefetch(w, batch->state, events, i, n, CS_PREFETCH_ENTRY, cs_state_prefetch_entry);
+		prefetch(w, batch->state, events, i, n);
 		if (!events[i].skip && w->inputs[i].take)
 			apply_event(w, batch, &events[i], &w->inputs[i]);
 	}

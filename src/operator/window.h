@@ -51,6 +51,7 @@ typedef struct CsWindow
 	CsOperator	  op;
 	CsGrouping	  grouping;
 	CsAssigner	  assign;
+	bool		  has_distinct;
 	CsGroupInput *inputs;	/* of the chunk */
 	CsRunning  *running[2]; /* hopping: carries a window on to the next, of those that close [0] and are retired [1] */
 	TimestampTz retired;	/* everything up to here is retired; op.closed: closed */

@@ -250,6 +250,22 @@ cs_set_add(CsSet *set, CsHash128 member)
 	return true;
 }
 
+void
+cs_set_prefetch_slot(const CsSet *set, CsHash128 member)
+{
+	if (set->big)
+		__builtin_prefetch(&set->big->index[(uint32) member.lo & set->big->index_mask]);
+}
+
+void
+cs_set_prefetch_member(const CsSet *set, CsHash128 member)
+{
+	uint32 at = set->big ? set->big->index[(uint32) member.lo & set->big->index_mask] : 0;
+
+	if (at != 0)
+		__builtin_prefetch(&set->big->members[at - 1]);
+}
+
 /* A large set is added with its places in dst's index on their way from memory. */
 static void
 add_all(CsSet *dst, const CsHash128 *members, int64 n)

@@ -225,6 +225,9 @@ typedef struct CsSet
 } CsSet;
 
 extern bool cs_set_add(CsSet *set, CsHash128 member); /* true if new */
+/* A large set costs two cache misses a member, one after the other: announce the first, then the second. */
+extern void cs_set_prefetch_slot(const CsSet *set, CsHash128 member);
+extern void cs_set_prefetch_member(const CsSet *set, CsHash128 member);
 /* Call visit with each member. */
 extern void cs_set_visit(const CsSet *set, void (*visit)(CsHash128 member, void *arg), void *arg);
 extern void cs_set_union(CsState *state, CsSet *dst, const CsSet *src);

@@ -1,0 +1,183 @@
+#!/bin/bash
+# Where the worker's instructions go in live traffic: a small, repeatable run
+# for pairs of before and after, on a machine that others use too.
+#
+#   bench/profile.sh [count | perf | time]
+#
+#   count   callgrind: instructions and cache misses an event (the default)
+#   perf    perf: where the worker's time goes
+#   time    the worker's CPU time an event
+#
+# Events of generate.c at 6,000 a second of event time come through the local
+# topic, a second of them in one transaction, the next when that is committed:
+# so each batch is one second.  Before, the worker reads BENCH_WARM events to
+# have some hundred thousand sessions open; that cluster is kept in
+# BENCH_WORK (BENCH_FRESH=1 makes it anew) and measured in copies.  No broker
+# takes part, the local topic's own part is counted.
+#
+# environment, with defaults:
+#   BENCH_WORK=/var/tmp/clickstream-profile   BENCH_WARM=1200000
+#   BENCH_BATCHES=10 (count), 60 (perf, time)  BENCH_FRESH=
+set -eu
+bench=$(cd "$(dirname "$0")" && pwd)
+top=$(dirname "$bench")
+mode=${1:-count}
+work=${BENCH_WORK:-/var/tmp/clickstream-profile}
+warm=${BENCH_WARM:-1200000}
+rate=6000
+batches=${BENCH_BATCHES:-$([ "$mode" = count ] && echo 10 || echo 60)}
+out=$bench/out
+postmaster=
+
+account=$(id -un)
+[ "$(id -u)" != 0 ] || account=postgres
+
+as_server() {
+	if [ "$account" = "$(id -un)" ]; then "$@"; else runuser -u "$account" -- "$@"; fi
+}
+
+cleanup() {
+	status=$?
+	trap - EXIT INT TERM
+	stop_cluster immediate
+	rm -rf "$work/run"
+	exit "$status"
+}
+
+# A copy of the server to install into, as test/check.sh has it.
+prepare() {
+	mkdir -p "$work/server" "$out"
+	[ -d "$work/server/usr" ] || tar -C / -cf - $(for d in bindir pkglibdir sharedir; do pg_config --$d; done |
+		sort -u | sed 's,^/,,') | tar -C "$work/server" -xf -
+	bin=$work/server$(pg_config --bindir)
+	make -s -C "$top" all bench-tools
+	make -s -C "$top" install DESTDIR="$work/server" >/dev/null
+	chmod a+rx "$work"
+	chmod -R a+rX "$work/server"
+	if [ -n "${BENCH_FRESH:-}" ] || [ ! -f "$work/warm/ready" ]; then
+		make_warm
+	fi
+}
+
+start_cluster() { # DATA [WRAPPER...]
+	data=$1
+	shift
+	as_server "$@" "$bin/postgres" -D "$data" >>"$work/server.log" 2>&1 &
+	until as_server "$bin/pg_isready" -q -h "$work" -p 5499; do
+		kill -0 $! # else the server's log says why
+		sleep 0.5
+	done
+	postmaster=$(head -n 1 "$data/postmaster.pid")
+}
+
+stop_cluster() {
+	[ -n "$postmaster" ] || return 0
+	as_server "$bin/pg_ctl" -D "$data" -s -w -t 600 -m "$1" stop || true
+	postmaster=
+}
+
+ask() { as_server psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -p 5499 -U postgres -d postgres -c "$1"; }
+
+# The batch of events numbered (FROM, TO]; the last one by produce(), which wakes the worker.
+feed() {
+	ask "INSERT INTO clickstream.local_message (stream_id, partition, message_offset, message_key, payload, message_timestamp)
+		SELECT 1, partition, n_in_partition, key, payload, ts FROM staged WHERE n > $1 AND n < $2 ORDER BY n;
+		UPDATE clickstream.local_partition p SET next_offset = s.next
+			FROM (SELECT partition, max(n_in_partition) + 1 AS next FROM staged WHERE n > $1 AND n < $2 GROUP BY 1) s
+			WHERE p.partition = s.partition;
+		SELECT clickstream.produce('web', payload, key, partition, ts) FROM staged WHERE n = $2" >/dev/null
+	until [ "$(ask 'SELECT sum(next_offset) FROM clickstream.partition')" = "$2" ]; do sleep 0.1; done
+}
+
+make_warm() {
+	total=$((warm + 70 * rate))
+	rm -rf "$work/warm"
+	mkdir "$work/warm"
+	[ "$(id -u)" != 0 ] || chown "$account" "$work" "$work/warm"
+	as_server "$bin/initdb" -D "$work/warm" -A trust -U postgres -E UTF8 --locale=C.UTF-8 >/dev/null
+	cat >>"$work/warm/postgresql.conf" <<-END
+		listen_addresses = ''
+		port = 5499
+		unix_socket_directories = '$work'
+		shared_preload_libraries = 'clickstream'
+		shared_buffers = 512MB
+		max_wal_size = 4GB
+		autovacuum = off
+	END
+	start_cluster "$work/warm"
+	ask "CREATE EXTENSION clickstream;
+		SELECT clickstream.quickstart('web', target_schema => 'web', start => false);
+		CREATE TABLE events (n bigint GENERATED ALWAYS AS IDENTITY, key text, payload text)"
+	"$bench/bin/generate" "$total" 42 $rate 5000000 |
+		ask "COPY events (key, payload) FROM STDIN (FORMAT csv, DELIMITER E'\t', QUOTE E'\x01')"
+	ask "CREATE TABLE staged AS SELECT n, partition, key, payload, ts,
+			row_number() OVER (PARTITION BY partition ORDER BY n) - 1 AS n_in_partition
+		FROM (SELECT *, abs(hashtext(key) % 8) AS partition, (payload::json->>'event_time')::timestamptz AS ts FROM events) e;
+		CREATE INDEX ON staged (n);
+		DROP TABLE events;
+		INSERT INTO clickstream.local_partition (stream_id, partition) SELECT 1, generate_series(1, 7);
+		SELECT clickstream.start('web')" >/dev/null
+	feed 0 "$warm"
+	ask "CHECKPOINT"
+	stop_cluster fast
+	touch "$work/warm/ready"
+}
+
+worker() { ask "SELECT pid FROM clickstream.stat_stream"; }
+
+worker_ticks() { awk '{ sub(/^.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
+
+run_batches() { # FROM COUNT
+	for i in $(seq "$2"); do
+		feed $((warm + ($1 + i - 1) * rate)) $((warm + ($1 + i) * rate))
+	done
+}
+
+measure() {
+	rm -rf "$work/run" "$work"/callgrind.*
+	as_server cp -a "$work/warm" "$work/run"
+	case $mode in
+		count)
+			start_cluster "$work/run" valgrind --quiet --tool=callgrind --cache-sim=yes --LL=1048576,16,64 \
+				--trace-children=yes --instr-atstart=no --callgrind-out-file="$work/callgrind.%p"
+			until pid=$(worker) && [ -n "$pid" ]; do sleep 0.5; done
+			run_batches 0 2
+			as_server callgrind_control --instr=on "$pid" >/dev/null
+			run_batches 2 1 # caches of the simulation
+			as_server callgrind_control --zero "$pid" >/dev/null
+			run_batches 3 "$batches"
+			as_server callgrind_control --dump "$pid" >/dev/null
+			cp "$work/callgrind.$pid.1" "$out/callgrind.out"
+			callgrind_annotate --show-percs=no "$out/callgrind.out" >"$out/callgrind-self.txt"
+			callgrind_annotate --show-percs=no --inclusive=yes "$out/callgrind.out" >"$out/callgrind-inclusive.txt"
+			grep 'PROGRAM TOTALS' "$out/callgrind-self.txt" | tr -d ',' |
+				awk -v n=$((batches * rate)) '{ printf "an event: %.0f instructions, %.1f misses (read %.1f, write %.1f)\n",
+					$1 / n, ($8 + $9) / n, $8 / n, $9 / n }'
+			;;
+		perf | time)
+			start_cluster "$work/run"
+			until pid=$(worker) && [ -n "$pid" ]; do sleep 0.5; done
+			run_batches 0 5
+			before=$(worker_ticks "$pid")
+			if [ "$mode" = perf ]; then
+				perf record -q -F 2999 -g -p "$pid" -o "$work/perf.data" &
+				profiler=$!
+			fi
+			run_batches 5 "$batches"
+			echo "an event: $(awk -v t=$(($(worker_ticks "$pid") - before)) -v n=$((batches * rate)) \
+				'BEGIN { printf "%.2f", t * 1e4 / n }') us of the worker"
+			if [ "$mode" = perf ]; then
+				kill -INT "$profiler"
+				wait "$profiler" || true
+				perf report -i "$work/perf.data" --stdio --no-children -g none 2>/dev/null >"$out/profile-self.txt"
+				perf report -i "$work/perf.data" --stdio --children -g none 2>/dev/null >"$out/profile-inclusive.txt"
+			fi
+			;;
+	esac
+	stop_cluster immediate
+}
+
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+prepare
+measure
