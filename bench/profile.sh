@@ -1,11 +1,11 @@
 #!/bin/bash
-# Where the worker's instructions go in live traffic: a small, repeatable run
+# Where the worker's time goes in live traffic: a small, repeatable run
 # for pairs of before and after, on a machine that others use too.
 #
-#   bench/profile.sh [count | perf | time]
+#   bench/profile.sh [perf | time]
 #
-#   count   callgrind: instructions and cache misses an event (the default)
-#   perf    perf: where the worker's time goes
+#   perf    where the worker's time goes, by perf (the default): shares, which
+#           a loaded machine changes less than times
 #   time    the worker's CPU time an event
 #
 # Events of generate.c at 6,000 a second of event time come through the local
@@ -17,15 +17,15 @@
 #
 # environment, with defaults:
 #   BENCH_WORK=/var/tmp/clickstream-profile   BENCH_WARM=1200000
-#   BENCH_BATCHES=10 (count), 60 (perf, time)  BENCH_FRESH=
+#   BENCH_BATCHES=60  BENCH_FRESH=
 set -eu
 bench=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$bench")
-mode=${1:-count}
+mode=${1:-perf}
 work=${BENCH_WORK:-/var/tmp/clickstream-profile}
 warm=${BENCH_WARM:-1200000}
 rate=6000
-batches=${BENCH_BATCHES:-$([ "$mode" = count ] && echo 10 || echo 60)}
+batches=${BENCH_BATCHES:-60}
 out=$bench/out
 postmaster=
 
@@ -134,26 +134,9 @@ run_batches() { # FROM COUNT
 }
 
 measure() {
-	rm -rf "$work/run" "$work"/callgrind.*
+	rm -rf "$work/run"
 	as_server cp -a "$work/warm" "$work/run"
 	case $mode in
-		count)
-			start_cluster "$work/run" valgrind --quiet --tool=callgrind --cache-sim=yes --LL=1048576,16,64 \
-				--trace-children=yes --instr-atstart=no --callgrind-out-file="$work/callgrind.%p"
-			until pid=$(worker) && [ -n "$pid" ]; do sleep 0.5; done
-			run_batches 0 2
-			as_server callgrind_control --instr=on "$pid" >/dev/null
-			run_batches 2 1 # caches of the simulation
-			as_server callgrind_control --zero "$pid" >/dev/null
-			run_batches 3 "$batches"
-			as_server callgrind_control --dump "$pid" >/dev/null
-			cp "$work/callgrind.$pid.1" "$out/callgrind.out"
-			callgrind_annotate --show-percs=no "$out/callgrind.out" >"$out/callgrind-self.txt"
-			callgrind_annotate --show-percs=no --inclusive=yes "$out/callgrind.out" >"$out/callgrind-inclusive.txt"
-			grep 'PROGRAM TOTALS' "$out/callgrind-self.txt" | tr -d ',' |
-				awk -v n=$((batches * rate)) '{ printf "an event: %.0f instructions, %.1f misses (read %.1f, write %.1f)\n",
-					$1 / n, ($8 + $9) / n, $8 / n, $9 / n }'
-			;;
 		perf | time)
 			start_cluster "$work/run"
 			until pid=$(worker) && [ -n "$pid" ]; do sleep 0.5; done

@@ -17,11 +17,9 @@
  * columns.  The parser and its buffers are malloc'ed and freed by the
  * context's reset callback.  No locks.
  */
-#include "decode/decode.h"
+#include "decode/internal.h"
 
 #include "core/settings.h"
-#include "decode/json.h"
-#include "decode/mapping.h"
 
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
@@ -32,37 +30,8 @@
 
 #define NOT_FOUND PG_UINT32_MAX
 
-/* Numbers that become numeric: longest text, and the exponent's bounds. */
-#define NUMBER_LENGTH_MAX 1000
-#define NUMBER_EXPONENT_MAX 1000
-
 /* So much of a value is quoted in a detail. */
 #define QUOTED_BYTES_MAX 64
-
-/* So many members of an object are sorted before they become jsonb. */
-#define SORTED_MEMBERS_MAX 16
-
-/* Bytes in the server encoding. */
-typedef struct Span
-{
-	const char *data; /* NULL: the column is null */
-	uint32		len;
-} Span;
-
-struct CsDecoder
-{
-	CsMapping	 *mapping;
-	CsJsonParser *parser;
-	MemoryContext scratch;	/* reset before each jsonb */
-	bool		  converts; /* the server encoding is neither UTF8 nor SQL_ASCII */
-	Oid			  conversion;
-	Span		 *spans; /* one per column */
-
-	/* The message at hand. */
-	const char	  *payload;
-	CsJsonDocument document;
-	uint32		  *found; /* per pointer: the node, or NOT_FOUND */
-};
 
 static void
 free_parser(void *parser)
@@ -123,9 +92,8 @@ is_ascii(const char *s, uint32 len)
 	return true;
 }
 
-/* UTF-8 to the server encoding.  False if it has no such characters. */
-static bool
-convert(const CsDecoder *decoder, const char *s, uint32 len, Span *span)
+bool
+cs_decode_convert(const CsDecoder *decoder, const char *s, uint32 len, Span *span)
 {
 	Size  size;
 	char *buffer;
@@ -156,7 +124,7 @@ quote(const CsDecoder *decoder, const char *s, uint32 len)
 	int	 clipped = pg_encoding_mbcliplen(PG_UTF8, s, len, QUOTED_BYTES_MAX);
 	Span span;
 
-	if (pg_encoding_verifymbstr(PG_UTF8, s, clipped) != clipped || !convert(decoder, s, clipped, &span))
+	if (pg_encoding_verifymbstr(PG_UTF8, s, clipped) != clipped || !cs_decode_convert(decoder, s, clipped, &span))
 		return "";
 	return psprintf("\"%.*s%s\"", (int) span.len, span.data, clipped < (int) len ? "..." : "");
 }
@@ -192,7 +160,7 @@ node_text(const CsDecoder *decoder, const CsJsonNode *node, Span *span)
 
 	if (node->type == CS_JSON_STRING && !is_clean(decoder, node))
 		return false;
-	return convert(decoder, text, node->len, span);
+	return cs_decode_convert(decoder, text, node->len, span);
 }
 
 /* ---- Where the columns are ---- */
@@ -423,163 +391,6 @@ check_tree(const CsDecoder *decoder, const CsColumn *column, const CsJsonNode *r
 	return CS_DECODE_OK;
 }
 
-static Numeric
-number_to_numeric(const CsDecoder *decoder, const CsJsonNode *node)
-{
-	char text[NUMBER_LENGTH_MAX + 1];
-
-	Assert(node->len <= NUMBER_LENGTH_MAX);
-	memcpy(text, decoder->payload + node->raw, node->len);
-	text[node->len] = '\0';
-	return DatumGetNumeric(
-		DirectFunctionCall3(numeric_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-}
-
-static void
-string_to_jsonb(const CsDecoder *decoder, const CsJsonNode *node, JsonbValue *value)
-{
-	Span span;
-
-	/* check_tree() has seen it: this cannot fail. */
-	if (!convert(decoder, node->value.string, node->len, &span))
-		elog(ERROR, "could not convert a string to the server encoding");
-	value->type = jbvString;
-	value->val.string.val = unconstify(char *, span.data);
-	value->val.string.len = span.len;
-}
-
-static void
-scalar_to_jsonb(const CsDecoder *decoder, const CsJsonNode *node, JsonbValue *value)
-{
-	switch (node->type)
-	{
-		case CS_JSON_FALSE:
-		case CS_JSON_TRUE:
-			value->type = jbvBool;
-			value->val.boolean = node->type == CS_JSON_TRUE;
-			break;
-		case CS_JSON_INTEGER:
-			value->type = jbvNumeric;
-			value->val.numeric = int64_to_numeric(node->value.integer);
-			break;
-		case CS_JSON_NUMBER:
-			value->type = jbvNumeric;
-			value->val.numeric = number_to_numeric(decoder, node);
-			break;
-		case CS_JSON_STRING:
-			string_to_jsonb(decoder, node, value);
-			break;
-		default:
-			value->type = jbvNull;
-			break;
-	}
-}
-
-static JsonbValue *container_to_jsonb(const CsDecoder *decoder, const CsJsonNode *self, JsonbParseState **state);
-
-static void
-push_value(const CsDecoder *decoder, const CsJsonNode *node, JsonbIteratorToken token, JsonbParseState **state)
-{
-	JsonbValue value;
-
-	if (node->type == CS_JSON_OBJECT || node->type == CS_JSON_ARRAY)
-	{
-		(void) container_to_jsonb(decoder, node, state);
-		return;
-	}
-	scalar_to_jsonb(decoder, node, &value);
-	(void) pushJsonbValue(state, token, &value);
-}
-
-static void
-push_member(const CsDecoder *decoder, const CsJsonNode *key, JsonbParseState **state)
-{
-	JsonbValue value;
-
-	string_to_jsonb(decoder, key, &value);
-	(void) pushJsonbValue(state, WJB_KEY, &value);
-	push_value(decoder, key + 1, WJB_VALUE, state);
-}
-
-/* jsonb's order of keys: shorter ones first. */
-static inline bool
-key_is_before(const CsJsonNode *a, const CsJsonNode *b)
-{
-	if (a->len != b->len)
-		return a->len < b->len;
-	return memcmp(a->value.string, b->value.string, a->len) < 0;
-}
-
-/*
- * The first members go in sorted: jsonb sorts them itself, but its sort of
- * large elements costs a third of the whole unless they come in order.  Equal
- * keys stay in order, so that the last still wins.
- */
-static void
-push_members(const CsDecoder *decoder, const CsJsonNode *self, JsonbParseState **state)
-{
-	const CsJsonNode *nodes = decoder->document.nodes;
-	const CsJsonNode *end = nodes + self->next;
-	const CsJsonNode *key = self + 1;
-	const CsJsonNode *sorted[SORTED_MEMBERS_MAX];
-	int				  count = 0;
-
-	for (; key < end && count < SORTED_MEMBERS_MAX; key = nodes + key[1].next)
-	{
-		int i = count++;
-
-		for (; i > 0 && key_is_before(key, sorted[i - 1]); i--)
-			sorted[i] = sorted[i - 1];
-		sorted[i] = key;
-	}
-	for (int i = 0; i < count; i++)
-		push_member(decoder, sorted[i], state);
-	for (; key < end; key = nodes + key[1].next)
-		push_member(decoder, key, state);
-}
-
-/* Recursion is bounded by the document's depth. */
-static JsonbValue *
-container_to_jsonb(const CsDecoder *decoder, const CsJsonNode *self, JsonbParseState **state)
-{
-	const CsJsonNode *nodes = decoder->document.nodes;
-
-	if (self->type == CS_JSON_OBJECT)
-	{
-		(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-		push_members(decoder, self, state);
-		return pushJsonbValue(state, WJB_END_OBJECT, NULL);
-	}
-	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
-	for (const CsJsonNode *member = self + 1; member < nodes + self->next; member = nodes + member->next)
-		push_value(decoder, member, WJB_ELEM, state);
-	return pushJsonbValue(state, WJB_END_ARRAY, NULL);
-}
-
-/* What is made on the way stays in the scratch context: it is many times the result. */
-static Datum
-node_to_jsonb(CsDecoder *decoder, const CsJsonNode *node)
-{
-	MemoryContext	 result_context = CurrentMemoryContext;
-	JsonbParseState *state = NULL;
-	JsonbValue		 scalar;
-	JsonbValue		*value = &scalar;
-	Jsonb			*jsonb;
-	Jsonb			*result;
-
-	MemoryContextReset(decoder->scratch);
-	MemoryContextSwitchTo(decoder->scratch);
-	if (node->type == CS_JSON_OBJECT || node->type == CS_JSON_ARRAY)
-		value = container_to_jsonb(decoder, node, &state);
-	else
-		scalar_to_jsonb(decoder, node, value);
-	jsonb = JsonbValueToJsonb(value);
-	MemoryContextSwitchTo(result_context);
-	result = palloc(VARSIZE(jsonb));
-	memcpy(result, jsonb, VARSIZE(jsonb));
-	return JsonbPGetDatum(result);
-}
-
 /* ---- Columns of other types ---- */
 
 static Datum
@@ -628,7 +439,7 @@ build_other(CsDecoder *decoder, CsColumn *column, Datum *value, bool *isnull, ch
 	if (status != CS_DECODE_OK || !column->needed)
 		return status;
 	if (column->kind == CS_COLUMN_JSONB)
-		*value = node_to_jsonb(decoder, node);
+		*value = cs_decode_jsonb(decoder, node);
 	else
 		status = build_typed(decoder, column, node, value, detail);
 	*isnull = status != CS_DECODE_OK;

@@ -28,11 +28,11 @@ typedef struct CsCell CsCell;
 /* One event (or source row) as evaluated for a grouping; in chunk memory. */
 typedef struct CsGroupInput
 {
-	bool	  take;
-	CsHash128 key;
-	Datum	 *values; /* of the group columns */
-	bool	 *isnull;
-	CsInput	 *inputs;
+	bool		  take;
+	CsHash128	  key;
+	Datum		 *values; /* of the group columns */
+	bool		 *isnull;
+	CsInput		 *inputs;
 	const CsCell *announced; /* its cell, as far as the batch had it when it was announced; only a hint */
 } CsGroupInput;
 

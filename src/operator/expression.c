@@ -10,7 +10,9 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "core/lazy_jsonb.h"
 #include "executor/executor.h"
+#include "mb/pg_wchar.h"
 #include "nodes/nodeFuncs.h"
 #include "operator/expression.h"
 #include "optimizer/optimizer.h"
@@ -30,40 +32,224 @@ cs_expr_compile(Expr *expr)
 	return ExecInitExpr(expression_planner(copyObject(expr)), NULL);
 }
 
-/* Is it column = 'text' in a collation in which equal is of the same bytes?  The executor's texteq() then is memcmp(). */
+/* ---- simple tests ---- */
+
+/*
+ * What is compared byte by byte, without the executor: column = 'text',
+ * column LIKE '%text%' (or with one of the two signs, or none), and
+ * column ->> 'key' = 'text' of a jsonb that has not been made yet.
+ */
+typedef struct CsTest
+{
+	enum
+	{
+		TEST_EQUAL,
+		TEST_PREFIX,
+		TEST_SUFFIX,
+		TEST_INSIDE,
+		TEST_MEMBER
+	} kind;
+	AttrNumber	attno;
+	uint32		len;
+	uint32		key_len;
+	const char *text;
+	const char *key; /* of the member */
+} CsTest;
+
+typedef enum CsVerdict
+{
+	CS_FAILS,
+	CS_HOLDS,
+	CS_UNKNOWN
+} CsVerdict;
+
+static const char *
+const_bytes(const Const *value, uint32 *len)
+{
+	struct varlena *text = PG_DETOAST_DATUM_COPY(value->constvalue);
+
+	*len = VARSIZE(text) - VARHDRSZ;
+	return VARDATA(text);
+}
+
 static bool
-is_text_equality(const Expr *node, const Var **var, const Const **value)
+is_column(const Node *node)
+{
+	return IsA(node, Var) && ((const Var *) node)->varattno > 0;
+}
+
+static bool
+is_text_const(const Node *node)
+{
+	return IsA(node, Const) && ((const Const *) node)->consttype == TEXTOID && !((const Const *) node)->constisnull;
+}
+
+/* The operator's two arguments, if its function is that one, and bytes decide: equal means of the same bytes. */
+static bool
+is_operator(const Node *node, Oid function, const Node **left, const Node **right)
 {
 	const OpExpr *op = (const OpExpr *) node;
-	const Node	 *left;
-	const Node	 *right;
 
-	if (!IsA(node, OpExpr) || get_opcode(op->opno) != F_TEXTEQ || !get_collation_isdeterministic(op->inputcollid))
+	if (!IsA(node, OpExpr) || get_opcode(op->opno) != function)
 		return false;
-	left = linitial(op->args);
-	right = lsecond(op->args);
-	*var = (const Var *) (IsA(left, Var) ? left : right);
-	*value = (const Const *) (IsA(left, Var) ? right : left);
-	return IsA(*var, Var) && IsA(*value, Const) && (*var)->varattno > 0 && !(*value)->constisnull;
+	*left = linitial(op->args);
+	*right = lsecond(op->args);
+	return function == F_JSONB_OBJECT_FIELD_TEXT ||
+		   (OidIsValid(op->inputcollid) && get_collation_isdeterministic(op->inputcollid));
+}
+
+/* Is it column ->> 'key'? */
+static bool
+init_member(CsTest *test, const Node *node)
+{
+	const Node *column;
+	const Node *key;
+
+	if (!is_operator(node, F_JSONB_OBJECT_FIELD_TEXT, &column, &key) || !is_column(column) || !is_text_const(key))
+		return false;
+	test->attno = ((const Var *) column)->varattno;
+	test->key = const_bytes((const Const *) key, &test->key_len);
+	test->kind = TEST_MEMBER;
+	return true;
+}
+
+static bool
+init_equal(CsTest *test, const Node *left, const Node *right)
+{
+	if (!is_text_const(right))
+	{
+		const Node *swap = left;
+
+		left = right;
+		right = swap;
+	}
+	if (!is_text_const(right))
+		return false;
+	test->text = const_bytes((const Const *) right, &test->len);
+	test->kind = TEST_EQUAL;
+	if (!is_column(left))
+		return init_member(test, left);
+	test->attno = ((const Var *) left)->varattno;
+	return true;
+}
+
+/* A pattern that is text with a % before or behind it; in other multibyte encodings half a character could match. */
+static bool
+init_like(CsTest *test, const Node *left, const Node *right)
+{
+	bool before, behind;
+
+	if (!is_column(left) || !is_text_const(right))
+		return false;
+	if (pg_database_encoding_max_length() > 1 && GetDatabaseEncoding() != PG_UTF8)
+		return false;
+	test->attno = ((const Var *) left)->varattno;
+	test->text = const_bytes((const Const *) right, &test->len);
+	before = test->len > 0 && test->text[0] == '%';
+	test->text += before ? 1 : 0;
+	test->len -= before ? 1 : 0;
+	behind = test->len > 0 && test->text[test->len - 1] == '%';
+	test->len -= behind ? 1 : 0;
+	for (uint32 i = 0; i < test->len; i++)
+	{
+		if (strchr("%_\\", test->text[i]) != NULL)
+			return false;
+	}
+	test->kind = before ? (behind ? TEST_INSIDE : TEST_SUFFIX) : (behind ? TEST_PREFIX : TEST_EQUAL);
+	return true;
+}
+
+static bool
+init_test(CsTest *test, const Node *node)
+{
+	const Node *left;
+	const Node *right;
+
+	memset(test, 0, sizeof(*test));
+	if (is_operator(node, F_TEXTEQ, &left, &right))
+		return init_equal(test, left, right);
+	return is_operator(node, F_TEXTLIKE, &left, &right) && init_like(test, left, right);
 }
 
 static void
-init_guard(CsExpr *expr, Expr *node)
+init_tests(CsExpr *expr, Expr *node)
 {
-	const Var	   *var;
-	const Const	   *value;
-	struct varlena *text;
+	List	 *nodes = is_andclause(node) ? ((BoolExpr *) node)->args : list_make1(node);
+	ListCell *lc;
 
-	expr->guard_is_all = !is_andclause(node);
-	if (!expr->guard_is_all)
-		node = linitial(((BoolExpr *) node)->args);
-	if (!is_text_equality(node, &var, &value))
-		return;
-	text = PG_DETOAST_DATUM_COPY(value->constvalue);
-	expr->guard_attno = var->varattno;
-	expr->guard_text = VARDATA(text);
-	expr->guard_len = VARSIZE(text) - VARHDRSZ;
+	expr->tests = palloc(list_length(nodes) * sizeof(CsTest));
+	foreach(lc, nodes)
+	{
+		if (!init_test(&expr->tests[expr->ntests], lfirst(lc)))
+			return;
+		expr->ntests++;
+	}
+	expr->tests_are_all = true;
 }
+
+static inline bool
+bytes_match(const CsTest *test, const char *s, uint32 len)
+{
+	if (test->kind == TEST_INSIDE)
+		return memmem(s, len, test->text, test->len) != NULL;
+	if (test->kind == TEST_EQUAL || test->kind == TEST_MEMBER ? len != test->len : len < test->len)
+		return false;
+	return memcmp(test->kind == TEST_SUFFIX ? s + len - test->len : s, test->text, test->len) == 0;
+}
+
+static CsVerdict
+check_member(const CsTest *test, Datum value)
+{
+	const CsLazyJsonb *lazy = cs_lazy_jsonb_of(value);
+	const char		  *text;
+	uint32			   len;
+
+	if (lazy == NULL)
+		return CS_UNKNOWN;
+	switch (lazy->member(lazy, test->key, test->key_len, &text, &len))
+	{
+		case CS_LAZY_NULL:
+			return CS_FAILS;
+		case CS_LAZY_TEXT:
+			return bytes_match(test, text, len) ? CS_HOLDS : CS_FAILS;
+		case CS_LAZY_OTHER:
+			break;
+	}
+	return CS_UNKNOWN;
+}
+
+static inline CsVerdict
+check_test(const CsTest *test, const TupleTableSlot *slot)
+{
+	const struct varlena *text;
+
+	if (slot->tts_nvalid < test->attno)
+		return CS_UNKNOWN;
+	if (slot->tts_isnull[test->attno - 1])
+		return CS_FAILS;
+	if (test->kind == TEST_MEMBER)
+		return check_member(test, slot->tts_values[test->attno - 1]);
+	text = (const struct varlena *) DatumGetPointer(slot->tts_values[test->attno - 1]);
+	if (VARATT_IS_EXTERNAL(text) || VARATT_IS_COMPRESSED(text))
+		return CS_UNKNOWN;
+	return bytes_match(test, VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text)) ? CS_HOLDS : CS_FAILS;
+}
+
+/* The tests one after the other, as AND does. */
+static inline CsVerdict
+check_tests(const CsExpr *expr, const TupleTableSlot *slot)
+{
+	for (int i = 0; i < expr->ntests; i++)
+	{
+		CsVerdict verdict = check_test(&expr->tests[i], slot);
+
+		if (verdict != CS_HOLDS)
+			return verdict;
+	}
+	return expr->tests_are_all ? CS_HOLDS : CS_UNKNOWN;
+}
+
+/* ---- compiling and running ---- */
 
 void
 cs_expr_init(CsExpr *expr, Expr *node)
@@ -81,51 +267,19 @@ cs_expr_init(CsExpr *expr, Expr *node)
 	{
 		node = expression_planner(copyObject(node));
 		expr->state = ExecInitExpr(node, NULL);
-		init_guard(expr, node);
+		init_tests(expr, node);
 	}
-}
-
-typedef enum Guard
-{
-	GUARD_FAILS,
-	GUARD_HOLDS,
-	GUARD_UNKNOWN
-} Guard;
-
-static inline Guard
-check_guard(const CsExpr *expr, const TupleTableSlot *slot)
-{
-	const struct varlena *text;
-
-	if (expr->guard_attno == 0 || slot->tts_nvalid < expr->guard_attno)
-		return GUARD_UNKNOWN;
-	if (slot->tts_isnull[expr->guard_attno - 1])
-		return GUARD_FAILS;
-	text = (const struct varlena *) DatumGetPointer(slot->tts_values[expr->guard_attno - 1]);
-	if (VARATT_IS_EXTERNAL(text) || VARATT_IS_COMPRESSED(text))
-		return GUARD_UNKNOWN;
-	if (VARSIZE_ANY_EXHDR(text) != expr->guard_len || memcmp(VARDATA_ANY(text), expr->guard_text, expr->guard_len) != 0)
-		return GUARD_FAILS;
-	return GUARD_HOLDS;
 }
 
 bool
 cs_expr_true(const CsExpr *expr, ExprContext *econtext)
 {
-	bool  isnull;
-	Datum value;
+	CsVerdict verdict = check_tests(expr, econtext->ecxt_scantuple);
+	bool	  isnull;
+	Datum	  value;
 
-	switch (check_guard(expr, econtext->ecxt_scantuple))
-	{
-		case GUARD_FAILS:
-			return false;
-		case GUARD_HOLDS:
-			if (expr->guard_is_all)
-				return true;
-			break;
-		case GUARD_UNKNOWN:
-			break;
-	}
+	if (verdict != CS_UNKNOWN)
+		return verdict == CS_HOLDS;
 	value = cs_expr_eval(expr, econtext, &isnull);
 	return !isnull && DatumGetBool(value);
 }

@@ -30,13 +30,12 @@ typedef struct CsExpr
 	bool	   typbyval;
 
 	/*
-	 * A condition that begins with column = 'text', as most do: nothing else
-	 * of it matters where the bytes differ.
+	 * A condition that begins with simple tests, as most do: the rest of it
+	 * does not matter where one of them fails, and mostly there is no rest.
 	 */
-	AttrNumber	guard_attno; /* 0: it begins otherwise */
-	bool		guard_is_all;
-	const char *guard_text;
-	uint32		guard_len;
+	int			   ntests;
+	bool		   tests_are_all;
+	struct CsTest *tests;
 } CsExpr;
 
 extern void cs_expr_init(CsExpr *expr, Expr *node);
