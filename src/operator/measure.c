@@ -268,21 +268,6 @@ cs_measures_init(CsMeasures *ms, CsMeasureState *states)
 	}
 }
 
-/* An integer-like Datum as the number that it is. */
-static inline int64
-datum_int(const CsExpr *expr, Datum value)
-{
-	switch (expr->typlen)
-	{
-		case 2:
-			return DatumGetInt16(value);
-		case 4:
-			return DatumGetInt32(value);
-		default:
-			return DatumGetInt64(value);
-	}
-}
-
 static void
 take_value(const CsExpr *expr, CsMeasureState *st, Datum value, bool isnull, const CsPlace *place)
 {
@@ -292,8 +277,8 @@ take_value(const CsExpr *expr, CsMeasureState *st, Datum value, bool isnull, con
 	st->value = isnull ? (Datum) 0 : datumCopy(value, expr->typbyval, expr->typlen);
 }
 
-static void
-add_number(CsMeasureState *st, CsMeasureKind kind, int64 value)
+void
+cs_measure_add_number(CsMeasureState *st, CsMeasureKind kind, int64 value)
 {
 	if (!st->has)
 		st->n = value;
@@ -328,7 +313,7 @@ cs_measures_add(CsMeasures *ms, CsMeasureState *states, const CsInput *inputs, c
 			case CS_MEASURE_SUM:
 			case CS_MEASURE_MIN:
 			case CS_MEASURE_MAX:
-				add_number(st, m->kind, datum_int(&m->args[0], in->value));
+				cs_measure_add_number(st, m->kind, cs_measure_int(&m->args[0], in->value));
 				break;
 			case CS_MEASURE_FIRST:
 				if (!st->has || cs_place_cmp(place, &st->place) < 0)
@@ -383,7 +368,7 @@ cs_measures_merge(CsMeasures *ms, CsState *state, CsMeasureState *dst, CsMeasure
 			case CS_MEASURE_MAX:
 				d->broken |= s->broken;
 				if (s->has)
-					add_number(d, m->kind, s->n);
+					cs_measure_add_number(d, m->kind, s->n);
 				break;
 			case CS_MEASURE_FIRST:
 				if (s->has && (!d->has || cs_place_cmp(&s->place, &d->place) < 0))
@@ -546,141 +531,4 @@ cs_measures_have_big_sets(const CsMeasures *ms, const CsMeasureState *states)
 			return true;
 	}
 	return false;
-}
-
-/* ---- bytes ---- */
-
-enum
-{
-	PLACE_NONE,
-	PLACE_FIRST,
-	PLACE_LAST,
-	PLACE_OWN,
-	NUMBER_BROKEN = 7
-};
-
-static void
-put_placed(const CsExpr *expr, CsMeasureState *st, const CsPlace *first, const CsPlace *last, StringInfo buf)
-{
-	if (!st->has)
-	{
-		cs_put_u8(buf, PLACE_NONE);
-		return;
-	}
-	if (first && cs_place_cmp(&st->place, first) == 0)
-		cs_put_u8(buf, PLACE_FIRST);
-	else if (last && cs_place_cmp(&st->place, last) == 0)
-		cs_put_u8(buf, PLACE_LAST);
-	else
-	{
-		cs_put_u8(buf, PLACE_OWN);
-		cs_put_place(buf, &st->place);
-	}
-	cs_put_datum(buf, st->value, st->isnull, expr->typlen, expr->typbyval);
-}
-
-static void
-get_placed(const CsExpr *expr, CsMeasureState *st, const CsPlace *first, const CsPlace *last, CsReader *r)
-{
-	uint8 how = cs_get_u8(r);
-
-	if (how == PLACE_NONE)
-		return;
-	if (how == PLACE_FIRST && first)
-		st->place = *first;
-	else if (how == PLACE_LAST && last)
-		st->place = *last;
-	else if (how == PLACE_OWN)
-		cs_get_place(r, &st->place);
-	else
-		cs_codec_corrupt("a place is of no known form");
-	st->has = true;
-	st->value = cs_get_datum(r, &st->isnull, expr->typlen, expr->typbyval);
-}
-
-void
-cs_measures_put(CsMeasures *ms, CsState *state, CsMeasureState *states, const CsPlace *first, const CsPlace *last,
-				StringInfo buf)
-{
-	ms->aggcontext->ecxt_per_tuple_memory = CurrentMemoryContext;
-	for (int i = 0; i < ms->n; i++)
-	{
-		CsMeasure	   *m = &ms->measures[i];
-		CsMeasureState *st = &states[i];
-
-		switch (m->kind)
-		{
-			case CS_MEASURE_COUNT:
-				cs_put_uint(buf, (uint64) st->n);
-				break;
-			case CS_MEASURE_DISTINCT:
-				cs_set_put(buf, state, st->set);
-				break;
-			case CS_MEASURE_SUM:
-			case CS_MEASURE_MIN:
-			case CS_MEASURE_MAX:
-				cs_put_u8(buf, st->broken ? NUMBER_BROKEN : st->has);
-				if (st->has && !st->broken)
-					cs_put_int(buf, st->n);
-				break;
-			case CS_MEASURE_FIRST:
-			case CS_MEASURE_LAST:
-				put_placed(&m->args[0], st, first, last, buf);
-				break;
-			case CS_MEASURE_GENERIC:
-				if (!cs_aggregate_put(m->aggregate, st, buf))
-					ms->errors++;
-				break;
-		}
-	}
-}
-
-static void
-get_number(CsMeasureState *st, CsReader *r)
-{
-	uint8 how = cs_get_u8(r);
-
-	st->broken = how == NUMBER_BROKEN;
-	st->has = how != 0;
-	if (how == 1)
-		st->n = cs_get_int(r);
-	else if (how != 0 && how != NUMBER_BROKEN)
-		cs_codec_corrupt("a number is of no known form");
-}
-
-void
-cs_measures_get(CsMeasures *ms, CsState *state, CsMeasureState *states, const CsPlace *first, const CsPlace *last,
-				CsReader *r)
-{
-	for (int i = 0; i < ms->n; i++)
-	{
-		CsMeasure	   *m = &ms->measures[i];
-		CsMeasureState *st = &states[i];
-		CsSet		   *set = st->set;
-
-		memset(st, 0, sizeof(*st));
-		st->isnull = true;
-		st->set = set;
-		switch (m->kind)
-		{
-			case CS_MEASURE_COUNT:
-				st->n = (int64) cs_get_uint(r);
-				break;
-			case CS_MEASURE_DISTINCT:
-				cs_set_get(r, state, st->set);
-				break;
-			case CS_MEASURE_SUM:
-			case CS_MEASURE_MIN:
-			case CS_MEASURE_MAX:
-				get_number(st, r);
-				break;
-			case CS_MEASURE_FIRST:
-			case CS_MEASURE_LAST:
-				get_placed(&m->args[0], st, first, last, r);
-				break;
-			case CS_MEASURE_GENERIC:
-				cs_aggregate_get(m->aggregate, st, r);
-				break;
-		}
-	}
 }

@@ -109,6 +109,32 @@ extern void cs_measures_evaluate(CsMeasures *ms, CsBatchContext *batch, CsInput 
 /* The current context must be the batch's for all of these. */
 extern void cs_measures_init(CsMeasures *ms, CsMeasureState *states);
 extern void cs_measures_add(CsMeasures *ms, CsMeasureState *states, const CsInput *inputs, const CsPlace *place);
+/*
+ * An event that is later than all others, in the bytes of cs_measures_put()
+ * (with first and last, which it now is): false if that cannot be done there.
+ * old_last: the bytes, up to old_end, of the place that was the last.
+ */
+extern bool cs_measures_can_patch(const CsMeasures *ms);
+extern bool cs_measures_patch(const CsMeasures *ms, const CsInput *inputs, const char *old_last, const char *old_end,
+							  CsReader *r, StringInfo buf);
+/* One more number for a sum, minimum or maximum. */
+extern void cs_measure_add_number(CsMeasureState *st, CsMeasureKind kind, int64 value);
+
+/* An integer-like Datum as the number that it is. */
+static inline int64
+cs_measure_int(const CsExpr *expr, Datum value)
+{
+	switch (expr->typlen)
+	{
+		case 2:
+			return DatumGetInt16(value);
+		case 4:
+			return DatumGetInt32(value);
+		default:
+			return DatumGetInt64(value);
+	}
+}
+
 /* Announce what an event will look up in large sets: first the slots, some events later the members. */
 extern void cs_measures_prefetch(const CsMeasures *ms, const CsMeasureState *states, const CsInput *inputs,
 								 bool members);

@@ -123,6 +123,7 @@ session_create(const CsStream *stream, const CsDefinition *def, MemoryContext cx
 	s->op.measure_errors = &s->ms->errors;
 	s->starts = cs_open_starts_create(cxt);
 	session_columns(s, key->resname);
+	cs_session_patch_init(s);
 	MemoryContextSwitchTo(old);
 	return &s->op;
 }
@@ -227,8 +228,14 @@ apply_event(CsSessions *s, CsBatchContext *batch, CsEvent *event, CsSessionInput
 {
 	CsKey	   key = {.def = (uint32) s->op.def->definition_id, .who = in->key};
 	CsWork	  *work = cs_state_get(batch->state, &key);
-	CsVisitor *v = cs_session_visitor(s, batch->state, work);
+	CsVisitor *v;
 
+	if (s->patches && work->work == NULL && work->base && cs_session_patch(s, batch, work, event, in))
+	{
+		cs_event_mark(event, CS_CLASS_USED);
+		return;
+	}
+	v = cs_session_visitor(s, batch->state, work);
 	if (v->n == 0 && v->nwaiting == 0 && v->nshown == 0)
 		v->name = datumCopy(in->name, s->key.typbyval, s->key.typlen);
 	if (cs_session_add(s, batch, v, event, in))

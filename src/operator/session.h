@@ -101,6 +101,8 @@ typedef struct CsSessions
 	pg_tz		   *zone;				/* of the midnights that split, or NULL */
 	TimestampTz		day_start, day_end; /* the local day asked for last */
 	CsMeasures	   *ms;
+	bool			patches; /* an event may be put into an entry's bytes as they are: session_patch.c */
+	StringInfoData	patch;
 	CsSessionInput *inputs;
 	CsOpenStarts   *starts;
 	int16		   *typlen; /* of the result's columns */
@@ -154,6 +156,31 @@ cs_session_is_awaited(const CsSessions *s, const CsVisitor *v, const CsSession *
 	return v->nwaiting > 0 && v->waiting_min <= session->last.time + s->op.def->gap;
 }
 
+/* Does t lie within the gap of the session? */
+static inline bool
+cs_session_touches(const CsSessions *s, const CsSession *session, TimestampTz t)
+{
+	int64 gap = s->op.def->gap - (CS_MUTANT(GAP_EXCLUSIVE) ? 1 : 0);
+
+	if (t < session->first.time)
+		return !session->fixed_start && session->first.time - t <= gap;
+	return t - session->last.time <= gap;
+}
+
+/*
+ * The latest time at which no cut can fall any more, the earliest open session
+ * having that start: min(start, line) + max_length.  Not with split_on or end_when.
+ */
+static inline TimestampTz
+cs_session_undisputed(const CsSessions *s, TimestampTz start, TimestampTz line)
+{
+	TimestampTz from = Min(start, line);
+
+	if (s->op.def->max_length < 0 || from == CS_WM_DONE)
+		return CS_WM_DONE;
+	return from == CS_WM_NONE ? CS_WM_NONE : from + s->op.def->max_length;
+}
+
 /* ---- session_cut.c: which event belongs to which session ---- */
 
 extern CsSession	  *cs_session_slot(CsSession **array, int *n, int *capacity);
@@ -167,6 +194,14 @@ extern void cs_session_settle(CsSessions *s, CsBatchContext *batch, CsVisitor *v
 extern CsVisitor *cs_session_decided_copy(CsSessions *s, CsState *state, const CsVisitor *v);
 /* Why and when session i closes if nothing more comes. */
 extern CsSessionReason cs_session_ending(CsSessions *s, const CsVisitor *v, int i, TimestampTz *at);
+
+/* ---- session_patch.c: events that only prolong the one open session ---- */
+
+/* Can the definition's entries be changed that way?  Once it is compiled. */
+extern void cs_session_patch_init(CsSessions *s);
+/* Put the event into the work's bytes, the work being set to be due; false if it is for cs_session_add(). */
+extern bool cs_session_patch(CsSessions *s, CsBatchContext *batch, CsWork *work, const CsEvent *event,
+							 const CsSessionInput *in);
 
 /* ---- session_show.c: rows ---- */
 
@@ -207,10 +242,16 @@ cs_session_must_compare(const CsSessions *s, const CsVisitor *v)
 /* ---- session_codec.c: bytes ---- */
 
 extern CsVisitor  *cs_session_visitor(CsSessions *s, CsState *state, CsWork *work);
+extern CsVisitor  *cs_session_decode(CsSessions *s, CsState *state, const char *data, uint32 len);
 extern CsVisitor  *cs_session_read(CsSessions *s, CsState *state, const CsEntry *entry);
 extern void		   cs_session_recovered(CsOperator *op, CsState *state);
 extern void		   cs_session_serialize(void *op, CsState *state, CsWork *work, StringInfo buf);
 extern TimestampTz cs_session_due_of(void *op, const CsEntry *entry);
+/* Heads without flags, that is without shown rows: go past it; write one. */
+extern bool cs_session_head_is_plain(CsReader *r);
+extern void cs_session_put_plain_head(StringInfo buf, TimestampTz due);
+/* Go past a session's flags: 0, not 0 if it has one event, -1 if there are others. */
+extern int cs_session_plain_flags(CsReader *r);
 /* After its sessions changed: the entry is kept, with its due time, or goes. */
 extern void cs_session_update(CsSessions *s, CsState *state, CsWork *work);
 

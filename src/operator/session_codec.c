@@ -136,6 +136,32 @@ cs_session_serialize(void *op, CsState *state, CsWork *work, StringInfo buf)
 		put_shown(&v->shown[i], buf);
 }
 
+/* ---- what session_patch.c must know ---- */
+
+bool
+cs_session_head_is_plain(CsReader *r)
+{
+	if (cs_get_u8(r) != ENTRY_VERSION)
+		return false;
+	(void) cs_get_int(r);
+	return true;
+}
+
+void
+cs_session_put_plain_head(StringInfo buf, TimestampTz due)
+{
+	cs_put_u8(buf, ENTRY_VERSION);
+	cs_put_int(buf, due);
+}
+
+int
+cs_session_plain_flags(CsReader *r)
+{
+	uint8 flags = cs_get_u8(r);
+
+	return (flags & ~SESSION_ONE_EVENT) == 0 ? flags : -1;
+}
+
 /* ---- reading ---- */
 
 static void
@@ -212,10 +238,10 @@ get_head(CsReader *r)
 }
 
 CsVisitor *
-cs_session_read(CsSessions *s, CsState *state, const CsEntry *entry)
+cs_session_decode(CsSessions *s, CsState *state, const char *data, uint32 len)
 {
 	CsVisitor *v = palloc0(sizeof(CsVisitor));
-	CsReader   r = {entry->data, entry->data + entry->len};
+	CsReader   r = {data, data + len};
 	Head	   head = get_head(&r);
 	uint64	   rest;
 	bool	   isnull;
@@ -235,13 +261,21 @@ cs_session_read(CsSessions *s, CsState *state, const CsEntry *entry)
 }
 
 CsVisitor *
+cs_session_read(CsSessions *s, CsState *state, const CsEntry *entry)
+{
+	return cs_session_decode(s, state, entry->data, entry->len);
+}
+
+CsVisitor *
 cs_session_visitor(CsSessions *s, CsState *state, CsWork *work)
 {
 	CsVisitor *v = work->work;
 
 	if (v == NULL)
 	{
-		if (work->base)
+		if (work->image)
+			v = cs_session_decode(s, state, work->image, work->image_len);
+		else if (work->base)
 			v = cs_session_read(s, state, work->base);
 		else
 		{
@@ -249,6 +283,7 @@ cs_session_visitor(CsSessions *s, CsState *state, CsWork *work)
 			v->waiting_min = v->show_due = CS_WM_DONE;
 		}
 		work->work = v;
+		work->image = NULL;
 	}
 	return v;
 }

@@ -94,19 +94,9 @@ same_day(CsSessions *s, TimestampTz a, TimestampTz b)
 }
 
 static inline bool
-touches(const CsSessions *s, const CsSession *session, TimestampTz t)
-{
-	int64 gap = s->op.def->gap - (CS_MUTANT(GAP_EXCLUSIVE) ? 1 : 0);
-
-	if (t < session->first.time)
-		return !session->fixed_start && session->first.time - t <= gap;
-	return t - session->last.time <= gap;
-}
-
-static inline bool
 within_gap(CsSessions *s, const CsSession *session, TimestampTz t)
 {
-	return session->cut == CS_SESSION_OPEN && touches(s, session, t) && same_day(s, t, session->first.time);
+	return session->cut == CS_SESSION_OPEN && cs_session_touches(s, session, t) && same_day(s, t, session->first.time);
 }
 
 /* Is t before a session that begins at a cut, and within the gap of it? */
@@ -243,17 +233,13 @@ retire_ended(CsSessions *s, CsBatchContext *batch, CsVisitor *v, int i, Timestam
 
 /* ---- waiting for a decision ---- */
 
-/* The latest time at which no cut can fall any more: min(earliest open start, line) + max_length. */
+/* The latest time at which no cut can fall any more. */
 static TimestampTz
 undisputed(const CsSessions *s, const CsVisitor *v, TimestampTz line)
 {
-	TimestampTz from = v->n > 0 ? Min(v->sessions[0].first.time, line) : line;
-
 	if (s->in_order)
 		return CS_WM_NONE;
-	if (s->op.def->max_length < 0 || from == CS_WM_DONE)
-		return CS_WM_DONE;
-	return from == CS_WM_NONE ? CS_WM_NONE : from + s->op.def->max_length;
+	return cs_session_undisputed(s, v->n > 0 ? v->sessions[0].first.time : line, line);
 }
 
 static int
@@ -324,7 +310,7 @@ retire_before(CsSessions *s, CsBatchContext *batch, CsVisitor *v, TimestampTz li
 {
 	for (int i = 0; i < v->n;)
 	{
-		if (cs_session_is_final(s, &v->sessions[i], Min(line, t - 1)) && !touches(s, &v->sessions[i], t))
+		if (cs_session_is_final(s, &v->sessions[i], Min(line, t - 1)) && !cs_session_touches(s, &v->sessions[i], t))
 			retire_ended(s, batch, v, i, line);
 		else
 			i++;

@@ -150,3 +150,23 @@ cs_get_datum(CsReader *r, bool *isnull, int16 typlen, bool typbyval)
 	data = memcpy(palloc(typlen), cs_get_raw(r, typlen), typlen);
 	return PointerGetDatum(data);
 }
+
+void
+cs_skip_datum(CsReader *r, int16 typlen, bool typbyval)
+{
+	uint8  how = cs_get_u8(r);
+	size_t len;
+
+	if (how == DATUM_NULL)
+		return;
+	if (how == DATUM_SHORT && typlen == -1)
+		(void) cs_get_raw(r, r->pos < r->end && VARATT_IS_SHORT(r->pos) ? VARSIZE_SHORT(r->pos) : SIZE_MAX);
+	else if (how != DATUM_VALUE)
+		cs_codec_corrupt("a value is of no known form");
+	else if (typbyval)
+		(void) cs_get_uint(r);
+	else if (typlen < 0)
+		(void) cs_get_bytes(r, &len);
+	else
+		(void) cs_get_raw(r, typlen);
+}

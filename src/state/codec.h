@@ -121,5 +121,7 @@ cs_get_int(CsReader *r)
  */
 extern void	 cs_put_datum(StringInfo buf, Datum value, bool isnull, int16 typlen, bool typbyval);
 extern Datum cs_get_datum(CsReader *r, bool *isnull, int16 typlen, bool typbyval);
+/* Go past one without reading it. */
+extern void cs_skip_datum(CsReader *r, int16 typlen, bool typbyval);
 
 #endif

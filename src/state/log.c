@@ -221,7 +221,10 @@ prefetch_works(const CsDefState *def, int64 i)
 	{
 		const CsWork *work = def->logged[i + CS_PREFETCH_WORK];
 
-		__builtin_prefetch(work->work);
+		if (work->image)
+			cs_prefetch_bytes(work->image, work->image_len);
+		else
+			__builtin_prefetch(work->work);
 		if (work->base)
 			__builtin_prefetch(work->base);
 	}
@@ -253,11 +256,17 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 			continue;
 		}
 		if (CS_MUTANT(LOSE_ENTRY) && work == def->dirty)
-			continue; /* publish() keeps what it has of an entry without image */
-		resetStringInfo(&buf);
-		def->serialize(def->op, state, work, &buf);
-		work->image = memcpy(cs_batch_alloc(state, buf.len), buf.data, buf.len);
-		work->image_len = (uint32) buf.len;
+		{
+			work->image = NULL; /* publish() keeps what it has of an entry without image */
+			continue;
+		}
+		if (work->image == NULL)
+		{
+			resetStringInfo(&buf);
+			def->serialize(def->op, state, work, &buf);
+			work->image = memcpy(cs_batch_alloc(state, buf.len), buf.data, buf.len);
+			work->image_len = (uint32) buf.len;
+		}
 		log_work(w, work, state->log_next.half);
 	}
 	pfree(buf.data);

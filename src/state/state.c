@@ -390,6 +390,21 @@ cs_work_dirty(CsState *state, CsWork *work)
 		def->new_count++;
 }
 
+#define IMAGE_SPARE 40 /* the next changes of it find room too */
+
+void
+cs_work_set_image(CsState *state, CsWork *work, const char *data, uint32 len)
+{
+	if (work->image == NULL || len > work->image_room)
+	{
+		work->image_room = len + IMAGE_SPARE;
+		work->image = cs_batch_alloc(state, work->image_room);
+	}
+	memcpy(work->image, data, len);
+	work->image_len = len;
+	cs_work_dirty(state, work);
+}
+
 void
 cs_work_delete(CsState *state, CsWork *work)
 {

@@ -59,8 +59,9 @@ typedef struct CsWork
 	bool		   deleted;
 	bool		   kept;	  /* dirty, but as it lies in the spill table */
 	uint32		   due_round; /* the cs_state_due() that returned it last */
-	char		  *image;	  /* made by cs_state_log() */
+	char		  *image;	  /* made by cs_state_log(), or before it by cs_work_set_image() */
 	uint32		   image_len;
+	uint32		   image_room;
 	struct CsWork *next;	   /* all works of the batch */
 	struct CsWork *next_dirty; /* of one definition */
 	struct CsWork *next_new;   /* without base, of one bucket */
@@ -103,6 +104,13 @@ extern bool cs_state_look(CsState *state, const CsKey *key, const CsEntry **entr
 /* The overlay's work of a committed entry; made if missing. */
 extern CsWork *cs_state_open(CsState *state, CsEntry *entry);
 extern void	   cs_work_dirty(CsState *state, CsWork *work);
+/*
+ * The bytes that a work without a decoded form is to have, in place of what
+ * its serializer would make: for changes that are made in the bytes
+ * themselves.  Copied to batch memory.  Whoever decodes the work later, from
+ * these bytes, sets image to NULL.
+ */
+extern void cs_work_set_image(CsState *state, CsWork *work, const char *data, uint32 len);
 /* Forget the entry at commit.  Its sets must be dropped by cs_set_drop() first. */
 extern void cs_work_delete(CsState *state, CsWork *work);
 
