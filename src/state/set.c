@@ -253,14 +253,14 @@ cs_set_add(CsSet *set, CsHash128 member)
 void
 cs_set_prefetch_slot(const CsSet *set, CsHash128 member)
 {
-	if (set->big)
+	if (set->big && set->big->index)
 		__builtin_prefetch(&set->big->index[(uint32) member.lo & set->big->index_mask]);
 }
 
 void
 cs_set_prefetch_member(const CsSet *set, CsHash128 member)
 {
-	uint32 at = set->big ? set->big->index[(uint32) member.lo & set->big->index_mask] : 0;
+	uint32 at = set->big && set->big->index ? set->big->index[(uint32) member.lo & set->big->index_mask] : 0;
 
 	if (at != 0)
 		__builtin_prefetch(&set->big->members[at - 1]);
