@@ -1038,6 +1038,120 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION drop_event_log(text, boolean) IS 'drops an event log and its table';
 
 -- ---------------------------------------------------------------------
+-- questions to any table: funnels, sequences, retention, sessions, paths
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION event_list_combine(state internal, other internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_event_list_combine'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION event_list_combine(internal, internal) IS 'combines states of window_funnel, sequence_match and sequence_count';
+
+CREATE FUNCTION event_list_serialize(state internal)
+RETURNS bytea
+AS 'MODULE_PATHNAME', 'clickstream_event_list_serialize'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION event_list_serialize(internal) IS 'state of window_funnel, sequence_match and sequence_count as bytes';
+
+CREATE FUNCTION window_funnel_step(state internal, within interval, mode text, event_time timestamptz, VARIADIC conditions "any")
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_window_funnel_step'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION window_funnel_step(internal, interval, text, timestamptz, VARIADIC "any") IS 'transition of window_funnel';
+
+CREATE FUNCTION window_funnel_deserialize(bytes bytea, unused internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_window_funnel_deserialize'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION window_funnel_deserialize(bytea, internal) IS 'state of window_funnel from bytes';
+
+CREATE FUNCTION window_funnel_final(state internal)
+RETURNS integer
+AS 'MODULE_PATHNAME', 'clickstream_window_funnel_final'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION window_funnel_final(internal) IS 'result of window_funnel';
+
+CREATE AGGREGATE window_funnel(within interval, mode text, event_time timestamptz, VARIADIC conditions "any") (
+	SFUNC = window_funnel_step, STYPE = internal, SSPACE = 256, FINALFUNC = window_funnel_final,
+	COMBINEFUNC = event_list_combine, SERIALFUNC = event_list_serialize, DESERIALFUNC = window_funnel_deserialize,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE window_funnel(interval, text, timestamptz, VARIADIC "any") IS
+	'how many of the conditions, up to 32, were met one after the other within that time of the first; mode as in ClickHouse''s windowFunnel';
+
+CREATE FUNCTION sequence_step(state internal, pattern text, event_time timestamptz, VARIADIC conditions "any")
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_sequence_step'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION sequence_step(internal, text, timestamptz, VARIADIC "any") IS 'transition of sequence_match and sequence_count';
+
+CREATE FUNCTION sequence_deserialize(bytes bytea, unused internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_sequence_deserialize'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sequence_deserialize(bytea, internal) IS 'state of sequence_match and sequence_count from bytes';
+
+CREATE FUNCTION sequence_match_final(state internal)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'clickstream_sequence_match_final'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION sequence_match_final(internal) IS 'result of sequence_match';
+
+CREATE FUNCTION sequence_count_final(state internal)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_sequence_count_final'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION sequence_count_final(internal) IS 'result of sequence_count';
+
+CREATE AGGREGATE sequence_match(pattern text, event_time timestamptz, VARIADIC conditions "any") (
+	SFUNC = sequence_step, STYPE = internal, SSPACE = 256, FINALFUNC = sequence_match_final,
+	COMBINEFUNC = event_list_combine, SERIALFUNC = event_list_serialize, DESERIALFUNC = sequence_deserialize,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE sequence_match(text, timestamptz, VARIADIC "any") IS
+	'is there a sequence of events that meet the pattern, such as (?1).*(?2)(?t<=3600)(?3) with times in seconds?';
+
+CREATE AGGREGATE sequence_count(pattern text, event_time timestamptz, VARIADIC conditions "any") (
+	SFUNC = sequence_step, STYPE = internal, SSPACE = 256, FINALFUNC = sequence_count_final,
+	COMBINEFUNC = event_list_combine, SERIALFUNC = event_list_serialize, DESERIALFUNC = sequence_deserialize,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE sequence_count(text, timestamptz, VARIADIC "any") IS
+	'how many sequences of events meet the pattern, none of them overlapping';
+
+CREATE FUNCTION retention_step(state bigint, VARIADIC conditions "any")
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_retention_step'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION retention_step(bigint, VARIADIC "any") IS 'transition of retention';
+
+CREATE FUNCTION retention_combine(state bigint, other bigint)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_retention_combine'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION retention_combine(bigint, bigint) IS 'combines states of retention';
+
+CREATE FUNCTION retention_final(state bigint, VARIADIC conditions "any")
+RETURNS boolean[]
+AS 'MODULE_PATHNAME', 'clickstream_retention_final'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION retention_final(bigint, VARIADIC "any") IS 'result of retention';
+
+CREATE AGGREGATE retention(VARIADIC conditions "any") (
+	SFUNC = retention_step, STYPE = bigint, FINALFUNC = retention_final, FINALFUNC_EXTRA, COMBINEFUNC = retention_combine,
+	PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE retention(VARIADIC "any") IS
+	'for each of the conditions, up to 32: was it met by a row, and the first one by the same or another?';
+
+CREATE FUNCTION sessionize(event_time timestamptz, gap interval)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_sessionize'
+LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION sessionize(timestamptz, interval) IS
+	'window function: number of the session, from 1, within the partition, whose rows must be in order of event_time; one ends where the next row is more than gap away';
+
+-- ---------------------------------------------------------------------
 -- local topic
 -- ---------------------------------------------------------------------
 

@@ -148,24 +148,6 @@ cs_funnel_all_equal(const CsFunnelEvent *events, int n)
 	return true;
 }
 
-/* Is there a chain of level a that may take a step at t?  Sets where it started. */
-static inline bool
-can_extend(const CsFunnelRule *rule, const CsFunnel *f, int a, int64 t, int64 *start)
-{
-	const int64 *chain;
-
-	*start = t;
-	if (a == 0)
-		return true;
-	if (!cs_funnel_knows(f, a))
-		return false;
-	chain = cs_funnel_chain(rule, f, a);
-	*start = chain[0];
-	if (rule->strict_increase && chain[a - 1] >= t)
-		return false;
-	return *start >= t || cs_funnel_reaches(rule, *start, t);
-}
-
 /* What a group, or an event, has come to. */
 typedef struct Reach
 {
@@ -276,7 +258,7 @@ find_source(const CsFunnelRule *rule, const CsFunnel *f, int j, int64 t, int64 *
 
 	for (int a = j - 1;; a--)
 	{
-		if (can_extend(rule, f, a, t, &s))
+		if (cs_funnel_can_extend(rule, f, a, t, &s))
 		{
 			if (a > 0 && (f->tainted & CS_FUNNEL_BIT(a)) != 0)
 				note_tainted(rule, f, a, j, t, reach);
@@ -519,7 +501,7 @@ converts(const CsFunnelRule *rule, const CsFunnel *f, int64 t, const CsFunnelEve
 	{
 		if (a > 0 && (f->tainted & CS_FUNNEL_BIT(a)) != 0)
 			continue;
-		if (can_extend(rule, f, a, t, &start) && converts_from(rule, &match, a))
+		if (cs_funnel_can_extend(rule, f, a, t, &start) && converts_from(rule, &match, a))
 			return true;
 	}
 	return false;
@@ -571,7 +553,7 @@ take_group(const CsFunnelRule *rule, CsFunnel *f, int64 t, const CsFunnelEvent *
 	{
 		int a = CS_MUTANT(TIE_OVERWRITES) ? rule->nsteps - 1 - i : i;
 
-		if (!can_extend(rule, f, a, t, &start))
+		if (!cs_funnel_can_extend(rule, f, a, t, &start))
 			continue;
 		if (a > 0 && (f->tainted & CS_FUNNEL_BIT(a)) != 0)
 			extend_tainted(rule, f, &match, a, t, &reach);

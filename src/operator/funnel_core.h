@@ -190,6 +190,29 @@ cs_funnel_reaches(const CsFunnelRule *rule, int64 start, int64 t)
 	return t < end || (t == end && !CS_MUTANT(WITHIN_EXCLUSIVE));
 }
 
+/* The same of a chain whose newest step is of last. */
+static inline bool
+cs_funnel_may_step(const CsFunnelRule *rule, int64 start, int64 last, int64 t)
+{
+	return !(rule->strict_increase && last >= t) && (start >= t || cs_funnel_reaches(rule, start, t));
+}
+
+/* Is there a chain of level a that may take a step at t (0: a new one)?  Sets where it started. */
+static inline bool
+cs_funnel_can_extend(const CsFunnelRule *rule, const CsFunnel *f, int a, int64 t, int64 *start)
+{
+	const int64 *chain;
+
+	*start = t;
+	if (a == 0)
+		return true;
+	if (!cs_funnel_knows(f, a))
+		return false;
+	chain = cs_funnel_chain(rule, f, a);
+	*start = chain[0];
+	return cs_funnel_may_step(rule, chain[0], chain[a - 1], t);
+}
+
 /* ---- matching of steps and events: funnel_match.c ---- */
 
 /*

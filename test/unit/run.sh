@@ -18,6 +18,10 @@ compile "$out/funnel_core_test" test/unit/funnel_core_test.c test/unit/funnel_br
 	src/operator/funnel_core.c src/operator/funnel_match.c src/operator/funnel_unordered.c
 "$out/funnel_core_test" "$@"
 
+compile "$out/funnel_level_test" test/unit/funnel_level_test.c \
+	src/operator/funnel_level.c src/operator/funnel_core.c src/operator/funnel_match.c src/operator/funnel_unordered.c
+"$out/funnel_level_test" "$@"
+
 # StringInfo and CRC-32C as programs have them.
 lib=$($pg_config --pkglibdir)
 compile "$out/delta_test" test/unit/delta_test.c src/state/delta.c src/state/codec.c \
