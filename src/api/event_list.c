@@ -7,6 +7,7 @@
 
 #include "api/event_list.h"
 #include "catalog/pg_type.h"
+#include "core/mutant.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -161,6 +162,12 @@ list_size(int64 capacity)
 	return offsetof(CsEventList, events) + capacity * sizeof(CsEventMask);
 }
 
+static inline uint32
+capacity_of(Size size)
+{
+	return (size - list_size(0)) / sizeof(CsEventMask);
+}
+
 static CsEventList *
 make_list(MemoryContext cxt, const CsEventRule *rule, int32 n)
 {
@@ -173,7 +180,7 @@ make_list(MemoryContext cxt, const CsEventRule *rule, int32 n)
 	list->rule = rule;
 	list->runs = NULL;
 	list->n = 0;
-	list->capacity = (size - list_size(0)) / sizeof(CsEventMask);
+	list->capacity = capacity_of(size);
 	list->unsorted = 0;
 	return list;
 }
@@ -191,17 +198,19 @@ cs_event_list_make(FunctionCallInfo fcinfo, const CsEventRule *rule)
 CsEventList *
 cs_event_list_grow(FunctionCallInfo fcinfo, CsEventList *list)
 {
-	Size size = FIRST_SIZE;
+	int32 limit = cs_event_list_limit();
+	Size  size = FIRST_SIZE;
 
-	if (list->n >= cs_event_list_limit())
+	if (list->n >= limit)
 	{
 		cs_event_list_spill(fcinfo, list);
 		return list;
 	}
-	while (size <= list_size(list->n + 1))
+	while (size < list_size(list->n + 1))
 		size *= 2;
+	size = Min(size, list_size(limit));
 	list = repalloc_huge(list, size);
-	list->capacity = (size - list_size(0)) / sizeof(CsEventMask);
+	list->capacity = capacity_of(size);
 	return list;
 }
 
@@ -269,7 +278,7 @@ cs_event_list_sort(CsEventList *list)
 	CsEventMask *space;
 	bool		 sorted = false;
 
-	if (!list->unsorted)
+	if (!list->unsorted || CS_MUTANT(UNSORTED_APPLY))
 		return;
 	for (int i = 0; i < list->n; i += SORT_BLOCK)
 		insertion_sort(&from[i], Min(SORT_BLOCK, list->n - i));

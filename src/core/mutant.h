@@ -28,6 +28,7 @@
 	M(LOSE_ENTRY, "lose_entry")				/* a commit forgets one entry's state */                        \
 	M(DELTA_SKIP, "delta_skip")				/* a delta counts from the wrong place */                       \
 	M(LATE_LEFT_OUT, "late_left_out")		/* apply_late() replays without them */                         \
+	M(SEQUENCE_GREEDY, "sequence_greedy")	/* a search goes not back to a time */                          \
 	M(DEDUPE_FORGETS, "dedupe_forgets")		/* values seen before this batch are forgotten */               \
 	M(SPILL_FORGETS, "spill_forgets")		/* the index forgets some spilled keys */                       \
 	M(SPILL_STALE_ROW, "spill_stale_row")	/* rows of entries that have changed since are kept, and win */ \

@@ -297,6 +297,8 @@ search_step(Search *s)
 	if (good)
 	{
 		choose(s);
+		if (CS_MUTANT(SEQUENCE_GREEDY))
+			s->nchoices--;
 		return true;
 	}
 	/* what comes later cannot be earlier, but it may be late enough */

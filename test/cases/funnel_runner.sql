@@ -9,7 +9,10 @@
 -- PostHog's counts, times and actors are compared with funnel_report() and
 -- with the table itself, its time to convert with funnel_time_to_convert(); of
 -- its definition errors it must be one when the funnel is made, or when it is
--- asked for the time between its steps.  ClickHouse's levels are the greatest level of each key.
+-- asked for the time between its steps.  ClickHouse's levels are the greatest
+-- level of each key, where its rule is the stream's: strict_once, and the
+-- default where no event meets two conditions.  Whatever the mode, they are
+-- what window_funnel() says of the same events as rows.
 --
 -- How a definition is said in our terms:
 --   max_length 732 days: PostHog's persons are never cut.
@@ -18,8 +21,8 @@
 --   ClickHouse counts time in units of whatever the column holds: microseconds.
 --   A single condition: a second step that nothing meets.
 -- Not required: attribution other than by the first step, steps that count a
--- user's first event only; ClickHouse's modes but strict_once and the default
--- where no event meets two conditions.  Trends are not required either: those
+-- user's first event only; functions of ClickHouse other than windowFunnel.
+-- Trends are not required either: those
 -- by days are compared with funnel_report() all the same, and one that differs
 -- says how.
 CREATE TABLE test.funnel_result (file text, name text, outcome text, detail text);
@@ -83,10 +86,9 @@ END
 $$;
 
 -- Why a case is not asked for, or NULL.
-CREATE FUNCTION test.funnel_not_required(item jsonb, conditions text[]) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION test.funnel_not_required(item jsonb) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	def jsonb := item -> 'definition';
-	overlap boolean;
 BEGIN
 	IF item ->> 'kind' = 'trends' AND coalesce(def ->> 'interval', 'day') <> 'day' THEN
 		RETURN 'trends';
@@ -96,16 +98,48 @@ BEGIN
 		RETURN 'attribution by ' || (def ->> 'attribution');
 	ELSIF def ->> 'function' <> 'windowFunnel' THEN
 		RETURN 'function ' || (def ->> 'function');
-	ELSIF def ? 'function' AND def -> 'modes' NOT IN ('[]', '["strict_once"]') THEN
-		RETURN 'mode ' || (def ->> 'modes');
-	ELSIF def ? 'function' AND def -> 'modes' = '[]' THEN
-		EXECUTE format('SELECT bool_or(%s > 1) FROM jsonb_array_elements($1) AS event_properties',
-			(SELECT string_agg(format('coalesce((%s)::int, 0)', c), ' + ') FROM unnest(conditions) AS c)) INTO overlap USING item -> 'events';
-		IF overlap THEN
-			RETURN 'default mode where an event meets two conditions';
-		END IF;
 	END IF;
 	RETURN NULL;
+END
+$$;
+
+-- ClickHouse's numbers are microseconds.
+CREATE FUNCTION test.funnel_time(ts jsonb) RETURNS timestamptz LANGUAGE sql AS $$
+	SELECT CASE jsonb_typeof(ts) WHEN 'number' THEN '2000-01-01 00:00+00'::timestamptz + ts::bigint * interval '1 microsecond'
+		ELSE (ts #>> '{}')::timestamptz END
+$$;
+
+-- Is ClickHouse's rule the stream's?
+CREATE FUNCTION test.funnel_streams(item jsonb, conditions text[]) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	modes jsonb := item -> 'definition' -> 'modes';
+	overlap boolean;
+BEGIN
+	IF modes = '[]' THEN
+		EXECUTE format('SELECT bool_or(%s > 1) FROM jsonb_array_elements($1) AS event_properties',
+			(SELECT string_agg(format('coalesce((%s)::int, 0)', c), ' + ') FROM unnest(conditions) AS c)) INTO overlap USING item -> 'events';
+		RETURN NOT overlap;
+	END IF;
+	RETURN modes IS NULL OR modes = '["strict_once"]';
+END
+$$;
+
+-- How window_funnel() differs from ClickHouse's levels, or NULL.
+CREATE FUNCTION test.funnel_levels_differ(item jsonb, conditions text[]) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	result text;
+BEGIN
+	EXECUTE format($q$
+		SELECT string_agg(format('window_funnel of %%s: expected %%s, got %%s', k, v, level), '; ' ORDER BY k)
+		FROM jsonb_each_text($1 -> 'expected' -> 'level') AS want(k, v)
+		LEFT JOIN (
+			SELECT event_properties ->> 'actor' AS k,
+				clickstream.window_funnel(($1 -> 'definition' ->> 'window')::bigint * interval '1 microsecond',
+					array_to_string(ARRAY(SELECT jsonb_array_elements_text($1 -> 'definition' -> 'modes')), ', '),
+					test.funnel_time(event_properties -> 'ts'), %s ORDER BY i) AS level
+			FROM jsonb_array_elements($1 -> 'events') WITH ORDINALITY AS e(event_properties, i) GROUP BY 1) AS got USING (k)
+		WHERE level IS DISTINCT FROM v::int $q$, array_to_string(conditions, ', ')) INTO result USING item;
+	RETURN result;
 END
 $$;
 
@@ -165,11 +199,7 @@ DECLARE
 	t timestamptz;
 BEGIN
 	FOR e IN SELECT * FROM jsonb_array_elements(item -> 'events') LOOP
-		IF jsonb_typeof(e -> 'ts') = 'number' THEN
-			t := '2000-01-01 00:00+00'::timestamptz + (e ->> 'ts')::bigint * interval '1 microsecond';
-		ELSE
-			t := (e ->> 'ts')::timestamptz;
-		END IF;
+		t := test.funnel_time(e -> 'ts');
 		PERFORM clickstream.produce('test_funnel', jsonb_build_object('event_type', e ->> 'event', 'event_time',
 			to_char(t AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
 			'user_id', coalesce(item -> 'identity' ->> (e ->> 'actor'), e ->> 'actor'),
@@ -330,10 +360,17 @@ DECLARE
 	refused record;
 BEGIN
 	conditions := ARRAY(SELECT test.funnel_condition(s - 'first_time') FROM jsonb_array_elements(def -> 'steps') AS s);
-	reason := coalesce(test.funnel_not_required(item, conditions), 'unknown part of the definition: ' || test.funnel_unknown(def));
+	reason := coalesce(test.funnel_not_required(item), 'unknown part of the definition: ' || test.funnel_unknown(def));
 	IF reason IS NOT NULL THEN
 		INSERT INTO test.funnel_result VALUES (file, item ->> 'name', 'not required', reason);
 		RETURN;
+	END IF;
+	IF def ? 'function' THEN
+		reason := test.funnel_levels_differ(item, conditions);
+		IF reason IS NOT NULL OR NOT test.funnel_streams(item, conditions) THEN
+			INSERT INTO test.funnel_result VALUES (file, item ->> 'name', CASE WHEN reason IS NULL THEN 'ok' ELSE 'differs' END, reason);
+			RETURN;
+		END IF;
 	END IF;
 	refused := test.funnel_make(def, conditions);
 	IF item ->> 'kind' = 'definition_error' THEN
