@@ -5,6 +5,7 @@
 #   make demo         one minute of live traffic in the terminal
 #   make check        everything that tests, from a fresh machine
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
+#   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
 #   make bench        how fast it is (bench-tools: its programs only)
 #   make lint format  the house style: checked, applied
 #   make regress isolation tap     one part of check
@@ -37,7 +38,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check check-flink demo bench lint format regress isolation tap random
+SCRIPTS_OF_OURS = check check-flink check-clickhouse demo bench lint format regress isolation tap random
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
@@ -68,6 +69,9 @@ endif
 
 check-flink:
 	test/flink/run.sh
+
+check-clickhouse:
+	test/clickhouse/run.sh
 
 demo:
 	demo/run.sh

@@ -1151,6 +1151,76 @@ LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION sessionize(timestamptz, interval) IS
 	'window function: number of the session, from 1, within the partition, whose rows must be in order of event_time; one ends where the next row is more than gap away';
 
+-- Expressions of the caller, by the caller's rights and search_path: so everything else is named in full.
+CREATE FUNCTION path_flow(
+	t          regclass,
+	start_time timestamptz DEFAULT NULL,
+	end_time   timestamptz DEFAULT NULL,
+	page       text        DEFAULT 'page_url',
+	visitor    text        DEFAULT 'coalesce(user_id, anonymous_id)',
+	event_time text        DEFAULT 'event_time',
+	filter     text        DEFAULT NULL,
+	gap        interval    DEFAULT '30 minutes',
+	start_page text        DEFAULT NULL,
+	max_steps  integer     DEFAULT 5,
+	max_pages  integer     DEFAULT 10,
+	collapse   boolean     DEFAULT true,
+	OUT step        integer,
+	OUT source      text,
+	OUT target      text,
+	OUT paths       bigint,
+	OUT rate        numeric,
+	OUT median_time interval)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+AS $$
+#variable_conflict use_column
+BEGIN
+	IF t IS NULL OR page IS NULL OR visitor IS NULL OR event_time IS NULL OR gap IS NULL OR collapse IS NULL THEN
+		RAISE EXCEPTION '% must be given', CASE WHEN t IS NULL THEN 't' WHEN page IS NULL THEN 'page' WHEN visitor IS NULL THEN 'visitor'
+			WHEN event_time IS NULL THEN 'event_time' WHEN gap IS NULL THEN 'gap' ELSE 'collapse' END USING ERRCODE = 'null_value_not_allowed';
+	ELSIF max_steps IS NULL OR max_steps < 1 OR max_steps > 50 THEN
+		RAISE EXCEPTION 'max_steps must be from 1 to 50' USING ERRCODE = 'invalid_parameter_value';
+	ELSIF max_pages IS NULL OR max_pages < 1 THEN
+		RAISE EXCEPTION 'max_pages must be greater than zero' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	RETURN QUERY EXECUTE pg_catalog.format($query$
+		WITH event AS (
+			SELECT ((%1$s))::pg_catalog.text AS who, ((%2$s))::pg_catalog.timestamptz AS at, ((%3$s))::pg_catalog.text AS page FROM %4$s AS t
+			WHERE (%5$s) AND ($1 IS NULL OR (%2$s) >= $1) AND ($2 IS NULL OR (%2$s) < $2)
+		), numbered AS (
+			SELECT who, at, page, clickstream.sessionize(at, $3) OVER (PARTITION BY who ORDER BY at, page) AS session
+			FROM event WHERE who IS NOT NULL AND at IS NOT NULL AND page IS NOT NULL
+		), marked AS (
+			SELECT who, session, at, page, pg_catalog.lag(page) OVER w AS before,
+				$4 IS NULL OR pg_catalog.bool_or(page = $4) OVER w AS has_begun
+			FROM numbered WINDOW w AS (PARTITION BY who, session ORDER BY at, page)
+		), placed AS (
+			SELECT who, session, at, page, pg_catalog.row_number() OVER (PARTITION BY who, session ORDER BY at, page) AS place
+			FROM marked WHERE has_begun AND (NOT $5 OR page IS DISTINCT FROM before)
+		), counted AS (
+			SELECT place, page, pg_catalog.row_number() OVER (PARTITION BY place ORDER BY pg_catalog.count(*) DESC, page) <= $6 AS is_shown
+			FROM placed WHERE place <= $7 + 1 GROUP BY place, page
+		), named AS (
+			SELECT p.who, p.session, p.place, p.at, CASE WHEN c.is_shown THEN p.page ELSE '(other)' END AS page
+			FROM placed AS p JOIN counted AS c ON c.place = p.place AND c.page = p.page
+		), step AS (
+			SELECT place, page AS source, pg_catalog.lead(page) OVER w AS target, pg_catalog.lead(at) OVER w - at AS took
+			FROM named WINDOW w AS (PARTITION BY who, session ORDER BY place)
+		), total AS (
+			SELECT place::pg_catalog.int4 AS step, source, target, pg_catalog.count(*) AS paths,
+				pg_catalog.percentile_cont(0.5) WITHIN GROUP (ORDER BY took) AS median_time
+			FROM step WHERE place <= $7 GROUP BY place, source, target
+		)
+		SELECT step, source, target, paths, pg_catalog.round(paths::pg_catalog.numeric / pg_catalog.sum(paths) OVER (PARTITION BY step, source), 4), median_time
+		FROM total ORDER BY step, paths DESC, source, target NULLS LAST $query$,
+		visitor, event_time, page, t, coalesce(filter, 'true'))
+	USING start_time, end_time, gap, start_page, collapse, max_pages, max_steps;
+END
+$$;
+COMMENT ON FUNCTION path_flow(regclass, timestamptz, timestamptz, text, text, text, text, interval, text, integer, integer, boolean) IS
+	'from which page to which visitors of a table of events go, step by step of their sessions, and how many: the links of a Sankey diagram; target NULL: they leave';
+
 -- ---------------------------------------------------------------------
 -- local topic
 -- ---------------------------------------------------------------------

@@ -8,6 +8,9 @@
 #   test/setup.sh flink        a Flink with its connectors, by pip and Maven, into
 #                              the cache: for "make check-flink" only
 #   test/setup.sh flink-jars   prints where those jars are (or will be)
+#   test/setup.sh clickhouse   ClickHouse as a library of Node.js (chdb), by npm, into
+#                              the cache: for "make check-clickhouse" and bench/aggregates.sh only
+#   test/setup.sh clickhouse-module   prints where that library is (or will be)
 #
 # CLICKSTREAM_CACHE names the cache (default ~/.cache/clickstream).
 set -eu
@@ -17,6 +20,8 @@ cache=${CLICKSTREAM_CACHE:-${HOME:-/var/tmp}/.cache/clickstream}
 kafka_libs=$cache/kafka-$kafka_version
 flink_version=2.2.1
 flink_jars=$cache/flink-$flink_version
+chdb_version=3.4.0
+chdb=$cache/chdb-$chdb_version
 
 packages="build-essential pkg-config postgresql-15 postgresql-server-dev-15
 	librdkafka-dev libsimdjson-dev libxxhash-dev kcat clang-format-14 libipc-run-perl
@@ -130,6 +135,15 @@ setup_flink() {
 	keep_as "$flink_jars"
 }
 
+setup_clickhouse() {
+	[ ! -d "$chdb" ] || return 0
+	command -v npm >/dev/null || install_packages nodejs npm
+	say "fetching chdb $chdb_version into $chdb"
+	new_directory
+	fetch chdb npm install --prefix "$new/jars" --no-audit --no-fund "chdb@$chdb_version"
+	keep_as "$chdb"
+}
+
 case ${1:-} in
 	# shellcheck disable=SC2046
 	packages) install_packages $(missing_packages) ;;
@@ -137,8 +151,10 @@ case ${1:-} in
 	kafka-libs) echo "$kafka_libs" ;;
 	flink) setup_flink ;;
 	flink-jars) echo "$flink_jars" ;;
+	clickhouse) setup_clickhouse ;;
+	clickhouse-module) echo "$chdb/node_modules/chdb" ;;
 	*)
-		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars" >&2
+		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars|clickhouse|clickhouse-module" >&2
 		exit 2
 		;;
 esac
