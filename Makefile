@@ -7,6 +7,7 @@
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
 #   make bench        how fast it is (bench-tools: its programs only)
+#   make bench-aggregates   the aggregates beside ClickHouse and plain SQL
 #   make lint format  the house style: checked, applied
 #   make regress isolation tap     one part of check
 #   make random       its random tests many times, each with another seed (CLICKSTREAM_ROUNDS=10)
@@ -38,7 +39,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check check-flink check-clickhouse demo bench lint format regress isolation tap random
+SCRIPTS_OF_OURS = check check-flink check-clickhouse demo bench bench-aggregates lint format regress isolation tap random
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
@@ -78,6 +79,9 @@ demo:
 
 bench:
 	bench/run.sh
+
+bench-aggregates:
+	bench/aggregates.sh
 
 lint:
 	test/lint.sh

@@ -108,7 +108,7 @@ RESET ALL;
 -- As a measure of a definition: levels of sessions, in batches, with a restart in between.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
-SELECT clickstream.create_stream('s801') AS id;
+SELECT clickstream.create_stream('s801') > 0 AS made;
 SELECT clickstream.create_session('public.sessions801', stream => 's801', gap => '30 minutes', measures => $$
 	count(*) AS events, clickstream.window_funnel('10 minutes', '', event_time, page_url = '/a', page_url = '/b', page_url = '/c') AS level,
 	clickstream.retention(page_url = '/a', page_url = '/c') AS retained,
