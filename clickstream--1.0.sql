@@ -1157,7 +1157,7 @@ CREATE FUNCTION path_flow(
 	start_time timestamptz DEFAULT NULL,
 	end_time   timestamptz DEFAULT NULL,
 	page       text        DEFAULT 'page_url',
-	visitor    text        DEFAULT 'coalesce(user_id, anonymous_id)',
+	visitor    text        DEFAULT 'effective_user_id',
 	event_time text        DEFAULT 'event_time',
 	filter     text        DEFAULT NULL,
 	gap        interval    DEFAULT '30 minutes',

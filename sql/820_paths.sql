@@ -2,11 +2,11 @@
 SET timezone = 'UTC';
 SET intervalstyle = 'postgres';
 SET search_path = public, clickstream;
-CREATE TABLE e820 (user_id text, anonymous_id text, event_time timestamptz, event_type text, page_url text);
-INSERT INTO e820 SELECT split_part(l, ' ', 1), NULL, '2024-06-01'::timestamptz + split_part(l, ' ', 2)::interval, 'page_view', split_part(l, ' ', 3)
+CREATE TABLE e820 (user_id text, effective_user_id text, event_time timestamptz, event_type text, page_url text);
+INSERT INTO e820 SELECT split_part(l, ' ', 1), split_part(l, ' ', 1), '2024-06-01'::timestamptz + split_part(l, ' ', 2)::interval, 'page_view', split_part(l, ' ', 3)
 FROM string_to_table('a 10:00 /|a 10:01 /|a 10:05 /product|a 10:35 /cart|a 11:05:00.000001 /|a 11:10 /blog|b 10:00 /|b 10:02 /product|b 10:03 /|b 10:04 /product|b 10:06 /cart'
 	'|c 10:00 /blog|c 10:10 /|c 10:20 /product|d 09:00 /product|d 09:00 /|d 09:01 /about', '|') AS l;
-INSERT INTO e820 VALUES (NULL, NULL, '2024-06-01 10:00', 'page_view', '/'), ('a', NULL, NULL, 'page_view', '/'), (NULL, 'x', '2024-06-01 12:00', 'click', NULL);
+INSERT INTO e820 VALUES (NULL, NULL, '2024-06-01 10:00', 'page_view', '/'), ('a', 'a', NULL, 'page_view', '/'), (NULL, 'x', '2024-06-01 12:00', 'click', NULL);
 
 -- A distance of exactly the gap does not end a session.
 SELECT user_id, event_time::time, sessionize(event_time, '30 minutes') OVER (PARTITION BY user_id ORDER BY event_time),

@@ -362,6 +362,8 @@ if wanted regress || wanted isolation; then
 		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres test/readme.sh
 		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme-flink as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
 			CLICKSTREAM_DATABASE=clickstream_flink test/readme.sh doc/flink.md
+		wanted regress && [ ${#sql_files[@]} = 0 ] && step cookbook as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
+			CLICKSTREAM_DATABASE=clickstream_cookbook test/readme.sh doc/cookbook.md
 		wanted isolation && run_isolation
 		step no-crash no_crash
 	fi
