@@ -11,6 +11,7 @@
 #include <limits.h>
 
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/mutant.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -117,6 +118,7 @@ cs_settings_init(void)
 							GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomEnumVariable("clickstream.mutant", "Sets the mistake that the library makes, for tests of tests.", NULL,
 							 &cs_mutant, CS_MUTANT_NONE, mutants, PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	cs_fault_init();
 #endif
 	MarkGUCPrefixReserved("clickstream");
 }

@@ -20,6 +20,7 @@
 #include "catalog/pg_type.h"
 #include "core/clock.h"
 #include "core/errors.h"
+#include "core/fault.h"
 #include "core/place.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
@@ -360,9 +361,11 @@ run_operator(CsEngine *e, CsStage *stage)
 
 	op->ops->begin_chunk(op, &e->ctx, e->nevents);
 	cs_guarded_loop(e, e->nevents, evaluate_step, evaluate_failed, stage);
+	CS_FAULT(EVALUATED);
 	cs_counts_begin(e);
 	op->ops->apply(op, &e->ctx, e->events, e->nevents);
 	cs_counts_end(e, (int) (stage - e->stages));
+	CS_FAULT(APPLIED);
 }
 
 /* ---- the ledger ---- */
@@ -412,6 +415,7 @@ cs_chunk_run(CsEngine *e, int n)
 
 	prepare_events(e, n);
 	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
+	CS_FAULT(DECODED);
 	stop_on_error(e);
 	assign_watermarks(e);
 	cs_dedupe_run(e);

@@ -21,6 +21,7 @@
 
 #include "access/xact.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "core/settings.h"
 #include "engine/apply_late.h"
 #include "engine/dedupe.h"
@@ -414,7 +415,9 @@ store(CsEngine *e, CsProgressRow *next)
 
 	*next = e->stored;
 	next->commit_number = e->stored.commit_number + 1;
+	CS_FAULT(BEFORE_LOG);
 	position = cs_state_log(e->state, e->stream, next->commit_number);
+	CS_FAULT(AFTER_LOG);
 	next->log_half = position.half;
 	next->log_copied = position.copied;
 	next->log_copied_xid = position.copied_xid;
@@ -454,6 +457,7 @@ publish(CsEngine *e, const CsProgressRow *next)
 	cs_counts_committed(e);
 	MemoryContextReset(e->batch);
 	RESUME_INTERRUPTS();
+	e->behind = false;
 	e->source->ops->committed(e->source, e->partitions, e->npartitions);
 }
 
@@ -526,8 +530,11 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	if (!has_work(e, finish) && as_of == CS_WM_NONE)
 		return false;
 	advance(e, e->watermark == CS_WM_DONE, as_of);
+	CS_FAULT(BEFORE_WRITE);
 	cs_write_end(e);
 	store(e, next);
+	CS_FAULT(BEFORE_COMMIT);
+	CS_FAULT_EXPECT_COMMIT();
 	return true;
 }
 
@@ -567,14 +574,18 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 		strlcpy(e->problem, e->source->ops->problem(e->source) ? e->source->ops->problem(e->source) : "",
 				sizeof(e->problem));
 	}
+	CS_FAULT(BEFORE_BEGIN);
 	begin(e, &user, &sec);
 	commit = run_batch(e, max_messages, polled, &full, &next);
+	e->behind = commit;
 	finish_transaction(e, user, sec);
 	if (commit)
 	{
 		CsOutcome outcome;
 
+		CS_FAULT(AFTER_COMMIT);
 		publish(e, &next);
+		CS_FAULT(PUBLISHED);
 		outcome = outcome_of(e, full);
 		report(e);
 		trim_log(e);
@@ -659,6 +670,12 @@ const char *
 cs_engine_problem(CsEngine *e)
 {
 	return e->problem[0] ? e->problem : NULL;
+}
+
+bool
+cs_engine_is_behind(CsEngine *e)
+{
+	return e->behind;
 }
 
 bool

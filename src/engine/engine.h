@@ -72,6 +72,8 @@ extern int cs_engine_poll_fd(CsEngine *engine);
 extern TimestampTz cs_engine_deadline(CsEngine *engine);
 /* Why nothing comes ("broker … refused"), or NULL. */
 extern const char *cs_engine_problem(CsEngine *engine);
+/* After an error: may it lag behind a COMMIT?  Then close it, without abort(): the tables know. */
+extern bool cs_engine_is_behind(CsEngine *engine);
 /* Did definitions change since it was opened?  Then it should be opened again. */
 extern bool cs_engine_is_stale(CsEngine *engine);
 /* Everything that is in the topic now has been read (for process()). */

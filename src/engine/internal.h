@@ -86,6 +86,7 @@ struct CsEngine
 
 	/* where we are */
 	CsProgressRow stored; /* as committed */
+	bool		  behind; /* a COMMIT may have happened that the state has not taken over */
 	TimestampTz	  watermark;
 	int			  npartitions;
 	CsPartition **partitions; /* the assignment; copies of committed in committed[] */

@@ -30,6 +30,7 @@
 
 #include "access/heapam.h"
 #include "access/xact.h"
+#include "core/fault.h"
 #include "core/mutant.h"
 #include "core/settings.h"
 #include "executor/spi.h"
@@ -304,6 +305,7 @@ copy_entries(CsState *state, LogWriter *w, int64 quota)
 			continue;
 		if (quota <= 0)
 			return false;
+		CS_FAULT(MID_COPY);
 		log_image(w, &entry->key, entry->data, entry->len);
 		quota -= entry->len + 40;
 		if (state->ncopied == state->copied_capacity)
@@ -420,6 +422,7 @@ cs_state_trim_log(CsState *state, const CsStream *stream)
 	Oid			  user;
 	int			  sec;
 
+	CS_FAULT(BEFORE_TRIM);
 	if (!ConditionalLockRelationOid(other, AccessExclusiveLock))
 		return false;
 	rel = table_open(other, NoLock);
@@ -427,6 +430,7 @@ cs_state_trim_log(CsState *state, const CsStream *stream)
 	table_close(rel, NoLock);
 	if (!TransactionIdPrecedes(copied, oldest))
 		return false;
+	CS_FAULT(MID_TRIM);
 	sql = psprintf("DO $$BEGIN EXECUTE format('TRUNCATE TABLE ONLY %%s', %u::regclass); END$$", other);
 	GetUserIdAndSecContext(&user, &sec);
 	SetUserIdAndSecContext(cs_extension_owner(), sec | SECURITY_LOCAL_USERID_CHANGE);

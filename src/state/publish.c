@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "core/fault.h"
 #include "core/memory.h"
 #include "state/spill.h"
 #include "utils/memutils.h"
@@ -122,6 +123,7 @@ publish_works(CsState *state, CsDefState *def)
 
 		if (i + CS_PREFETCH_WORK < def->nlogged)
 			prefetch_work(state, def->logged[i + CS_PREFETCH_WORK]);
+		CS_FAULT(MID_PUBLICATION);
 		if (i + CS_PREFETCH_DATA < def->nlogged && def->logged[i + CS_PREFETCH_DATA]->base)
 			cs_prefetch_bytes(def->logged[i + CS_PREFETCH_DATA]->base->data,
 							  def->logged[i + CS_PREFETCH_DATA]->image_len);

@@ -21,6 +21,7 @@
 #include "access/heapam.h"
 #include "access/tableam.h"
 #include "catalog/pg_operator_d.h"
+#include "core/fault.h"
 #include "miscadmin.h"
 #include "state/delta.h"
 #include "state/record.h"
@@ -206,6 +207,7 @@ replay_slot(Replay *p, TupleTableSlot *slot)
 		cs_codec_corrupt("a row of the state log is missing");
 	p->commit_number = commit_number;
 	p->seq = seq;
+	CS_FAULT(MID_RECOVERY);
 	replay_row(p, DatumGetByteaPP(data));
 	CHECK_FOR_INTERRUPTS();
 }

@@ -13,6 +13,8 @@
  * commits, the slot says "failed" with the reason and the process ends; at
  * once where trying again is of no use; and after some tries even if batches
  * commit in between (one partition may be broken and the others be fine).
+ * An error at COMMIT or while the state takes over what was committed leaves
+ * an engine that nobody can trust: it goes, and a fresh one recovers.
  * After any error the stream is looked up again: if it, or the extension, is
  * gone or stopped, the process ends quietly.
  *
@@ -459,7 +461,9 @@ absorb_error(void)
 	cs_slot_note_error(slot, sqlstate, error->message ? error->message : "", error->hint ? error->hint : "");
 	cs_slots_unlock();
 	FreeErrorData(error);
-	if (engine != NULL)
+	if (engine != NULL && cs_engine_is_behind(engine))
+		close_engine();
+	else if (engine != NULL)
 		cs_engine_abort(engine);
 	RESUME_INTERRUPTS();
 	return sqlstate;

@@ -4,6 +4,7 @@
 #   my $events = site_events(20_000, $seed);       # [partition, key, payload], in order of arrival
 #   create_site($node, 'web', 'a', "brokers => '...'");
 #   produce_site($broker, 'web', $events);         # into a broker's topic
+#   my $more = site_events_from(20_000, 5_000, $seed);    # what comes next
 #   load_site($node, $events);                     # into table site_event
 #   ...
 #   same_site($node, 'a', 'b', 'a and b have the same tables');
@@ -26,7 +27,7 @@ use POSIX qw(strftime);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(site_events create_site produce_site load_site same_site is_as_in_sql);
+our @EXPORT = qw(site_events site_events_from create_site produce_site load_site same_site site_tables is_as_in_sql);
 
 my @tables = qw(sessions pages rolling funnel metrics);
 my $partitions = 4;
@@ -58,10 +59,17 @@ sub payload
 sub site_events
 {
 	my ($n, $seed) = @_;
+	return site_events_from(0, $n, $seed);
+}
+
+# The n events from the first'th on: the next part of a topic that is made part by part.
+sub site_events_from
+{
+	my ($first, $n, $seed) = @_;
 	my @events;
 
-	srand $seed;
-	for my $i (0 .. $n - 1)
+	srand $seed + $first;
+	for my $i ($first .. $first + $n - 1)
 	{
 		my $visitor = int($i / 10) + int(rand 300);
 		my $ms = $start * 1000 + $i * 50 - int(rand 8000);
@@ -74,10 +82,14 @@ sub site_events
 }
 
 # A stream and its tables, whose names begin with the prefix.  $source is what
-# create_stream() is told besides: brokers, topic, filter.
+# create_stream() is told besides: brokers, topic, filter.  Options: within
+# and rolling, the funnel's and the longer windows' time, say how much state
+# there is.
 sub create_site
 {
-	my ($node, $stream, $prefix, $source) = @_;
+	my ($node, $stream, $prefix, $source, %option) = @_;
+	my $within = $option{within} // '10 minutes';
+	my $rolling = $option{rolling} // '5 minutes';
 
 	$source //= '';
 	$source = "filter => \$\$event_type <> 'ping'\$\$, $source" unless $source =~ /filter =>/;
@@ -88,12 +100,12 @@ sub create_site
 		SELECT clickstream.create_window('${prefix}_pages', stream => '$stream', size => '1 minute',
 			filter => \$\$event_type = 'page_view'\$\$, group_by => 'page_url',
 			measures => 'count(*) AS views, count(DISTINCT effective_user_id) AS visitors');
-		SELECT clickstream.create_window('${prefix}_rolling', stream => '$stream', size => '5 minutes',
+		SELECT clickstream.create_window('${prefix}_rolling', stream => '$stream', size => '$rolling',
 			slide => '1 minute', group_by => 'device_type',
 			measures => \$\$count(*) AS events, count(DISTINCT effective_user_id) AS visitors,
 				sum((event_properties->>'price')::numeric) AS total, min(page_url) AS least, max(user_id) AS greatest,
 				first(page_url) AS first_page, last(event_time) AS last_time\$\$);
-		SELECT clickstream.create_funnel('${prefix}_funnel', stream => '$stream', within => '10 minutes',
+		SELECT clickstream.create_funnel('${prefix}_funnel', stream => '$stream', within => '$within',
 			key => 'user_id', steps => ARRAY[
 				clickstream.step('product', \$\$event_type = 'page_view' AND page_url LIKE '/product/%'\$\$),
 				clickstream.step('cart', \$\$event_properties->>'action' = 'add_to_cart'\$\$),
@@ -103,12 +115,15 @@ sub create_site
 		END
 }
 
-# Into a topic of a broker, each event into its partition.
+# Into a topic of a broker, each event into its partition; or (by_key => 1) a
+# visitor's into the one that the producer picks for him, which takes one process.
 sub produce_site
 {
 	my ($broker, $topic, $events, %option) = @_;
 	my @lines = map { [] } 1 .. $partitions;
 
+	# All at once, where the key decides the partition.
+	return produce($broker, $topic, [ map { "$_->[1]\t$_->[2]" } @$events ], %option) if delete $option{by_key};
 	push @{ $lines[$_->[0]] }, "$_->[1]\t$_->[2]" for @$events;
 	produce($broker, $topic, $lines[$_], partition => $_, %option) for 0 .. $partitions - 1;
 }
@@ -132,6 +147,8 @@ sub load_site
 	unlink $file;
 }
 
+my %columns;    # table => its columns as they were at first, whatever users do to it later
+
 # A table's columns, to compare by.  Left out is what may depend on batches
 # (revision) and the topic's name within identifiers.
 sub columns_of
@@ -146,13 +163,23 @@ sub columns_of
 		END
 }
 
-# One line for each table: how many rows, and a hash of them.
+# One line for each table: how many rows, and a hash of them.  With a condition:
+# of the rows for which it is true.
 sub site_tables
 {
-	my ($node, $prefix) = @_;
+	my ($node, $prefix, $condition) = @_;
+	my @digests;
 
-	return join "\n",
-	  map { "$_: " . digest($node, "${prefix}_$_", columns_of($node, "${prefix}_$_")) } @tables;
+	$condition //= 'true';
+	for my $table (@tables)
+	{
+		my $columns = $columns{"${prefix}_$table"} //= columns_of($node, "${prefix}_$table");
+		push @digests, <<~END;
+			SELECT '$table: ' || count(*) || ' ' || coalesce(md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE "C")), '-')
+			FROM (SELECT $columns FROM ${prefix}_$table WHERE $condition) t
+			END
+	}
+	return $node->safe_psql('postgres', join ' UNION ALL ', @digests);
 }
 
 # Are the tables of two streams the same?  If not, some of the rows that differ.

@@ -1,0 +1,102 @@
+# Each point of core/fault.h with what can go wrong there: the stream goes on
+# by itself, its tables are byte for byte those of a server that was left in
+# peace, and the ledger is balanced.  Where what is wrong stays wrong, the
+# stream says why and waits, or stops; and goes on when it is gone.
+#
+# A kill between "decoded" and "at_commit" throws away uncommitted work: these
+# points are passed in a transaction that has taken messages.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use ClickstreamTest;
+use ClickstreamTwins;
+
+my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
+my $twins = ClickstreamTwins->new($seed,
+	'clickstream.batch_messages = 100',
+	"clickstream.commit_interval = '10ms'",
+	"clickstream.state_log_size = '64kB'",    # so that its halves change all the time
+	"clickstream.restart_delay = '10ms'");
+
+# ---- the points, as the source lists them
+
+my @points = slurp_file("$ClickstreamTest::top/src/core/fault.h") =~ /^\tF\([A-Z_]+, "(\w+)"\)/mg;
+cmp_ok(scalar @points, '>=', 16, 'the list of points was read');
+
+# Passed at most once in some batches; a later pass would take long.
+my %rare = map { $_ => 1 } qw(mid_recovery mid_copy before_trim mid_trim);
+# Passed by an engine that is opened.
+my %opening = map { $_ => 1 } qw(mid_recovery);
+# Passed only in circumstances that a test of its own makes.
+my %elsewhere = ();
+
+srand $seed;
+my %pass = map { $_ => $rare{$_} ? 1 : 1 + int(rand 3) } @points;
+
+sub reopen
+{
+	$twins->query("SELECT clickstream.stop('web')");
+	$twins->query("SELECT clickstream.start('web')");
+}
+
+# ---- what happens once
+
+sub strike
+{
+	my ($point, $action) = @_;
+	my $fault = "$point:$action:$pass{$point}";
+
+	return if $elsewhere{$point};
+	$twins->feed(sub { $twins->all_is_read($twins->hurt) }) if $opening{$point};    # so that there is something
+	$twins->fault($fault);
+	reopen() if $opening{$point};
+	my $happened = $twins->feed(sub { $twins->fault_happened });
+	$twins->clear_fault;
+	return fail("$fault does not happen") unless $happened;
+	$twins->are_same($fault);
+}
+
+my @others = qw(disk memory fatal);
+for my $i (0 .. $#points)
+{
+	strike($points[$i], 'kill');
+	strike($points[$i], 'error');
+	strike($points[$i], $others[($i + $seed) % @others]);
+}
+
+# ---- what goes on until its cause is gone
+
+sub state_is
+{
+	my ($state, $reason) = @_;
+	my $seen = '';
+
+	$twins->feed(sub {
+		$seen = $twins->query("SELECT state || ': ' || coalesce(last_error, '') FROM clickstream.stat_stream");
+		$seen =~ /^$state: .*$reason/;
+	});
+	like($seen, qr/^$state: .*$reason/, "$state, with the reason: $reason");
+}
+
+for my $point (qw(before_begin before_log at_commit))
+{
+	$twins->fault("$point:disk:0");
+	state_is('backing off', "injected full disk at $point");
+	$twins->clear_fault;
+	$twins->are_same("the disk was full at $point for a while; the stream goes on by itself");
+}
+for my $point (qw(decoded after_log))
+{
+	$twins->query("SELECT clickstream.start('web')");    # no back-off from what was before
+	$twins->fault("$point:refuse:0");
+	state_is('failed', "injected refusal at $point");
+	$twins->clear_fault;
+	$twins->query("SELECT clickstream.start('web')");
+	$twins->are_same("refused at $point; goes on after start()");
+}
+
+$twins->finish;
+done_testing();
