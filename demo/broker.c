@@ -23,6 +23,7 @@
  *	 clear <apikey>					 forget the errors not yet used
  *	 down [broker] | up [broker]	 close and refuse connections; accept again
  *	 rtt <ms> [broker]				 delay each answer
+ *	 leader <topic> <partition> <broker>	 let another broker lead it
  *	 topic <name>:<partitions>		 make a topic
  *	 partitions						 list "topic partition low high" of each
  *	 quit
@@ -239,6 +240,19 @@ command_rtt(Broker *broker, char **words)
 }
 
 static const char *
+command_leader(Broker *broker, char **words)
+{
+	int					partition;
+	int					id;
+	rd_kafka_resp_err_t err;
+
+	if (words[1] == NULL || !parse_int(words[2], 0, MAX_PARTITIONS, &partition) || !parse_int(words[3], 1, 16, &id))
+		return "usage: leader <topic> <partition> <broker>";
+	err = rd_kafka_mock_partition_set_leader(broker->cluster, words[1], partition, id);
+	return err ? rd_kafka_err2str(err) : NULL;
+}
+
+static const char *
 command_topic(Broker *broker, char **words)
 {
 	const char *error = add_topic(broker, words[1]);
@@ -283,6 +297,7 @@ run_command(Broker *broker, char *line)
 		{.name = "down", .run = command_reach},
 		{.name = "up", .run = command_reach},
 		{.name = "rtt", .run = command_rtt},
+		{.name = "leader", .run = command_leader},
 		{.name = "topic", .run = command_topic},
 		{.name = "partitions", .run = command_partitions},
 	};

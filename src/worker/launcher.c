@@ -383,6 +383,7 @@ static void
 launcher_signals(void)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	ConfigReloadPending = true; /* one that came before was ignored, as PostgreSQL starts background workers */
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
 	BackgroundWorkerUnblockSignals();

@@ -97,7 +97,10 @@ detach(void)
 		slot->has_progress = false;
 		slot->problem[0] = '\0';
 		if (slot->state == CS_SLOT_FAILED)
-			slot->wanted = false;
+		{
+			if (slot->wanted) /* again: started since it failed */
+				cs_slot_change(slot, CS_SLOT_WANTED);
+		}
 		else if (!slot->wanted)
 			cs_slot_free(slot);
 		else if (slot->stop)
@@ -472,7 +475,14 @@ absorb_error(void)
 static void
 fail(void)
 {
-	show_state(CS_SLOT_FAILED, NULL);
+	cs_slots_lock();
+	slot->problem[0] = '\0';
+	if (!slot->stop)
+	{
+		slot->wanted = false; /* at once: whoever sees the state may start it again before this process has ended */
+		cs_slot_change(slot, CS_SLOT_FAILED);
+	}
+	cs_slots_unlock();
 	ereport(LOG, (errmsg("clickstream stream %d stopped after an error that cannot mend itself", slot->stream_id),
 				  errhint("When the cause is gone, start it again by clickstream.start().")));
 	proc_exit(0);
@@ -556,6 +566,7 @@ void
 cs_stream_worker_main(Datum arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	ConfigReloadPending = true; /* one that came before was ignored, as PostgreSQL starts background workers */
 	pqsignal(SIGTERM, die);
 	if (!attach(DatumGetInt32(arg)))
 		proc_exit(0);

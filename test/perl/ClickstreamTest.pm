@@ -48,7 +48,7 @@ sub new_node
 	return $node;
 }
 
-# The embedded broker with topics (name => partitions, ...).
+# The embedded broker with topics (name => partitions, ...); '--brokers' => N: as a cluster of N.
 sub start_broker
 {
 	my $broker = ClickstreamTest::Broker->new(@_);
@@ -178,11 +178,12 @@ sub new
 	my ($class, %topics) = @_;
 	my $self = bless {}, $class;
 	my $ready = PostgreSQL::Test::Utils::tempdir() . '/ready';
+	my @brokers = map { defined $_ ? ('--brokers', $_) : () } delete $topics{'--brokers'};
 	my @topics = map { ('--topic', "$_:$topics{$_}") } sort keys %topics;
 
 	$self->{pid} = open2($self->{out}, $self->{in},
 		"$ClickstreamTest::top/demo/bin/clickstream-broker",
-		@topics, '--ready-file', $ready, '--commands');
+		@topics, @brokers, '--ready-file', $ready, '--commands');
 	for (1 .. 600)
 	{
 		last if -s $ready;

@@ -9,6 +9,7 @@
 #   $twins->are_same('killed in the middle of publication');
 #   ...
 #   $twins->finish;
+#   $twins->stop;
 #
 # Events are made and produced slice by slice, so what differs after a fault
 # is known by that fault's name.  The hurt server may be down at any moment:
@@ -25,25 +26,49 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $slice = 400;
 my $made_at_once = 20_000;
 
+# Two servers and a stream in each.
 sub new
 {
 	my ($class, $seed, @lines) = @_;
-	my $self = bless { seed => $seed, produced => 0, events => [], rounds => 0 }, $class;
+	my $self = $class->servers(@lines);
 
-	note "CLICKSTREAM_SEED=$seed";
-	$self->{broker} = start_broker(web => 4);
+	$self->begin($seed, start_broker(web => 4));
+	return $self;
+}
+
+# The servers alone, for several topics one after the other.
+sub servers
+{
+	my ($class, @lines) = @_;
+	my $self = bless { slice => 400 }, $class;
+
 	$self->{calm} = new_node('calm', @lines);
 	$self->{hurt} = new_node('hurt', @lines, 'restart_after_crash = on', "include_if_exists = 'fault.conf'");
-	for my $node ($self->calm, $self->hurt)
-	{
-		create_site($node, 'web', 't', "brokers => '" . $self->{broker}->address . "', topic => 'web', start_from => 'earliest'",
-			within => '1 minute', rolling => '2 minutes');
-		$node->safe_psql('postgres', "SELECT clickstream.start('web')");
-	}
+	$self->restart_with_full_disk;
 	return $self;
+}
+
+# A new topic and a stream over it in each of them.  With a second broker the
+# servers read a broker each, with the same topic in it.
+sub begin
+{
+	my ($self, $seed, $calm_broker, $hurt_broker) = @_;
+
+	note "CLICKSTREAM_SEED=$seed";
+	$self->{seed} = $seed;
+	$self->{calm_broker} = $calm_broker;
+	$self->{hurt_broker} = $hurt_broker // $calm_broker;
+	$self->{produced} = $self->{rounds} = 0;
+	$self->{events} = [];
+	for my $name (qw(calm hurt))
+	{
+		create_site($self->{$name}, 'web', 't',
+			"brokers => '" . $self->{"${name}_broker"}->address . "', topic => 'web', start_from => 'earliest'",
+			within => '1 minute', rolling => '2 minutes');
+		$self->{$name}->safe_psql('postgres', "SELECT clickstream.start('web')");
+	}
 }
 
 sub calm { return $_[0]{calm} }
@@ -74,7 +99,8 @@ sub poll
 		return 1 if $is_true->();
 		sleep 0.02;
 	}
-	diag $self->query("SELECT row_to_json(s) FROM clickstream.stat_stream s");
+	my (undef, $stream) = $self->hurt->psql('postgres', 'SELECT row_to_json(s) FROM clickstream.stat_stream s');
+	diag $stream // "no answer";
 	die "timed out waiting for $what";
 }
 
@@ -96,7 +122,7 @@ sub configure
 	print $out map { "$_\n" } @lines;
 	close $out or die "could not write $file: $!";
 	rename "$file.new", $file or die "could not write $file: $!";
-	kill 'HUP', $self->hurt->{_pid};
+	kill 'HUP', $self->hurt->{_pid} if $self->hurt->{_pid};
 }
 
 sub fault
@@ -120,6 +146,46 @@ sub fault_happened
 	return -e $self->fault_file($self->{fault});
 }
 
+# ---- a full disk (test/chaos/full_disk.c)
+
+# The hurt server's disk can be filled from now on.
+sub restart_with_full_disk
+{
+	my ($self) = @_;
+	my $library = PostgreSQL::Test::Utils::tempdir() . '/full_disk.so';
+
+	system_or_bail('cc', '-std=gnu11', '-O2', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', $library,
+		"$ClickstreamTest::top/test/chaos/full_disk.c", '-ldl');
+	$self->hurt->stop;
+	$self->{environment} = { LD_PRELOAD => $library, CLICKSTREAM_FULL_DISK => "$library.flag" };
+	$self->start_hurt;
+}
+
+# Starts the hurt server; again, as long as what is left of the last one is in the way.
+sub start_hurt
+{
+	my ($self) = @_;
+
+	local %ENV = (%ENV, %{ $self->{environment} });
+	$self->poll('the server', sub {
+		$self->hurt->{_pid} = undef;
+		return $self->hurt->start(fail_ok => 1);
+	});
+}
+
+sub fill_disk
+{
+	my ($self) = @_;
+	open my $flag, '>', $self->{environment}{CLICKSTREAM_FULL_DISK} or die "could not make the flag: $!";
+	close $flag;
+}
+
+sub empty_disk
+{
+	my ($self) = @_;
+	unlink $self->{environment}{CLICKSTREAM_FULL_DISK};
+}
+
 # ---- events
 
 sub produce_slice
@@ -127,8 +193,10 @@ sub produce_slice
 	my ($self) = @_;
 
 	$self->{events} = site_events_from($self->{produced}, $made_at_once, $self->{seed}) unless @{ $self->{events} };
-	produce_site($self->{broker}, 'web', [ splice @{ $self->{events} }, 0, $slice ], by_key => 1);
-	$self->{produced} += $slice;
+	my $events = [ splice @{ $self->{events} }, 0, $self->{slice} ];
+	produce_site($self->{calm_broker}, 'web', $events, by_key => 1);
+	produce_site($self->{hurt_broker}, 'web', $events, by_key => 1) if $self->{hurt_broker} != $self->{calm_broker};
+	$self->{produced} += @$events;
 }
 
 sub all_is_read
@@ -168,7 +236,7 @@ sub are_same
 	$self->{rounds}++;
 	$self->poll("the end of the topic after: $name", sub { $self->all_is_read($self->hurt) && $self->all_is_read($self->calm) });
 	# What is not final yet may show as of an earlier batch.
-	is(site_tables($self->hurt, 't', 'is_final') . "\n" . $self->ledger($self->hurt),
+	return is(site_tables($self->hurt, 't', 'is_final') . "\n" . $self->ledger($self->hurt),
 		site_tables($self->calm, 't', 'is_final') . "\n" . $self->ledger($self->calm), $name);
 }
 
@@ -191,6 +259,11 @@ sub finish
 		} $self->hurt, $self->calm;
 		is($same[0], $same[1], "and $table");
 	}
+}
+
+sub stop
+{
+	my ($self) = @_;
 	$_->stop for $self->calm, $self->hurt;
 }
 

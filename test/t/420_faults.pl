@@ -99,4 +99,5 @@ for my $point (qw(decoded after_log))
 }
 
 $twins->finish;
+$twins->stop;
 done_testing();

@@ -1,0 +1,182 @@
+# What others do to a running stream: SIGKILL of another backend and of the
+# postmaster, an immediate stop, a worker ended or cancelled, a trigger that
+# raises, a deadlock with DDL, a full disk, a full lock table, time-outs that
+# somebody set for the whole server, a lock held for long.
+#
+# The stream goes on by itself, or stops with the reason where the cause stays,
+# and goes on when it is gone; the tables are byte for byte those of a
+# server that was left in peace.  Where a process is ended the worker is held
+# in the middle of a batch, so that there is uncommitted work to throw away.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use ClickstreamTest;
+use ClickstreamTwins;
+
+my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
+my $twins = ClickstreamTwins->new($seed,
+	'clickstream.batch_messages = 200',
+	"clickstream.commit_interval = '10ms'",
+	"clickstream.restart_delay = '10ms'",
+	'max_connections = 10',                   # so that the lock table is small
+	'max_locks_per_transaction = 10');
+my $node = $twins->hurt;
+my @in_a_batch = qw(decoded evaluated applied before_write before_log after_log before_commit);
+
+srand $seed;
+
+# The worker is held somewhere in a batch; returns its process.
+sub hold_worker
+{
+	my $point = $in_a_batch[ rand @in_a_batch ];
+
+	$twins->fault("$point:pause:" . (1 + int(rand 3)));
+	$twins->feed(sub { $twins->fault_happened }) or die "nobody came by $point";
+	note "held at $point";
+	return $twins->query("SELECT pid FROM clickstream.stat_stream");
+}
+
+sub release_worker
+{
+	$twins->clear_fault;
+	unlink $twins->fault_file($twins->{fault});
+}
+
+sub worker_is
+{
+	my ($state) = @_;
+	$twins->poll("the stream being $state", sub { $twins->query('SELECT state FROM clickstream.stat_stream') eq $state });
+	return $twins->query('SELECT last_error FROM clickstream.stat_stream');
+}
+
+# ---- processes that are ended
+
+hold_worker();
+my $other = $node->background_psql('postgres');
+kill 'KILL', $other->query_safe('SELECT pg_backend_pid()');
+release_worker();
+$twins->are_same('SIGKILL of another backend');
+eval { $other->quit };
+
+hold_worker();
+$node->kill9;
+release_worker();
+$twins->start_hurt;
+$twins->are_same('SIGKILL of the postmaster');
+
+hold_worker();
+$node->stop('immediate');
+release_worker();
+$twins->start_hurt;
+$twins->are_same('an immediate stop');
+
+my $worker = hold_worker();
+is($twins->query("SELECT pg_terminate_backend($worker)"), 't', 'the worker is told to end');
+$twins->poll('the end of the worker', sub { !kill 0, $worker });
+release_worker();
+$twins->are_same('pg_terminate_backend() of the worker');
+
+$worker = hold_worker();
+is($twins->query("SELECT pg_cancel_backend($worker)"), 't', 'the batch is cancelled');
+$twins->poll('the cancellation', sub { $twins->query("SELECT last_error_sqlstate = '57014' FROM clickstream.stat_stream") eq 't' });
+release_worker();
+$twins->are_same('pg_cancel_backend() of the worker');
+
+# ---- a trigger that raises
+
+$twins->query(<<~'END');
+	CREATE FUNCTION no_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no more of these'; END $$;
+	CREATE TRIGGER no_more BEFORE INSERT ON t_sessions FOR EACH ROW EXECUTE FUNCTION no_more();
+	END
+$twins->feed(sub { $twins->query('SELECT state FROM clickstream.stat_stream') eq 'failed' });
+is(worker_is('failed'), 'no more of these', 'a trigger that raises stops the stream, with its words');
+$twins->query('DROP TRIGGER no_more ON t_sessions');
+$twins->query("SELECT clickstream.start('web')");
+$twins->are_same('the trigger was dropped, and the stream started');
+
+# ---- a deadlock with DDL
+
+$worker = $twins->query('SELECT pid FROM clickstream.stat_stream');
+# The user holds what the worker takes last, and wants what it has; the worker is the one to see it.
+$twins->fault('before_commit:pause');
+$twins->feed(sub { $twins->fault_happened }) or die 'nobody came by';
+release_worker();
+$twins->fault('before_log:pause');
+$twins->feed(sub { $twins->fault_happened }) or die 'nobody came by';
+my $user = $node->background_psql('postgres');
+$user->query_safe("SET deadlock_timeout = '1h'; BEGIN; SELECT * FROM clickstream.partition FOR UPDATE");
+my $user_pid = $user->query_safe('SELECT pg_backend_pid()');
+$user->query_until(qr/altering/, "\\echo altering\nALTER TABLE t_sessions ADD COLUMN note text DEFAULT 'added'; COMMIT;\n");
+$twins->poll('the user to wait', sub { $twins->query("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $user_pid") eq 't' });
+release_worker();
+$twins->poll('a deadlock', sub { slurp_file($node->logfile) =~ /\[$worker\] ERROR:  deadlock detected/ });
+$twins->are_same('a deadlock with ALTER TABLE: the worker gives way and comes again');
+$user->quit;
+is($twins->query("SELECT count(*) FROM pg_attribute WHERE attrelid = 't_sessions'::regclass AND attname = 'note'"), '1',
+	'and the user has the column');
+
+# ---- a lock held for longer than the worker waits
+
+$user = $node->background_psql('postgres');
+$user->query_safe('BEGIN; LOCK TABLE t_pages IN ACCESS EXCLUSIVE MODE');
+$twins->feed(sub { $twins->query("SELECT last_error_sqlstate = '55P03' FROM clickstream.stat_stream") eq 't' });
+is($twins->query('SELECT last_error FROM clickstream.stat_stream'), 'canceling statement due to lock timeout',
+	'a lock held for long: the worker does not wait for ever');
+$user->query_safe('COMMIT');
+$user->quit;
+$twins->are_same('the lock is gone');
+
+# ---- no room for locks
+
+$user = $node->background_psql('postgres');
+$user->query_safe(<<~'END');
+	BEGIN;
+	DO $$
+	BEGIN
+		FOR i IN 1 .. 1000000 LOOP
+			BEGIN
+				PERFORM pg_advisory_xact_lock(i);
+			EXCEPTION WHEN out_of_memory THEN
+				RAISE NOTICE 'full after % locks', i;
+				EXIT;
+			END;
+		END LOOP;
+	END $$;
+	END
+my $met = qr/\[$worker\] ERROR:  out of shared memory/;
+ok($twins->feed(sub { slurp_file($node->logfile) =~ $met }), 'the worker finds the lock table full');
+$user->query('ROLLBACK');
+$user->quit;
+$twins->are_same('the lock table was full');
+
+# ---- a full disk
+
+$twins->fill_disk;
+ok($twins->feed(sub { $twins->query("SELECT last_error_sqlstate = '53100' FROM clickstream.stat_stream") eq 't' }), 'the disk is full');
+like($twins->query('SELECT last_error FROM clickstream.stat_stream'), qr/could not extend file .*No space left on device/,
+	'and the stream says so');
+$twins->empty_disk;
+$twins->are_same('there is room again');
+
+# ---- time-outs for everybody
+
+$twins->query("ALTER SYSTEM SET statement_timeout = '1ms'");
+$twins->query("ALTER SYSTEM SET lock_timeout = '1ms'");
+$twins->query("ALTER SYSTEM SET idle_in_transaction_session_timeout = '1ms'");
+$twins->query('SELECT pg_reload_conf()');
+my $before = $twins->{produced};
+$twins->produce_slice for 1 .. 5;
+$twins->poll('the end of the topic', sub {
+	my (undef, $out) = $node->psql('postgres', "SET statement_timeout = 0; SELECT sum(next_offset) FROM clickstream.partition");
+	return ($out // '') eq $before + 5 * 400;
+});
+$node->safe_psql('postgres', "SET statement_timeout = 0; ALTER SYSTEM RESET ALL;");
+$node->safe_psql('postgres', "SET statement_timeout = 0; SELECT pg_reload_conf()");
+$twins->are_same('time-outs of the server are not for the worker');
+
+$twins->finish;
+$twins->stop;
+done_testing();
