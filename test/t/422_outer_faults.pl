@@ -140,7 +140,6 @@ $user->query_safe(<<~'END');
 			BEGIN
 				PERFORM pg_advisory_xact_lock(i);
 			EXCEPTION WHEN out_of_memory THEN
-				RAISE NOTICE 'full after % locks', i;
 				EXIT;
 			END;
 		END LOOP;
