@@ -164,7 +164,7 @@ copy_server() {
 copy_tree() {
 	mkdir "$work/tree" "$work/home" "$work/regress" "$work/isolation" "$work/tap" "$work/socket"
 	tar -C "$source" -cf - --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude=./demo/bin --exclude=./bench/bin \
-		--exclude=./bench/out . | tar -C "$work/tree" -xf -
+		--exclude=./bench/out --exclude=./test/chaos/out . | tar -C "$work/tree" -xf -
 }
 
 # As root, all of it is for user postgres.

@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "core/fault.h"
 #include "core/settings.h"
 #include "miscadmin.h"
 #include "state/budget.h"

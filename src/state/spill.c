@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "core/fault.h"
 #include "miscadmin.h"
 #include "state/budget.h"
 #include "state/spill.h"

@@ -21,10 +21,6 @@
 #include "state/internal.h"
 #include "state/spill_index.h"
 
-#ifndef CS_FAULT
-#define CS_FAULT(name) ((void) 0)
-#endif
-
 /* What a state keeps for its spill table. */
 typedef struct CsSpill
 {

@@ -32,6 +32,7 @@ my $twins = ClickstreamTwins->servers(
 	"clickstream.commit_interval = '20ms'",
 	"clickstream.state_log_size = '64kB'",
 	"clickstream.restart_delay = '10ms'",
+	'clickstream.force_spill = 100',
 	'max_connections = 15',
 	'max_locks_per_transaction = 10');
 my $node = $twins->hurt;
@@ -173,6 +174,10 @@ my %events = (
 	'alter_stream' => sub { try("SELECT clickstream.alter_stream('web', retention => '" . (1 + int rand 9) . " days')") },
 	'log size' => sub {
 		try("ALTER SYSTEM SET clickstream.state_log_size = '" . one_of('64kB', '256kB', '1MB') . "'");
+		try('SELECT pg_reload_conf()');
+	},
+	'spill' => sub {
+		try('ALTER SYSTEM SET clickstream.force_spill = ' . one_of(-1, 0, 10, 500));
 		try('SELECT pg_reload_conf()');
 	});
 

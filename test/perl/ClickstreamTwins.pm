@@ -26,6 +26,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
+my $slice = 400;
 my $made_at_once = 20_000;
 
 # Two servers and a stream in each.
@@ -42,7 +43,7 @@ sub new
 sub servers
 {
 	my ($class, @lines) = @_;
-	my $self = bless { slice => 400 }, $class;
+	my $self = bless { slice => $slice }, $class;
 
 	$self->{calm} = new_node('calm', @lines);
 	$self->{hurt} = new_node('hurt', @lines, 'restart_after_crash = on', "include_if_exists = 'fault.conf'");
@@ -62,13 +63,15 @@ sub begin
 	$self->{hurt_broker} = $hurt_broker // $calm_broker;
 	$self->{produced} = $self->{rounds} = 0;
 	$self->{events} = [];
+	$self->{slice} = $slice;
 	for my $name (qw(calm hurt))
 	{
 		create_site($self->{$name}, 'web', 't',
 			"brokers => '" . $self->{"${name}_broker"}->address . "', topic => 'web', start_from => 'earliest'",
 			within => '1 minute', rolling => '2 minutes');
-		$self->{$name}->safe_psql('postgres', "SELECT clickstream.start('web')");
 	}
+	$self->produce_slice;    # nobody waits for a partition that is empty, so what is late would be a matter of luck
+	$_->safe_psql('postgres', "SELECT clickstream.start('web')") for $self->calm, $self->hurt;
 }
 
 sub calm { return $_[0]{calm} }
@@ -125,13 +128,14 @@ sub configure
 	kill 'HUP', $self->hurt->{_pid} if $self->hurt->{_pid};
 }
 
+# More lines are settings for as long.
 sub fault
 {
-	my ($self, $fault) = @_;
+	my ($self, $fault, @lines) = @_;
 
 	unlink $self->fault_file($fault);
 	$self->{fault} = $fault;
-	$self->configure("clickstream.fault = '$fault'");
+	$self->configure("clickstream.fault = '$fault'", @lines);
 }
 
 sub clear_fault

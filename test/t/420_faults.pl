@@ -19,7 +19,8 @@ my $twins = ClickstreamTwins->new($seed,
 	'clickstream.batch_messages = 100',
 	"clickstream.commit_interval = '10ms'",
 	"clickstream.state_log_size = '64kB'",    # so that its halves change all the time
-	"clickstream.restart_delay = '10ms'");
+	"clickstream.restart_delay = '10ms'",
+	'clickstream.force_spill = 50');           # and state goes to the spill table and comes back
 
 # ---- the points, as the source lists them
 
@@ -27,11 +28,11 @@ my @points = slurp_file("$ClickstreamTest::top/src/core/fault.h") =~ /^\tF\([A-Z
 cmp_ok(scalar @points, '>=', 16, 'the list of points was read');
 
 # Passed at most once in some batches; a later pass would take long.
-my %rare = map { $_ => 1 } qw(mid_recovery mid_copy before_trim mid_trim);
+my %rare = map { $_ => 1 } qw(mid_recovery recovery_spill mid_copy before_trim mid_trim);
 # Passed by an engine that is opened.
-my %opening = map { $_ => 1 } qw(mid_recovery);
-# Passed only in circumstances that a test of its own makes.
-my %elsewhere = ();
+my %opening = map { $_ => 1 } qw(mid_recovery recovery_spill);
+# Passed by entries that stay in memory for a while.
+my %memory = map { $_ => 1 } qw(mid_copy);
 
 srand $seed;
 my %pass = map { $_ => $rare{$_} ? 1 : 1 + int(rand 3) } @points;
@@ -49,9 +50,8 @@ sub strike
 	my ($point, $action) = @_;
 	my $fault = "$point:$action:$pass{$point}";
 
-	return if $elsewhere{$point};
 	$twins->feed(sub { $twins->all_is_read($twins->hurt) }) if $opening{$point};    # so that there is something
-	$twins->fault($fault);
+	$twins->fault($fault, $memory{$point} ? 'clickstream.force_spill = -1' : ());
 	reopen() if $opening{$point};
 	my $happened = $twins->feed(sub { $twins->fault_happened });
 	$twins->clear_fault;
