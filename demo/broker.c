@@ -292,14 +292,10 @@ run_command(Broker *broker, char *line)
 		const char *name;
 		const char *(*run)(Broker *broker, char **words);
 	} commands[] = {
-		{.name = "errors", .run = command_errors},
-		{.name = "clear", .run = command_clear},
-		{.name = "down", .run = command_reach},
-		{.name = "up", .run = command_reach},
-		{.name = "rtt", .run = command_rtt},
-		{.name = "leader", .run = command_leader},
-		{.name = "topic", .run = command_topic},
-		{.name = "partitions", .run = command_partitions},
+		{.name = "errors", .run = command_errors}, {.name = "clear", .run = command_clear},
+		{.name = "down", .run = command_reach},	   {.name = "up", .run = command_reach},
+		{.name = "rtt", .run = command_rtt},	   {.name = "leader", .run = command_leader},
+		{.name = "topic", .run = command_topic},   {.name = "partitions", .run = command_partitions},
 	};
 	char	   *words[5] = {NULL};
 	char	   *save = NULL;
