@@ -155,6 +155,7 @@ add_stage(CsEngine *e, CsDefinition *def)
 	cs_state_register(e->state, def->definition_id, stage->op->ops->serialize, stage->op);
 	if (stage->op->ops->due_of)
 		cs_state_register_due(e->state, def->definition_id, stage->op->ops->due_of);
+	cs_state_register_marks(e->state, def->definition_id, stage->op->ops->is_marked);
 }
 
 /* Definitions in the order they were made: a rollup comes after its source. */

@@ -126,6 +126,14 @@ cs_cell_is_stale(const CsWork *work)
 	return work->base && work->base->len > 1 && (work->base->data[1] & CELL_STALE) != 0;
 }
 
+bool
+cs_cell_is_marked(const CsEntry *entry)
+{
+	CsWork work = {.base = (CsEntry *) entry};
+
+	return cs_cell_is_stale(&work);
+}
+
 void
 cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf)
 {
@@ -337,24 +345,47 @@ cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
 	pfree(works);
 }
 
+/* Works of cells whose rows lag behind. */
+typedef struct StaleCells
+{
+	CsState *state;
+	CsWork **works;
+	int		 n, capacity;
+} StaleCells;
+
+static void
+add_stale_cell(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
+{
+	StaleCells *cells = arg;
+	CsWork		committed = {.base = (CsEntry *) entry};
+
+	(void) key;
+	if (!cs_cell_is_stale(work ? work : &committed))
+		return;
+	if (cells->n == cells->capacity)
+	{
+		cells->capacity = cells->capacity ? cells->capacity * 2 : 256;
+		cells->works = cells->works ? repalloc_huge(cells->works, cells->capacity * sizeof(CsWork *))
+									: MemoryContextAllocHuge(CurrentMemoryContext, cells->capacity * sizeof(CsWork *));
+	}
+	cells->works[cells->n++] = work ? work : cs_state_open(cells->state, (CsEntry *) entry);
+}
+
 void
 cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
 {
-	int	   nbuckets;
-	int64 *buckets = cs_state_buckets(batch->state, op->def->definition_id, &nbuckets);
+	int		   nbuckets;
+	int64	  *buckets = cs_state_buckets(batch->state, op->def->definition_id, &nbuckets);
+	StaleCells cells = {.state = batch->state};
 
 	for (int b = 0; b < nbuckets; b++)
 	{
-		int		 n;
-		CsWork **works = cs_state_bucket(batch->state, op->def->definition_id, buckets[b], &n);
-
-		cs_cell_sort(works, n);
-		for (int i = 0; i < n; i++)
-		{
-			if (cs_cell_is_stale(works[i]))
-				cs_cell_show(op, g, batch, works[i]);
-		}
-		if (works)
-			pfree(works);
+		cells.n = 0;
+		cs_state_visit_marked(batch->state, op->def->definition_id, buckets[b], add_stale_cell, &cells);
+		cs_cell_sort(cells.works, cells.n);
+		for (int i = 0; i < cells.n; i++)
+			cs_cell_show(op, g, batch, cells.works[i]);
 	}
+	if (cells.works)
+		pfree(cells.works);
 }

@@ -101,6 +101,8 @@ extern void cs_cells_show_open(CsOperator *op, CsGrouping *g, CsState *state, Me
 extern TimestampTz cs_cell_end(CsOperator *op, CsGrouping *g, TimestampTz start);
 /* Is the row of a work's cell behind?  Without decoding it. */
 extern bool cs_cell_is_stale(const CsWork *work);
+/* What the state is told to be marked: a committed cell's row lags behind. */
+extern bool cs_cell_is_marked(const CsEntry *entry);
 /* Works in the order of their rows' primary key. */
 extern void cs_cell_sort(CsWork **works, int n);
 

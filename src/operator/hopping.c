@@ -293,7 +293,7 @@ cs_windows_show_stale(CsWindow *w, CsBatchContext *batch)
 
 		if (cs_bucket_kind(buckets[i]) == CS_BUCKET_NOTE)
 			continue;
-		cs_state_visit_bucket(batch->state, w->op.def->definition_id, buckets[i], visit_stale, &visit);
+		cs_state_visit_marked(batch->state, w->op.def->definition_id, buckets[i], visit_stale, &visit);
 		until = visit.keys ? cs_windows_differ_until(w, buckets, n, buckets[i]) : 0;
 		foreach(lc, visit.keys)
 			add_stale(w, batch, rows, lfirst(lc), until);

@@ -129,6 +129,7 @@ typedef struct CsOperatorOps
 	/* State entries of this operator. */
 	CsSerialize serialize;
 	CsDueOf		due_of;
+	CsIsMarked	is_marked; /* may be NULL: cells whose rows lag behind, for cs_state_visit_marked() */
 	/* After recovery: rebuild what is derived from entries.  May be NULL. */
 	void (*recovered)(CsOperator *op, CsState *state);
 

@@ -380,6 +380,7 @@ const CsOperatorOps cs_rollup_ops = {
 	.advance = rollup_advance,
 	.end_batch = rollup_end_batch,
 	.serialize = rollup_serialize,
+	.is_marked = cs_cell_is_marked,
 	.recovered = rollup_recovered,
 	.show_all = rollup_show_all,
 };

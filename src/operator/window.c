@@ -489,6 +489,7 @@ const CsOperatorOps cs_window_ops = {
 	.preview_due = window_preview_due,
 	.end_batch = window_end_batch,
 	.serialize = window_serialize,
+	.is_marked = cs_cell_is_marked,
 	.due_of = window_due_of,
 	.recovered = window_recovered,
 	.show_all = cs_window_show_all,

@@ -19,6 +19,7 @@ typedef struct CsBucket
 	int64	   nentries;
 	int64	   nnew;
 	int64	   nspilled; /* entries that are not in memory: see spill.h */
+	int64	   nmarked;	 /* those of them that are marked: see cs_state_visit_marked() */
 } CsBucket;
 
 /* Entries that fall due within one second. */
@@ -35,6 +36,7 @@ typedef struct CsDefState
 	int32				 definition_id;
 	CsSerialize			 serialize;
 	CsDueOf				 due_of;
+	CsIsMarked			 is_marked; /* or NULL */
 	void				*op;
 	int64				 count;		/* committed entries */
 	int64				 new_count; /* works of this batch without base, less deleted ones with */

@@ -62,6 +62,25 @@ load_max(CsState *state, int max)
 	return (int) Min(max, Max(LOAD_MIN, cs_state_budget(state) / 4 / ENTRY_ABOUT));
 }
 
+static bool
+is_marked(const CsDefState *def, const CsKey *key, const char *data, uint32 len)
+{
+	CsEntry entry = {.key = *key, .data = (char *) data, .len = len};
+
+	return def->is_marked && def->is_marked(&entry);
+}
+
+/* One entry more, or less, of a bucket is spilled. */
+static void
+count_in_bucket(CsDefState *def, const CsKey *key, const char *data, uint32 len, int delta)
+{
+	CsBucket *bucket = cs_bucket_of(def, key->bucket, true);
+
+	bucket->nspilled += delta;
+	if (is_marked(def, key, data, len))
+		bucket->nmarked += delta;
+}
+
 /* A row becomes a committed entry, unless that is in memory already. */
 static void
 install(const CsKey *key, const char *data, uint32 len, void *arg)
@@ -75,7 +94,7 @@ install(const CsKey *key, const char *data, uint32 len, void *arg)
 	cs_spill_index_remove(def->spilled, key);
 	state->spill->count--;
 	if (key->bucket != 0)
-		cs_bucket_of(def, key->bucket, false)->nspilled--;
+		count_in_bucket(def, key, data, len, -1);
 	cs_entry_install(state, def, key, data, len, CS_HALF_TABLE, due);
 	state->spill->loaded += len + CS_ARENA_ALIGN;
 }
@@ -178,18 +197,41 @@ cs_state_fetch_wanted(CsState *state)
 
 /* ---- buckets ---- */
 
+static void
+install_marked(const CsKey *key, const char *data, uint32 len, void *arg)
+{
+	if (is_marked(cs_def_state(arg, (int32) key->def), key, data, len))
+		install(key, data, len, arg);
+}
+
+static void
+load_bucket(CsState *state, CsDefState *def, CsBucket *bucket, CsSpillVisit visit)
+{
+	CsSpillReader *reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
+
+	cs_spill_read_bucket(reader, def->definition_id, bucket->bucket, visit, state);
+	cs_spill_reader_close(reader);
+}
+
 void
 cs_spill_load_bucket(CsState *state, CsDefState *def, CsBucket *bucket)
 {
-	CsSpillReader *reader;
-
 	if (bucket->nspilled == 0)
 		return;
-	reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
-	cs_spill_read_bucket(reader, def->definition_id, bucket->bucket, install, state);
-	cs_spill_reader_close(reader);
+	load_bucket(state, def, bucket, install);
 	if (bucket->nspilled != 0)
 		cs_codec_corrupt("spilled entries of a bucket are missing");
+}
+
+/* Those that are marked; without any the table is not looked at. */
+void
+cs_spill_load_marked(CsState *state, CsDefState *def, CsBucket *bucket)
+{
+	if (bucket->nmarked == 0)
+		return;
+	load_bucket(state, def, bucket, install_marked);
+	if (bucket->nmarked != 0)
+		cs_codec_corrupt("marked entries of a bucket are missing");
 }
 
 /* ---- by time ---- */
@@ -374,7 +416,7 @@ cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry)
 	cs_spill_index_add(def->spilled, &entry->key, entry->due);
 	state->spill->count++;
 	if (entry->key.bucket != 0)
-		cs_bucket_of(def, entry->key.bucket, true)->nspilled++;
+		count_in_bucket(def, &entry->key, entry->data, entry->len, 1);
 }
 
 static void

@@ -122,6 +122,12 @@ cs_state_register_due(CsState *state, int32 definition_id, CsDueOf due_of)
 	def_must(state, definition_id)->due_of = due_of;
 }
 
+void
+cs_state_register_marks(CsState *state, int32 definition_id, CsIsMarked is_marked)
+{
+	def_must(state, definition_id)->is_marked = is_marked;
+}
+
 /* ---- committed entries ---- */
 
 CsEntry *
@@ -149,7 +155,7 @@ cs_bucket_of(CsDefState *def, int64 bucket, bool create)
 	{
 		dlist_init(&b->entries);
 		b->new_works = NULL;
-		b->nentries = b->nnew = b->nspilled = 0;
+		b->nentries = b->nnew = b->nspilled = b->nmarked = 0;
 	}
 	def->last_bucket = b;
 	return b;
@@ -580,16 +586,12 @@ cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n)
 	return result;
 }
 
-void
-cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg)
+/* What of a bucket is in memory. */
+static void
+visit_resident(CsBucket *b, CsVisit visit, void *arg)
 {
-	CsDefState *def = def_must(state, definition_id);
-	CsBucket   *b = cs_bucket_of(def, bucket, false);
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	if (b == NULL)
-		return;
-	cs_spill_load_bucket(state, def, b);
 	dlist_foreach(iter, &b->entries)
 	{
 		CsEntry *entry = dlist_container(CsEntry, list_node, iter.cur);
@@ -602,6 +604,30 @@ cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit
 		if (work->dirty && !work->deleted)
 			visit(&work->key, NULL, work, arg);
 	}
+}
+
+void
+cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg)
+{
+	CsDefState *def = def_must(state, definition_id);
+	CsBucket   *b = cs_bucket_of(def, bucket, false);
+
+	if (b == NULL)
+		return;
+	cs_spill_load_bucket(state, def, b);
+	visit_resident(b, visit, arg);
+}
+
+void
+cs_state_visit_marked(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg)
+{
+	CsDefState *def = def_must(state, definition_id);
+	CsBucket   *b = cs_bucket_of(def, bucket, false);
+
+	if (b == NULL)
+		return;
+	cs_spill_load_marked(state, def, b);
+	visit_resident(b, visit, arg);
 }
 
 CsWork **

@@ -149,6 +149,14 @@ extern CsWork **cs_state_bucket(CsState *state, int32 definition_id, int64 bucke
 typedef void (*CsVisit)(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg);
 extern void cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg);
 
+/*
+ * The same for marked ones alone, which are what `is_marked` says of the bytes:
+ * of what is spilled only they come back; of others visit may be told, too.
+ */
+typedef bool (*CsIsMarked)(const CsEntry *entry);
+extern void cs_state_register_marks(CsState *state, int32 definition_id, CsIsMarked is_marked);
+extern void cs_state_visit_marked(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg);
+
 /* Live works that this batch has changed.  Palloc'd array. */
 extern CsWork **cs_state_dirty(CsState *state, int32 definition_id, int *n);
 
