@@ -1,6 +1,6 @@
 # Turns the runs' counters into the bench's table and its JSON.
 #
-# Each input file is one run (catchup-N.txt, live-N.txt) of "name value" lines
+# Each input file is one run (catchup-N.txt, plain-N.txt, spill-N.txt, live-N.txt) of "name value" lines
 # written by run.sh; "begin." and "end." are the two samples of the part that
 # counts.  Ends with status 1 when a run is no valid figure, unless it was
 # called a quick look.
@@ -23,16 +23,24 @@ $1 ~ /^rows\./ && !(($1) in seen) {
 }
 
 END {
-	if (runs["catchup"] + runs["live"] == 0) {
+	if (runs["catchup"] + runs["spill"] + runs["live"] == 0) {
 		print "report: no run has ended" > "/dev/stderr"
 		exit 1
 	}
 	for (i = 1; i <= runs["catchup"]; i++)
-		derive_catchup(i)
+		derive_catchup("catchup", i)
+	for (i = 1; i <= runs["plain"]; i++)
+		derive_spill("plain", i)
+	for (i = 1; i <= runs["spill"]; i++)
+		derive_spill("spill", i)
 	for (i = 1; i <= runs["live"]; i++)
 		derive_live(i)
 	if (runs["catchup"])
-		print_catchup()
+		print_catchup("catchup", "catch-up")
+	if (runs["plain"])
+		print_catchup("plain", "catch-up with plenty of memory for state")
+	if (runs["spill"])
+		print_spill()
 	if (runs["live"])
 		print_live()
 	print_remarks()
@@ -84,8 +92,7 @@ function derive_common(mode, run,	events, cpu, wall) {
 	figure(mode, run, "sessions_open_at_end", value[mode, run, "open"])
 }
 
-function derive_catchup(run,	mode, us, closed, yardstick) {
-	mode = "catchup"
+function derive_catchup(mode, run,	us, closed, yardstick) {
 	derive_common(mode, run)
 	us = result[mode, run, "cpu_us_per_event"]
 	figure(mode, run, "events_per_cpu_second", ratio(1e6, us))
@@ -98,6 +105,14 @@ function derive_catchup(run,	mode, us, closed, yardstick) {
 	if (closed < closed_min)
 		remark(mode, run, sprintf("INVALID: %d sessions closed per million events, at least %d are the load we mean",
 			closed, closed_min))
+}
+
+function derive_spill(mode, run) {
+	derive_catchup(mode, run)
+	figure(mode, run, "state_mb", value[mode, run, "state_mb"])
+	figure(mode, run, "spilled_rows", value[mode, run, "spilled"])
+	if (mode == "spill" && value[mode, run, "spilled"] == 0)
+		remark(mode, run, "INVALID: nothing was spilled")
 }
 
 function derive_live(run,	mode, wall, rate, commits) {
@@ -160,18 +175,27 @@ function print_rows(mode,	i, name) {
 	}
 }
 
-function print_catchup() {
-	printf "catch-up, steady part, median of %d (min .. max)\n", runs["catchup"]
-	print_figure("catchup", "events/s of CPU time", "events_per_cpu_second", "%12.0f")
-	print_figure("catchup", "CPU us per event, whole cluster", "cpu_us_per_event", "%12.2f")
-	print_figure("catchup", "  of it the worker", "worker_cpu_us_per_event", "%12.2f")
-	print_figure("catchup", "CPU us per event, only fetched and parsed", "yardstick_us_per_event", "%12.2f")
-	print_figure("catchup", "share of the yardstick (mark: 0.10)", "of_yardstick", "%12.3f")
-	print_figure("catchup", "events/s by the clock", "events_per_second", "%12.0f")
-	print_figure("catchup", "events measured", "measured_events", "%12.0f")
-	print_common("catchup")
-	print_figure("catchup", "sessions closed per million events", "closed_per_million", "%12.0f")
-	print_rows("catchup")
+function print_catchup(mode, title) {
+	printf "%s, steady part, median of %d (min .. max)\n", title, runs[mode]
+	print_figure(mode, "events/s of CPU time", "events_per_cpu_second", "%12.0f")
+	print_figure(mode, "CPU us per event, whole cluster", "cpu_us_per_event", "%12.2f")
+	print_figure(mode, "  of it the worker", "worker_cpu_us_per_event", "%12.2f")
+	print_figure(mode, "CPU us per event, only fetched and parsed", "yardstick_us_per_event", "%12.2f")
+	print_figure(mode, "share of the yardstick (mark: 0.10)", "of_yardstick", "%12.3f")
+	print_figure(mode, "events/s by the clock", "events_per_second", "%12.0f")
+	print_figure(mode, "events measured", "measured_events", "%12.0f")
+	print_common(mode)
+	print_figure(mode, "sessions closed per million events", "closed_per_million", "%12.0f")
+	print_rows(mode)
+}
+
+function print_spill() {
+	print_catchup("spill", "catch-up with a tenth of that")
+	print_figure("plain", "state in memory with plenty, MB", "state_mb", "%12.0f")
+	print_figure("spill", "state in memory with little, MB", "state_mb", "%12.0f")
+	print_figure("spill", "rows in the spill table at the end", "spilled_rows", "%12.0f")
+	printf "  %-46s%12.2f\n", "CPU of an event, times what it is with plenty",
+		ratio(median("spill", "cpu_us_per_event"), median("plain", "cpu_us_per_event"))
 }
 
 function print_live() {
@@ -222,10 +246,14 @@ function write_json(	i, n, pair, part) {
 	printf "},\n  \"runs\": [" > json
 	comma = ""
 	json_runs("catchup")
+	json_runs("plain")
+	json_runs("spill")
 	json_runs("live")
 	printf "\n  ],\n  \"medians\": {" > json
 	comma = ""
 	json_medians("catchup")
+	json_medians("plain")
+	json_medians("spill")
 	json_medians("live")
 	printf "\n  }\n}\n" > json
 }

@@ -8,6 +8,8 @@
 #   catch-up   the topic is there; one worker reads it to its end.  Figures are
 #              of the steady part: what follows the first BENCH_WARM_SECONDS of
 #              event time, when sessions close as fast as they open.
+#   spill      catch-up with plenty of memory for state, then with a tenth of what
+#              it took: the rest lies in the spill table.  How much more that costs.
 #   live       after the same warm-up events come in real time,
 #              BENCH_LIVE_RATE a second, and the worker commits every second.
 #
@@ -19,7 +21,7 @@
 #   BENCH_EVENTS=1000000 make bench     a quick look, which is no valid figure
 #
 # environment, with defaults:
-#   BENCH_MODES="catchup live"   BENCH_RUNS=3 (catch-up)   BENCH_LIVE_RUNS=1
+#   BENCH_MODES="catchup live"   BENCH_RUNS=3 (catch-up, spill)   BENCH_LIVE_RUNS=1
 #   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000
 #   BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000  BENCH_LIVE_SECONDS=60
 #   BENCH_CORE=0  BENCH_BROKER_CORE=1
@@ -65,6 +67,7 @@ fail() {
 # ---------- what is running, and how it ends ----------
 
 postmaster=
+state_memory= # a line of postgresql.conf
 observer=
 generator=
 brokers=
@@ -157,6 +160,7 @@ start_cluster() {
 		synchronous_commit = on
 		track_commit_timestamp = off
 		log_checkpoints = on
+		$state_memory
 		${BENCH_CONF:-}
 	END
 	as_server taskset -c "$core" "$bin/pg_ctl" -D "$work/pg" -l "$work/pg/server.log" -s -w start ||
@@ -287,6 +291,12 @@ profile() {
 	say "profile in $out/perf-$mode.txt"
 }
 
+# MB of open state, in memory; and rows of the spill table.
+note_state() {
+	echo "state_mb $(ask "SELECT ceil(max(state_bytes) / 1048576.0) FROM clickstream.stat_stream")" >>"$figures"
+	echo "spilled $(ask "SELECT count(*) FROM clickstream.state_spill_1")" >>"$figures"
+}
+
 # Before and after, since a shared machine is faster one minute than the next.
 run_yardstick() {
 	taskset -c "$core" "$bench/bin/yardstick" "$brokers" "$topic" | tr ' ' '\n' |
@@ -304,22 +314,24 @@ steady_start() {
 	fi
 }
 
+# run_catchup MODE RUN: "plain" and "spill" are catch-up with another memory for state.
 run_catchup() {
-	mode=catchup
-	figures=$work/catchup-$1.txt
+	mode=$1
+	shift
+	figures=$work/$mode-$1.txt
 	: >"$figures"
 	steady_start
 	echo "quick $quick" >>"$figures"
-	say "catch-up, run $1 of $runs: yardstick"
+	say "$mode, run $1 of $runs: yardstick"
 	run_yardstick before
 	start_cluster
 	open_observer
 	start_stream "$topic"
-	say "catch-up, run $1 of $runs: warming up to event $steady"
+	say "$mode, run $1 of $runs: warming up to event $steady"
 	wait_until_consumed "$steady"
 	worker=$(worker_pid)
 	sample begin
-	say "catch-up, run $1 of $runs: measuring"
+	say "$mode, run $1 of $runs: measuring"
 	profile &
 	profiler=$!
 	wait_until_consumed "$events"
@@ -327,9 +339,23 @@ run_catchup() {
 	wait "$profiler"
 	worker_memory
 	count_rows
+	[ "$mode" = catchup ] || note_state
 	close_observer
 	stop_cluster fast
 	run_yardstick after
+}
+
+# A tenth of what the state took with plenty, but not less than may be set.
+run_spill() {
+	state_memory="clickstream.state_memory = '64GB'"
+	run_catchup plain "$1"
+	plenty=$(awk '$1 == "state_mb" { print $2 }' "$figures")
+	tenth=$((plenty / 10 > 16 ? plenty / 10 : 16))
+	say "spill: the state takes $plenty MB; now with $tenth MB for it"
+	[ "$plenty" -ge 160 ] || say "spill: that is less than ten times the least state_memory, 16 MB"
+	state_memory="clickstream.state_memory = '${tenth}MB'"
+	run_catchup spill "$1"
+	state_memory=
 }
 
 # Starts the producer, which loads the warm-up and then holds.
@@ -396,7 +422,7 @@ main() {
 	trap cleanup EXIT
 	trap 'exit 130' INT TERM
 	prepare
-	rm -f "$work"/catchup-*.txt "$work"/live-*.txt
+	rm -f "$work"/catchup-*.txt "$work"/plain-*.txt "$work"/spill-*.txt "$work"/live-*.txt
 	steady_start
 	[ "$quick" = 0 ] ||
 		say "$events events are $((events / rate)) s of event time, $((steady / rate)) of them to warm up:" \
@@ -407,7 +433,14 @@ main() {
 			catchup)
 				load_topic
 				while [ "$run" -le "$runs" ]; do
-					run_catchup "$run"
+					run_catchup catchup "$run"
+					run=$((run + 1))
+				done
+				;;
+			spill)
+				load_topic
+				while [ "$run" -le "$runs" ]; do
+					run_spill "$run"
 					run=$((run + 1))
 				done
 				;;
@@ -426,7 +459,7 @@ main() {
 # The table on standard output, the JSON beside it.
 write_report() {
 	report=$out/bench-$(date -u +%Y%m%dT%H%M%SZ).json
-	set -- "$work"/catchup-*.txt "$work"/live-*.txt
+	set -- "$work"/catchup-*.txt "$work"/plain-*.txt "$work"/spill-*.txt "$work"/live-*.txt
 	for file; do
 		shift
 		[ ! -f "$file" ] || set -- "$@" "$file"

@@ -247,16 +247,33 @@ evict_by_force(Eviction *e)
 }
 #endif
 
+/* What one batch touches, and the index of all that is spilled, must be in memory whatever the budget is. */
+static void
+warn(CsState *state, int64 excess)
+{
+	if (state->spill->warned)
+		return;
+	state->spill->warned = true;
+	ereport(LOG,
+			(errmsg("the open state of a stream needs " INT64_FORMAT " kB more than it has of clickstream.state_memory",
+					excess / 1024),
+			 errdetail("All that can lie in its spill table does."), errhint("Raise clickstream.state_memory.")));
+}
+
 static void
 evict(Eviction *e)
 {
 	int64 budget = cs_state_budget(e->state);
 	int64 must = cs_state_used(e->state) + growth(e->state) - budget;
+	int64 freed;
 
 	if (evict_by_force(e) || must <= 0)
 		return;
-	if (make_room(e, must, false) >= must)
+	freed = make_room(e, must, false);
+	if (freed >= must)
 		(void) make_room(e, budget / 10, true);
+	else
+		warn(e->state, must - freed);
 }
 
 void

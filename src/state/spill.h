@@ -27,6 +27,7 @@ typedef struct CsSpill
 	Oid		   relation;
 	int64	   count;	/* entries in the table that are not in memory */
 	int64	   loaded;	/* bytes read back by this batch */
+	bool	   warned;	/* that memory does not suffice */
 	CsEntry	 **victims; /* leave memory when this batch commits */
 	int64	   nvictims, victims_capacity;
 	CsBigSet **set_victims;

@@ -673,4 +673,5 @@ cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry,
 		}
 	}
 	cs_spill_walk(state, def_must(state, definition_id), visit, arg);
+	state->round++; /* sets that were looked at are not in use for that */
 }

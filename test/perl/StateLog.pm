@@ -10,7 +10,8 @@ use Exporter 'import';
 
 our @EXPORT = qw(log_records log_counts row_of put_varint get_varint put_zigzag parse_delta put_delta);
 
-my %names = (1 => 'image', 2 => 'delta', 3 => 'delete', 4 => 'set_add', 5 => 'set_drop');
+my %names = (1 => 'image', 2 => 'delta', 3 => 'delete', 4 => 'set_add', 5 => 'set_drop',
+	6 => 'spilled', 7 => 'set_spilled');
 
 # CRC-32C, as the server's COMP_CRC32C.
 my @crc_table = map {
