@@ -1788,6 +1788,158 @@ COMMENT ON FUNCTION open_rows(anyelement) IS
 'what is open of a result table as rows of that table: open_rows(NULL::my_table): views my_table_live put them beside the table''s own';
 
 -- ---------------------------------------------------------------------
+-- why: what became of one message
+-- ---------------------------------------------------------------------
+
+-- What explain_event() must know of definitions, for whom may see their rows.
+CREATE VIEW definition_shape WITH (security_barrier) AS
+SELECT s.name AS stream, s.event_relation, d.table_oid, d.view_oid, d.kind, d.steps,
+	   a.attname AS key_column
+FROM clickstream.definition d
+JOIN clickstream.stream s USING (stream_id)
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.view_oid AND a.attnum = 1
+WHERE pg_catalog.has_table_privilege(d.table_oid::pg_catalog.oid, 'SELECT');
+COMMENT ON VIEW definition_shape IS 'definitions whose tables you may read';
+COMMENT ON COLUMN definition_shape.stream IS 'name of the stream';
+COMMENT ON COLUMN definition_shape.event_relation IS 'view whose columns are those of an event';
+COMMENT ON COLUMN definition_shape.table_oid IS 'result table';
+COMMENT ON COLUMN definition_shape.view_oid IS 'view of its expressions; NULL for event logs';
+COMMENT ON COLUMN definition_shape.kind IS 's session, w window, f funnel, r rollup, l event log';
+COMMENT ON COLUMN definition_shape.steps IS 'funnel: names of the steps';
+COMMENT ON COLUMN definition_shape.key_column IS 'session, funnel: the column of whose row it is';
+GRANT SELECT ON definition_shape TO PUBLIC;
+
+CREATE FUNCTION explain_event(
+	stream         text,
+	partition      integer,
+	message_offset bigint,
+	topic          text DEFAULT NULL,
+	OUT definition regclass,
+	OUT outcome    text,
+	OUT row_id     text,
+	OUT detail     jsonb)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	at record;
+	log regclass;
+	event jsonb;
+	shape clickstream.definition_shape;
+	letter record;
+	source text;
+	evaluated jsonb;
+BEGIN
+	IF stream IS NULL OR partition IS NULL OR message_offset IS NULL THEN
+		RAISE EXCEPTION 'stream, partition and message_offset must be given' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	BEGIN
+		SELECT p.* INTO STRICT at FROM clickstream.stat_partition p
+		WHERE p.stream = explain_event.stream AND p.partition = explain_event.partition AND (explain_event.topic IS NULL OR p.topic = explain_event.topic);
+	EXCEPTION
+		WHEN no_data_found THEN
+			RAISE EXCEPTION 'stream "%" has read no partition %', stream, coalesce(topic || '/', '') || partition
+				USING ERRCODE = 'undefined_object', HINT = 'View clickstream.stat_partition lists those that it has.';
+		WHEN too_many_rows THEN
+			RAISE EXCEPTION 'stream "%" reads partition % of several topics', stream, partition
+				USING ERRCODE = 'ambiguous_parameter', HINT = 'Give the topic, too.';
+	END;
+	topic := at.topic;
+	IF message_offset >= at.next_offset OR message_offset < at.start_offset THEN
+		outcome := CASE WHEN message_offset >= at.next_offset THEN 'not read yet' ELSE 'before the start' END;
+		detail := jsonb_build_object('start_offset', at.start_offset, 'next_offset', at.next_offset);
+		RETURN NEXT;
+		RETURN;
+	END IF;
+
+	-- the message
+	SELECT d.table_oid INTO log FROM clickstream.definition_shape d WHERE d.stream = explain_event.stream AND d.kind = 'l';
+	SELECT l.cause, l.error, l.sqlstate, l.arrived_at INTO letter FROM clickstream.dead_letter l
+	WHERE l.stream = explain_event.stream AND l.topic = at.topic AND l.partition = at.partition AND l.message_offset = explain_event.message_offset
+	  AND l.definition IS NULL;
+	IF FOUND THEN
+		outcome := 'dead';
+		detail := to_jsonb(letter);
+		RETURN NEXT;
+		RETURN;
+	END IF;
+	source := format('(SELECT l.*, clickstream.place(l.event_time, l.topic, l.partition, l.message_offset) AS place FROM %s l'
+		' WHERE l.topic = %L AND l.partition = %s AND l.message_offset = %s) e', log, at.topic, partition, message_offset);
+	IF log IS NOT NULL THEN
+		EXECUTE format('SELECT to_jsonb(e) - ''{place, message_key}''::text[] FROM %s', source) INTO event;
+	END IF;
+	outcome := coalesce(event ->> 'class', CASE WHEN log IS NULL THEN 'unknown' ELSE 'not in the event log' END);
+	detail := CASE WHEN event IS NULL THEN jsonb_build_object('hint', CASE WHEN log IS NULL
+		THEN 'an event log, made by create_event_log(), would tell; late events and dead letters of definitions are below'
+		ELSE 'it came before the log was made, is older than the log''s retention, or had no payload' END)
+		ELSE jsonb_strip_nulls(event - 'class') END;
+	RETURN NEXT;
+
+	-- each definition
+	FOR shape IN SELECT d.* FROM clickstream.definition_shape d WHERE d.stream = explain_event.stream AND d.kind IN ('s', 'w', 'f') ORDER BY d.table_oid::text LOOP
+		definition := shape.table_oid;
+		row_id := NULL;
+		SELECT l.cause, l.error, l.sqlstate, l.arrived_at INTO letter FROM clickstream.dead_letter l
+		WHERE l.stream = explain_event.stream AND l.topic = at.topic AND l.partition = at.partition
+		  AND l.message_offset = explain_event.message_offset AND l.definition = shape.table_oid;
+		IF FOUND THEN
+			outcome := 'dead';
+			detail := to_jsonb(letter);
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+		SELECT l.lateness, l.watermark, l.arrived_at, l.applied_at INTO letter FROM clickstream.late_event l
+		WHERE l.stream = explain_event.stream AND l.topic = at.topic AND l.partition = at.partition
+		  AND l.message_offset = explain_event.message_offset AND l.definition = shape.table_oid;
+		IF FOUND AND letter.applied_at IS NULL THEN
+			outcome := 'late';
+			detail := jsonb_strip_nulls(to_jsonb(letter));
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+		CONTINUE WHEN event IS NULL OR event ->> 'class' IN ('duplicate', 'filtered') OR EXISTS (
+			SELECT FROM clickstream.stat_definition_partition p WHERE p.definition = shape.table_oid AND p.topic = at.topic AND p.partition = at.partition
+			AND p.since_offset > explain_event.message_offset);
+		-- its own view, over this one event; what it raises now it has raised then, or would
+		BEGIN
+			FOR evaluated IN EXECUTE format('SELECT to_jsonb(v) FROM (%s) v', replace(rtrim(pg_get_viewdef(shape.view_oid), ';'),
+				format('FROM %s e', shape.event_relation), 'FROM ' || source))
+			LOOP
+				outcome := 'used';
+				detail := evaluated;
+				CONTINUE WHEN shape.kind <> 'w' AND evaluated ->> shape.key_column::text IS NULL;
+				IF shape.kind = 'f' THEN
+					SELECT jsonb_build_object(shape.key_column, evaluated -> shape.key_column::text, 'steps', coalesce(jsonb_agg(s.name ORDER BY s.n), '[]')) INTO detail
+					FROM unnest(shape.steps) WITH ORDINALITY AS s(name, n) WHERE (evaluated ->> ('step_' || s.n))::boolean;
+					IF EXISTS (SELECT FROM jsonb_each_text(evaluated) AS x(name, met) WHERE name ~ '^exclusion_\d+$' AND met = 'true') THEN
+						detail := detail || '{"exclusion": true}';
+					END IF;
+					CONTINUE WHEN detail -> 'steps' = '[]' AND NOT detail ? 'exclusion';
+					EXECUTE format('SELECT string_agg(f.attempt_id, '', '' ORDER BY f.started_at) FROM %s f WHERE f.%I::text = $1 AND $2 IN (%s)', shape.table_oid,
+							shape.key_column, (SELECT string_agg(format('f.%I', name || '_time'), ', ') FROM unnest(shape.steps) AS name))
+						INTO row_id USING evaluated ->> shape.key_column::text, (event ->> 'event_time')::timestamptz;
+				ELSIF shape.kind = 's' THEN
+					EXECUTE format('SELECT string_agg(f.session_id, '', '' ORDER BY f.session_start) FROM %s f WHERE f.%I::text = $1'
+							' AND $2 BETWEEN f.session_start AND f.session_end', shape.table_oid, shape.key_column)
+						INTO row_id USING evaluated ->> shape.key_column::text, (event ->> 'event_time')::timestamptz;
+				END IF;
+				RETURN NEXT;
+			END LOOP;
+		EXCEPTION WHEN OTHERS THEN
+			outcome := 'error';
+			row_id := NULL;
+			detail := jsonb_build_object('error', SQLERRM, 'sqlstate', SQLSTATE);
+			RETURN NEXT;
+		END;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION explain_event(text, integer, bigint, text) IS
+	'what became of a message: first of itself, then of each definition that took it, with the session or attempts it is in and what the definition''s expressions make of it';
+
+-- ---------------------------------------------------------------------
 -- rights: keep this section last
 -- ---------------------------------------------------------------------
 
