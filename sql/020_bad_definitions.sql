@@ -30,7 +30,7 @@ SELECT clickstream.create_stream('bad', filter => 'effective_user_id IS NOT NULL
 SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'percentile_cont(0.5) WITHIN GROUP (ORDER BY length(page_url)) AS median');
 SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'string_agg(page_url, '','' ORDER BY event_time) AS pages');
 SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'sum(DISTINCT length(page_url)) AS n');
-SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'array_agg(page_url) AS pages');
+SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'json_agg(page_url) AS pages');
 SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'mode() WITHIN GROUP (ORDER BY page_url) AS page');
 -- what changes from one run to the next, or is no expression of one event
 SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'count(*) AS n', filter => 'event_time > now()');

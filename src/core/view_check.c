@@ -75,8 +75,8 @@ cs_view_rewrite_places(CsView *view, Node *raw, int rules)
 	(void) rewrite_walker(raw, &walk);
 }
 
-static void
-pg_attribute_noreturn() refuse(Walk *walk, const char *what, const char *detail)
+pg_noreturn static void
+refuse(Walk *walk, const char *what, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("%s cannot be used in a definition", what),

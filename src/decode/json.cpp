@@ -391,9 +391,6 @@ add_element(Walk &walk, dom::element element)
 		case dom::element_type::INT64:
 			add_number(walk, CS_JSON_INTEGER, element.get_int64().value_unsafe());
 			break;
-		case dom::element_type::UINT64:
-			add_number(walk, CS_JSON_NUMBER, 0);
-			break;
 		case dom::element_type::DOUBLE:
 			add_real(walk, element.get_double().value_unsafe());
 			break;
@@ -405,6 +402,10 @@ add_element(Walk &walk, dom::element element)
 			break;
 		case dom::element_type::NULL_VALUE:
 			add_word(walk, CS_JSON_NULL, 4);
+			break;
+		default:
+			/* UINT64, and what newer versions have for longer integers */
+			add_number(walk, CS_JSON_NUMBER, 0);
 			break;
 	}
 }
@@ -496,7 +497,8 @@ cs_json_parse(CsJsonParser *parser, const char *payload, size_t len, CsJsonDocum
 	memset(parser->copy + len, ' ', simdjson::SIMDJSON_PADDING);
 
 	error = parser->dom.parse(parser->copy, len, false).get(root);
-	if (error == simdjson::NUMBER_ERROR && tame_numbers(parser->copy, len))
+	/* Which error it is depends on simdjson's version; another one comes again. */
+	if (error && tame_numbers(parser->copy, len))
 	{
 		walk.odd = true;
 		error = parser->dom.parse(parser->copy, len, false).get(root);

@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "compat.h"
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/settings.h"

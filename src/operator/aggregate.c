@@ -23,6 +23,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "core/errors.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"

@@ -35,6 +35,7 @@
 #include "catalog/pg_am.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
@@ -102,6 +103,7 @@ make_executor(CsTable *table)
 	MemoryContext  old = MemoryContextSwitchTo(estate->es_query_cxt);
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	Relation	   rel = table->rel;
+	Bitmapset	  *updated = NULL;
 
 	rte->rtekind = RTE_RELATION;
 	rte->relid = RelationGetRelid(rel);
@@ -109,8 +111,8 @@ make_executor(CsTable *table)
 	rte->rellockmode = RowExclusiveLock;
 	/* what UPDATE OF triggers and generated columns go by */
 	for (int i = 0; i < table->ncolumns; i++)
-		rte->updatedCols = bms_add_member(rte->updatedCols, table->attnums[i] - FirstLowInvalidHeapAttributeNumber);
-	ExecInitRangeTable(estate, list_make1(rte));
+		updated = bms_add_member(updated, table->attnums[i] - FirstLowInvalidHeapAttributeNumber);
+	cs_init_range_table(estate, rte, updated);
 
 	table->estate = estate;
 	table->info = makeNode(ResultRelInfo);

@@ -8,6 +8,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
 
@@ -17,7 +18,7 @@ extern Relation cs_table_check_open(Oid relid, Oid owner);
 extern AttrNumber cs_table_check_column(Relation rel, const char *name);
 extern void		  cs_table_check_type(Relation rel, AttrNumber attnum, Oid type);
 /* No deferrable unique or exclusion constraint; its indexes are open. */
-extern void cs_table_check_deferrable(const ResultRelInfo *info);
-extern void cs_table_no_key(Relation rel) pg_attribute_noreturn();
+extern void				cs_table_check_deferrable(const ResultRelInfo *info);
+pg_noreturn extern void cs_table_no_key(Relation rel);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "core/types.h"
 #include "lib/stringinfo.h"
 
@@ -21,7 +22,7 @@ typedef struct CsReader
 	const char *end;
 } CsReader;
 
-extern void cs_codec_corrupt(const char *what) pg_attribute_noreturn();
+pg_noreturn extern void cs_codec_corrupt(const char *what);
 
 extern void cs_put_place(StringInfo buf, const CsPlace *place);
 
