@@ -35,7 +35,6 @@ CREATE TABLE stream (
 	log_relations   regclass[] NOT NULL,
 	spill_relation  regclass NOT NULL,
 	version         integer NOT NULL DEFAULT 1,
-	database_oid    oid NOT NULL,
 	created_at      timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE stream IS 'streams of events: a topic, how it is read and decoded, who owns it';
@@ -69,11 +68,18 @@ COMMENT ON COLUMN stream.log_relations IS 'the two halves of the state log';
 COMMENT ON COLUMN stream.spill_relation IS 'table of the open state that has no room in memory';
 COMMENT ON COLUMN stream.created_at IS 'when it was made';
 COMMENT ON COLUMN stream.version IS 'counts changes of the stream or its definitions: a running worker that sees another one loads them again';
-COMMENT ON COLUMN stream.database_oid IS 'database in which the stream was made; another one means a restored or copied database, where nothing runs until start()';
+
+CREATE TABLE stream_home (
+	stream_id       integer PRIMARY KEY,
+	database_oid    oid NOT NULL
+);
+COMMENT ON TABLE stream_home IS 'the database in which a stream was made or last started; where another one stands (a copied database), or none (a restored one: this table is not dumped), it does not run until start()';
+COMMENT ON COLUMN stream_home.stream_id IS 'the stream';
+COMMENT ON COLUMN stream_home.database_oid IS 'the database';
 
 CREATE TABLE definition (
 	definition_id   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
+	stream_id       integer NOT NULL,
 	kind            "char" NOT NULL CHECK (kind IN ('s', 'w', 'f', 'r', 'l')),
 	table_oid       regclass NOT NULL UNIQUE,
 	view_oid        regclass,
@@ -144,7 +150,7 @@ COMMENT ON COLUMN definition.created_at IS 'when it was made';
 COMMENT ON COLUMN definition.source_id IS 'rollup: definition whose table it reads; no foreign key, because pg_dump warns of one that leads to its own table';
 
 CREATE TABLE partition (
-	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
+	stream_id       integer NOT NULL,
 	topic           text NOT NULL,
 	partition       integer NOT NULL,
 	next_offset     bigint NOT NULL,
@@ -191,7 +197,7 @@ COMMENT ON COLUMN partition.by_definition IS 'six numbers for each definition: i
 COMMENT ON COLUMN partition.max_time IS 'max of min(event_time, message timestamp): the watermark is this less the stream''s watermark_delay';
 
 CREATE TABLE progress (
-	stream_id       integer PRIMARY KEY REFERENCES stream ON DELETE CASCADE,
+	stream_id       integer PRIMARY KEY,
 	commit_number   bigint NOT NULL DEFAULT 0,
 	watermark       timestamptz,
 	closed          timestamptz,
@@ -221,7 +227,7 @@ COMMENT ON COLUMN progress.advanced IS 'the watermark as last moved by hand, by 
 COMMENT ON COLUMN progress.finished IS 'finish() was called: the watermark is plus infinity';
 
 CREATE TABLE local_partition (
-	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
+	stream_id       integer NOT NULL,
 	partition       integer NOT NULL,
 	first_offset    bigint NOT NULL DEFAULT 0,
 	next_offset     bigint NOT NULL DEFAULT 0,
@@ -252,7 +258,7 @@ COMMENT ON COLUMN local_message.message_timestamp IS 'when it was produced';
 
 CREATE TABLE dead_letter_data (
 	dead_letter_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
+	stream_id       integer NOT NULL,
 	definition_id   integer,
 	topic           text NOT NULL,
 	partition       integer NOT NULL,
@@ -284,7 +290,7 @@ COMMENT ON COLUMN dead_letter_data.arrived_at IS 'when it was consumed';
 
 CREATE TABLE late_event_data (
 	late_event_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
+	stream_id       integer NOT NULL,
 	definition_id   integer NOT NULL,
 	topic           text NOT NULL,
 	partition       integer NOT NULL,
@@ -311,7 +317,7 @@ COMMENT ON COLUMN late_event_data.arrived_at IS 'when it was consumed';
 COMMENT ON COLUMN late_event_data.applied_at IS 'when apply_late() put it into the definition''s results; NULL: not yet';
 
 CREATE TABLE trimmed_letter (
-	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
+	stream_id       integer NOT NULL,
 	definition_id   integer NOT NULL,
 	topic           text NOT NULL,
 	partition       integer NOT NULL,
@@ -1694,13 +1700,17 @@ SELECT
 	w.last_hint,
 	w.last_error_sqlstate,
 	w.last_error_at,
-	w.problem,
+	CASE WHEN s.enabled AND NOT o.is_home AND w.pid IS NULL
+		THEN 'The stream came here with a copied or restored database. Run clickstream.start() when it shall run here, too.'
+		ELSE w.problem END AS problem,
 	w.state_entries,
 	w.state_bytes
 FROM clickstream.stream s
 LEFT JOIN clickstream.progress g USING (stream_id)
-CROSS JOIN LATERAL clickstream.stat_worker(s.stream_id, s.enabled AND s.database_oid = (
-	SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) AS w
+CROSS JOIN LATERAL (SELECT EXISTS (
+	SELECT FROM clickstream.stream_home h JOIN pg_catalog.pg_database d ON d.oid = h.database_oid
+	WHERE h.stream_id = s.stream_id AND d.datname = pg_catalog.current_database())) AS o(is_home)
+CROSS JOIN LATERAL clickstream.stat_worker(s.stream_id, s.enabled AND o.is_home) AS w
 LEFT JOIN LATERAL (
 	SELECT sum(t.lag)::bigint AS lag FROM clickstream.stat_partition t WHERE t.stream = s.name
 ) AS p ON true

@@ -18,6 +18,7 @@
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "nodes/pg_list.h"
+#include "optimizer/optimizer.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/datetime.h"
@@ -112,6 +113,21 @@ cs_init_range_table(EState *estate, RangeTblEntry *rte, Bitmapset *updated)
 #define index_beginscan(heap, index, snapshot, nkeys, norderbys) \
 	index_beginscan(heap, index, snapshot, NULL, nkeys, norderbys)
 #endif
+
+/* Columns that are grouped by hide behind a range table entry of their own, always the last. */
+static inline void
+cs_flatten_groups(Query *query)
+{
+#if PG_VERSION_NUM >= 180000
+	if (!query->hasGroupRTE)
+		return;
+	query->targetList = (List *) flatten_group_exprs(NULL, query, (Node *) query->targetList);
+	query->rtable = list_delete_last(query->rtable);
+	query->hasGroupRTE = false;
+#else
+	(void) query;
+#endif
+}
 
 /* What C11 has, and stands first in a declaration. */
 #ifndef pg_noreturn

@@ -223,6 +223,16 @@ create_relations(FunctionCallInfo fcinfo, const char *name, int32 stream_id, Str
 	relations->spill = cs_spill_create(stream_id);
 }
 
+/* From now on the stream may run in this database. */
+static void
+settle(int32 stream_id)
+{
+	CsValue values[] = {cs_value_int("stream_id", stream_id), cs_value_oid("database_oid", OIDOID, MyDatabaseId)};
+
+	(void) cs_catalog_delete("stream_home", "stream_id", stream_id);
+	cs_catalog_insert("stream_home", values, lengthof(values));
+}
+
 static void
 insert_stream(FunctionCallInfo fcinfo, const char *name, int32 stream_id, const char *topic, const char *start_from,
 			  const StreamRelations *relations)
@@ -257,12 +267,12 @@ insert_stream(FunctionCallInfo fcinfo, const char *name, int32 stream_id, const 
 			cs_value_oid("stream_view", REGCLASSOID, relations->stream_view),
 			cs_value_array("log_relations", REGCLASSOID, logs, 2),
 			cs_value_oid("spill_relation", REGCLASSOID, relations->spill),
-			cs_value_oid("database_oid", OIDOID, MyDatabaseId),
 	};
 	CsValue progress = cs_value_int("stream_id", stream_id);
 	CsValue partition[] = {progress, cs_value_int("partition", 0)};
 
 	cs_catalog_insert("stream", values, lengthof(values));
+	settle(stream_id);
 	cs_catalog_insert("progress", &progress, 1);
 	if (PG_ARGISNULL(A_BROKERS))
 		cs_catalog_insert("local_partition", partition, 2);
@@ -394,10 +404,18 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * Our tables have no foreign keys: pg_restore with several jobs would fill
+ * them in any order.
+ */
 static void
 drop_stream(CsStream *stream)
 {
-	List *definitions;
+	static const char *const tables[] = {"stream_home",		"partition",	  "progress",
+										 "local_partition", "local_message",  "dead_letter_data",
+										 "late_event_data", "trimmed_letter", "definition",
+										 "stream"};
+	List					*definitions;
 
 	cs_stream_touch(stream);
 	cs_worker_hold(stream->stream_id);
@@ -407,8 +425,8 @@ drop_stream(CsStream *stream)
 	/* Newest first: a rollup goes before what it reads. */
 	for (int i = list_length(definitions) - 1; i >= 0; i--)
 		cs_definition_drop(list_nth(definitions, i));
-	cs_catalog_delete("local_message", "stream_id", stream->stream_id);
-	cs_catalog_delete("stream", "stream_id", stream->stream_id);
+	for (int i = 0; i < lengthof(tables); i++)
+		cs_catalog_delete(tables[i], "stream_id", stream->stream_id);
 	cs_relation_drop(stream->stream_view);
 	cs_relation_drop(stream->event_relation);
 	cs_relation_drop(stream->log_relation[0]);
@@ -431,19 +449,17 @@ clickstream_drop_stream(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/*
- * A database that was restored or copied has the name of another in
- * database_oid: only start() makes it this one's.
- */
+/* In a database that was restored or copied nothing runs until here. */
 Datum
 clickstream_start(PG_FUNCTION_ARGS)
 {
 	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, 0, "name"), CurrentMemoryContext);
-	CsValue	  values[] = {cs_value_bool("enabled", true), cs_value_oid("database_oid", OIDOID, MyDatabaseId)};
+	CsValue	  enabled = cs_value_bool("enabled", true);
 
 	cs_stream_touch(stream);
 	cs_worker_start(stream->stream_id);
-	cs_catalog_update("stream", "stream_id", stream->stream_id, values, lengthof(values));
+	cs_catalog_update("stream", "stream_id", stream->stream_id, &enabled, 1);
+	settle(stream->stream_id);
 	PG_RETURN_VOID();
 }
 

@@ -618,6 +618,7 @@ cs_definition_query(Oid view)
 	relation_close(rel, NoLock);
 	query->rtable = list_delete_first_n(query->rtable, CS_VIEW_HIDDEN_ENTRIES);
 	OffsetVarNodes((Node *) query, -CS_VIEW_HIDDEN_ENTRIES, 0);
+	cs_flatten_groups(query);
 	return query;
 }
 

@@ -62,10 +62,9 @@ cs_enabled_streams(void)
 	List	*list = NIL;
 
 	own_begin(&scope);
-	own_query("SELECT s.stream_id FROM clickstream.stream s"
-			  " WHERE s.enabled AND s.database_oid ="
-			  " (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())"
-			  " ORDER BY s.stream_id",
+	own_query("SELECT s.stream_id FROM clickstream.stream s JOIN clickstream.stream_home h USING (stream_id)"
+			  " JOIN pg_catalog.pg_database d ON d.oid = h.database_oid"
+			  " WHERE s.enabled AND d.datname = pg_catalog.current_database() ORDER BY s.stream_id",
 			  0, 0, 0, false);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -87,10 +86,12 @@ cs_stream_is_enabled(int32 stream_id, Oid *owner)
 	bool	 enabled = false;
 
 	own_begin(&scope);
-	own_query("SELECT s.owner::pg_catalog.oid, s.enabled AND s.database_oid ="
-			  " (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())"
-			  " FROM clickstream.stream s WHERE s.stream_id = $1",
-			  1, stream_id, 0, false);
+	own_query(
+		"SELECT s.owner::pg_catalog.oid, s.enabled AND d.oid IS NOT NULL"
+		" FROM clickstream.stream s LEFT JOIN clickstream.stream_home h USING (stream_id)"
+		" LEFT JOIN pg_catalog.pg_database d ON d.oid = h.database_oid AND d.datname = pg_catalog.current_database()"
+		" WHERE s.stream_id = $1",
+		1, stream_id, 0, false);
 	if (SPI_processed == 1)
 	{
 		bool isnull;

@@ -15,10 +15,10 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/* Ids of the enabled streams that were made in this database.  List of int. */
+/* Ids of the enabled streams that were made or started in this database.  List of int. */
 extern List *cs_enabled_streams(void);
 
-/* Is the stream there, enabled and made in this database?  *owner is set if it is there. */
+/* Is the stream there, enabled and made or started in this database?  *owner is set if it is there. */
 extern bool cs_stream_is_enabled(int32 stream_id, Oid *owner);
 
 /* finish() was called: the engine closes everything once it is at the end. */
