@@ -6,6 +6,7 @@
 #   make check        everything that tests, from a fresh machine
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
+#   make check-versions   builds and regression tests on PostgreSQL 15, 16, 17 and 18
 #   make bench        how fast it is (bench-tools: its programs only)
 #   make bench-aggregates   the aggregates beside ClickHouse and plain SQL
 #   make lint format  the house style: checked, applied
@@ -39,7 +40,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check check-flink check-clickhouse demo bench bench-aggregates lint format regress isolation tap random
+SCRIPTS_OF_OURS = check check-flink check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
@@ -73,6 +74,9 @@ check-flink:
 
 check-clickhouse:
 	test/clickhouse/run.sh
+
+check-versions:
+	test/versions.sh
 
 demo:
 	demo/run.sh

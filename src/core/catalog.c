@@ -7,6 +7,7 @@
  */
 #include "core/catalog.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "core/definition.h"
@@ -203,7 +204,14 @@ cs_stream_bump(int32 stream_id)
 int32
 cs_catalog_next_id(const char *table, const char *column)
 {
-	return (int32) nextval_internal(cs_own_relation(psprintf("%s_%s_seq", table, column)), false);
+	Oid	  sequence = cs_own_relation(psprintf("%s_%s_seq", table, column));
+	Oid	  schema = get_namespace_oid(CS_SCHEMA, false);
+	int32 id;
+
+	do
+		id = (int32) nextval_internal(sequence, false);
+	while (OidIsValid(get_relname_relid(psprintf("%s_%d_view", table, id), schema)));
+	return id;
 }
 
 void

@@ -61,7 +61,11 @@ extern uint64 cs_catalog_update(const char *table, const char *key_column, int32
 extern uint64 cs_catalog_delete(const char *table, const char *key_column, int32 key);
 /* Lock a stream's row and raise its version; false if it is gone. */
 extern bool cs_stream_bump(int32 stream_id);
-/* The next value of an identity column's sequence: clickstream.<table>_<column>_seq. */
+/*
+ * The next value of an identity column's sequence, clickstream.<table>_<column>_seq,
+ * of which there is no view clickstream.<table>_<id>_view: where a dump was
+ * restored without its data, views stand that no row of ours knows.
+ */
 extern int32 cs_catalog_next_id(const char *table, const char *column);
 
 /* Run a statement that returns nothing, as that role (InvalidOid: who owns the extension). */
