@@ -253,6 +253,7 @@ window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 
 	w->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
 	fetch_spilled(w, batch->state, events, n);
+	w->last_cell = NULL;
 	for (int i = 0; i < n; i++)
 	{
 		prefetch(w, batch->state, events, i, n);
