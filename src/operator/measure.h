@@ -10,6 +10,8 @@
  * count, count(DISTINCT), sum of integers, min and max of integers and times,
  * first and last by place have code of their own, because a profile of the
  * seed's pipeline is made of them; the rest goes through pg_aggregate.
+ * measure.c evaluates, keeps and merges, measure_codec.c turns states into
+ * bytes and back.
  *
  * Errors: cs_measures_evaluate() may raise (the event's and definition's
  * fault).  Everything after it does not: a combine or final function that

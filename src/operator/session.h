@@ -4,7 +4,8 @@
  *	  works on it.
  *
  * session.c compiles, evaluates and drives; session_cut.c decides which event
- * belongs to which session; session_show.c says which rows there are and
+ * belongs to which session, and session_patch.c does the simplest case of it in
+ * the entry's bytes; session_show.c says which rows there are and
  * writes them, session_emit.c when; session_codec.c turns entries into bytes
  * and back.
  *
