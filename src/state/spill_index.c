@@ -204,6 +204,12 @@ still_holds(const CsSpillIndex *index, const Slot *slot)
 	return found->due == slot->due;
 }
 
+static inline int64
+near_limit(const CsSpillIndex *index)
+{
+	return Max(NEAR_MIN, index->count / NEAR_PART);
+}
+
 /*
  * Gather what is due in the span behind that moment; what is due up to it is
  * with the caller.  A span that was too long is shorter the next time.
@@ -211,7 +217,7 @@ still_holds(const CsSpillIndex *index, const Slot *slot)
 static void
 near_gather(CsSpillIndex *index, TimestampTz from)
 {
-	int64 limit = Max(NEAR_MIN, index->count / NEAR_PART);
+	int64 limit = near_limit(index);
 
 	near_forget(index);
 	if (from > DT_NOEND - 1 - index->span)
@@ -261,6 +267,8 @@ cs_spill_index_add(CsSpillIndex *index, const CsKey *key, TimestampTz due)
 	index->count++;
 	if (index->near_end != CS_WM_NONE && due <= index->near_end)
 		near_push(index, *slot);
+	if (index->nnear > 4 * near_limit(index))
+		near_forget(index); /* mostly what has gone and come again */
 	index->next_known = false;
 }
 
