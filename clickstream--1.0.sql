@@ -83,6 +83,7 @@ CREATE TABLE definition (
 	kind            "char" NOT NULL CHECK (kind IN ('s', 'w', 'f', 'r', 'l')),
 	table_oid       regclass NOT NULL UNIQUE,
 	view_oid        regclass,
+	live_view       regclass,
 	source_id       integer,
 	start_column    text,
 	size            interval,
@@ -120,6 +121,7 @@ COMMENT ON COLUMN definition.stream_id IS 'stream it belongs to';
 COMMENT ON COLUMN definition.kind IS 's session, w window, f funnel, r rollup, l event log';
 COMMENT ON COLUMN definition.table_oid IS 'result table';
 COMMENT ON COLUMN definition.view_oid IS 'view of its expressions; NULL for event logs';
+COMMENT ON COLUMN definition.live_view IS 'view of the result and what is open, together; NULL for event logs';
 COMMENT ON COLUMN definition.start_column IS 'column of the result that says when a row started';
 COMMENT ON COLUMN definition.size IS 'window, rollup: length';
 COMMENT ON COLUMN definition.slide IS 'window: distance between starts';

@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/ddl.h"
+#include "core/live_view.h"
 #include "miscadmin.h"
 #include "operator/operator.h"
 #include "utils/acl.h"
@@ -92,6 +93,8 @@ cs_draft_begin(CsDraft *draft, CsKind kind, const char *noun, char *table_name, 
 	table = check_existing(draft, kind, if_not_exists);
 	if (OidIsValid(table))
 		return table;
+	if (kind != CS_KIND_EVENT_LOG)
+		cs_live_view_check(table_name, draft->what);
 	cs_definitions_prune(stream->stream_id);
 	draft->def.definition_id = cs_catalog_next_id("definition", "definition_id");
 	draft->def.stream_id = stream->stream_id;
@@ -107,7 +110,7 @@ cs_draft_begin(CsDraft *draft, CsKind kind, const char *noun, char *table_name, 
 void
 cs_draft_value(CsDraft *draft, CsValue value)
 {
-	Assert(draft->nvalues < CS_MAX_VALUES - 6);
+	Assert(draft->nvalues < CS_MAX_VALUES - 7);
 	draft->values[draft->nvalues++] = value;
 }
 
@@ -189,6 +192,7 @@ cs_draft_insert(CsDraft *draft, Oid table)
 	cs_draft_value(draft, cs_value_char("kind", (char) draft->def.kind));
 	cs_draft_value(draft, cs_value_oid("table_oid", REGCLASSOID, table));
 	cs_draft_value(draft, cs_value_oid("view_oid", REGCLASSOID, draft->def.view));
+	cs_draft_value(draft, cs_value_oid("live_view", REGCLASSOID, draft->def.live_view));
 	cs_catalog_insert("definition", draft->values, draft->nvalues);
 	cs_worker_wake(draft->stream->stream_id);
 }
@@ -202,15 +206,18 @@ is_rewritten(const CsDefinition *def)
 Oid
 cs_draft_finish(CsDraft *draft, CsView *view)
 {
-	CsOperator *op;
-	Oid			table;
+	CsOperator	   *op;
+	CsResultColumn *columns;
+	Oid				table;
 
 	draft->def.view = cs_view_create(view, cs_draft_view_name(draft), draft->stream->owner);
 	op = compile(draft);
+	columns = result_columns(draft, view, op);
 	table = cs_result_table(draft->table_name, draft->stream->owner,
-							psprintf("%s of stream %s", draft->noun, draft->stream->name),
-							result_columns(draft, view, op), op->ncolumns, is_rewritten(&draft->def));
+							psprintf("%s of stream %s", draft->noun, draft->stream->name), columns, op->ncolumns,
+							is_rewritten(&draft->def));
 	cs_view_end(view);
+	draft->def.live_view = cs_live_view_create(table, draft->stream->owner, columns, op->ncolumns);
 	cs_draft_insert(draft, table);
 	return table;
 }
@@ -248,6 +255,7 @@ cs_definition_drop(const CsDefinition *def)
 	check_not_source(def);
 	cs_worker_hold(def->stream_id);
 	cs_relation_drop(def->view);
+	cs_live_view_drop(def->live_view, def->table);
 	cs_relation_drop(def->table);
 	cs_catalog_delete("late_event_data", "definition_id", def->definition_id);
 	cs_catalog_delete("trimmed_letter", "definition_id", def->definition_id);

@@ -82,6 +82,16 @@ cs_relation_find(const char *name)
 	return RangeVarGetRelid(parse_name(name), NoLock, true);
 }
 
+void
+cs_relation_place(const char *name, Oid *schema, char **relname)
+{
+	RangeVar *relation = parse_name(name);
+	Oid		  relid = RangeVarGetRelid(relation, NoLock, true);
+
+	*schema = OidIsValid(relid) ? get_rel_namespace(relid) : RangeVarGetCreationNamespace(relation);
+	*relname = relation->relname;
+}
+
 char *
 cs_relation_new_name(const char *name)
 {

@@ -38,6 +38,9 @@ extern Oid cs_relation_find(const char *name);
 extern Oid cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n,
 						   bool rewritten);
 
+/* Schema and name of a table, be it there already or where it would be made. */
+extern void cs_relation_place(const char *name, Oid *schema, char **relname);
+
 /* Where a relation of that name would be made: schema.table, quoted.  Not in a temporary schema. */
 extern char *cs_relation_new_name(const char *name);
 

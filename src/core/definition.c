@@ -68,10 +68,11 @@ enum
 	S_SPILL_RELATION
 };
 
-#define DEFINITION_QUERY                                                                                             \
-	"SELECT definition_id, stream_id, kind, table_oid::pg_catalog.oid, view_oid::pg_catalog.oid, source_id, "        \
-	"start_column, size, slide, origin, gap, max_length, within, strict_increase, steps, emit, emit_interval, "      \
-	"group_limit, retention, allowed_lateness, step, time_zone, mode, within_exclusive, optional_steps, exclusions " \
+#define DEFINITION_QUERY                                                                                              \
+	"SELECT definition_id, stream_id, kind, table_oid::pg_catalog.oid, view_oid::pg_catalog.oid, source_id, "         \
+	"start_column, size, slide, origin, gap, max_length, within, strict_increase, steps, emit, emit_interval, "       \
+	"group_limit, retention, allowed_lateness, step, time_zone, mode, within_exclusive, optional_steps, exclusions, " \
+	"live_view::pg_catalog.oid "                                                                                      \
 	"FROM clickstream.definition WHERE "
 
 enum
@@ -101,7 +102,8 @@ enum
 	D_MODE,
 	D_WITHIN_EXCLUSIVE,
 	D_OPTIONAL_STEPS,
-	D_EXCLUSIONS
+	D_EXCLUSIONS,
+	D_LIVE_VIEW
 };
 
 /* A row that SPI returned. */
@@ -514,6 +516,7 @@ read_definition(const Row *row)
 	def->kind = read_kind(row);
 	def->table = get_oid(row, D_TABLE);
 	def->view = get_oid(row, D_VIEW);
+	def->live_view = get_oid(row, D_LIVE_VIEW);
 	name = get_rel_name(def->table);
 	if (name == NULL || (OidIsValid(def->view) && get_rel_name(def->view) == NULL))
 	{

@@ -110,6 +110,7 @@ typedef struct CsDefinition
 	char		*name;		 /* qualified name of the table, for messages */
 	Oid			 table;		 /* the result table */
 	Oid			 view;		 /* its view over the event relation or source table */
+	Oid			 live_view;	 /* the result and what is open, together; InvalidOid or a number of nothing: none */
 	CsWindowForm form;		 /* window */
 	int64		 size;		 /* window, rollup: µs; a month counts as 30 days, a day as 24 hours */
 	int64		 slide;		 /* window: µs; = size for tumbling, the step of cumulative ones */
