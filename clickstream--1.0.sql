@@ -1794,10 +1794,36 @@ AS 'MODULE_PATHNAME', 'clickstream_open_funnels' LANGUAGE C STRICT STABLE PARALL
 COMMENT ON FUNCTION open_funnels(regclass) IS
 'attempts of a funnel table that are open as of the newest commit that the query sees, as if nothing more came; waiting_events is how many events of the key the watermark has not reached';
 
-CREATE FUNCTION open_rows(t anyelement) RETURNS SETOF anyelement
-AS 'MODULE_PATHNAME', 'clickstream_open_rows' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION open_rows(anyelement) IS
-'what is open of a result table as rows of that table: open_rows(NULL::my_table): views my_table_live put them beside the table''s own';
+CREATE FUNCTION open_rows(t regclass) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_open_rows' LANGUAGE C STRICT STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION open_rows(regclass) IS
+'what is open of a result table, with those of its columns that the caller''s column list names; the view <table>_live puts them beside the table''s own rows';
+
+CREATE FUNCTION damaged_state(
+	stream text,
+	OUT definition regclass,
+	OUT state_key uuid,
+	OUT window_start timestamptz,
+	OUT bytes integer,
+	OUT problem text,
+	OUT loss text
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_damaged_state' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION damaged_state(text) IS
+'entries of a stream''s state that cannot be read, and what would be lost with each; definition NULL: of dedupe_by; the worker waits meanwhile';
+
+CREATE FUNCTION discard_damaged_state(
+	stream text,
+	OUT definition regclass,
+	OUT state_key uuid,
+	OUT window_start timestamptz,
+	OUT bytes integer,
+	OUT problem text,
+	OUT loss text
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_discard_damaged_state' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION discard_damaged_state(text) IS
+'gives up the entries of a stream''s state that cannot be read, and nothing else; returns what is lost; start() lets a stream go on that has failed because of them';
 
 -- ---------------------------------------------------------------------
 -- why: what became of one message
@@ -1963,7 +1989,7 @@ BEGIN
 	FOR routine IN
 		SELECT p.oid FROM pg_catalog.pg_proc p
 		WHERE p.pronamespace = 'clickstream'::pg_catalog.regnamespace
-		  AND p.proname ~ '^(create|alter|drop|trim|advance|wait|retry|apply|skip)_|^(start|stop|reset|produce|process|finish|quickstart|seek)$'
+		  AND p.proname ~ '^(create|alter|drop|discard|damaged|trim|advance|wait|retry|apply|skip)_|^(start|stop|reset|produce|process|finish|quickstart|seek)$'
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', routine);
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO clickstream_admin', routine);

@@ -38,13 +38,13 @@ SELECT attempt_id, visitor, level, step, test.at(started_at) AS started, test.at
 FROM clickstream.open_funnels('buy') ORDER BY 1;
 SELECT test.at(window_start) AS start, measures FROM clickstream.open_windows('by_hour');
 -- as rows of the table
-SELECT test.at(window_start) AS start, page_url, len, n, users, newest, is_final, revision FROM clickstream.open_rows(NULL::views) ORDER BY 1, 2;
-SELECT attempt_id, effective_user_id, utm_source, level, test.at(cart_time) AS cart, is_conversion, closed_reason FROM clickstream.open_rows(NULL::buy) ORDER BY 1;
-SELECT session_id, effective_user_id, event_count, closed_reason, is_final FROM clickstream.open_rows(NULL::visits) ORDER BY 1;
+SELECT test.at(window_start) AS start, page_url, len, n, users, newest, is_final, revision FROM views_live WHERE NOT is_final ORDER BY 1, 2;
+SELECT attempt_id, effective_user_id, utm_source, level, test.at(cart_time) AS cart, is_conversion, closed_reason FROM buy_live WHERE NOT is_final ORDER BY 1;
+SELECT session_id, effective_user_id, event_count, closed_reason, is_final FROM visits_live ORDER BY 1;
 -- the table may be given columns and another name
 ALTER TABLE views ADD COLUMN note text DEFAULT 'x';
 ALTER TABLE views RENAME TO page_views;
-SELECT n, note FROM clickstream.open_rows(NULL::page_views) ORDER BY 1;
+SELECT n, page_url FROM clickstream.open_rows('page_views') AS o(page_url text, n bigint) ORDER BY 1, 2;
 -- later: an hour in which a session has closed; then ann's attempt has ended
 SELECT test.feed('s420', 'dan 0:40:10 /p1');
 CALL clickstream.process('s420');
@@ -58,24 +58,23 @@ SELECT clickstream.open_funnels('page_views');
 SELECT clickstream.open_sessions('by_hour');
 CREATE TABLE other (a int);
 SELECT clickstream.open_windows('other');
-SELECT clickstream.open_rows(NULL::other);
-SELECT clickstream.open_rows(1);
+SELECT * FROM clickstream.open_rows('other') AS o(a int);
+SELECT clickstream.open_rows('page_views');
+SELECT * FROM clickstream.open_rows('page_views') AS o(n int);
+SELECT * FROM clickstream.open_rows('page_views') AS o(note text);
 SELECT * FROM clickstream.open_windows(NULL);
-ALTER TABLE page_views RENAME COLUMN users TO people;
-SELECT clickstream.open_rows(NULL::page_views);
-ALTER TABLE page_views RENAME COLUMN people TO users;
 -- who may see it: who may read the table
 CREATE ROLE reader420;
 GRANT USAGE ON SCHEMA t420 TO reader420;
 SET ROLE reader420;
 SELECT clickstream.open_windows('page_views');
-SELECT clickstream.open_rows(NULL::page_views);
+SELECT * FROM clickstream.open_rows('page_views') AS o(n bigint);
 SELECT clickstream.open_funnels('buy');
 RESET ROLE;
 GRANT SELECT ON page_views, buy TO reader420;
 SET ROLE reader420;
 SELECT count(*) FROM clickstream.open_windows('page_views');
-SELECT count(*) FROM clickstream.open_rows(NULL::page_views);
+SELECT count(*) FROM clickstream.open_rows('page_views') AS o(n bigint);
 SELECT count(*) FROM clickstream.open_funnels('buy');
 RESET ROLE;
 REVOKE ALL ON page_views, buy FROM reader420;
@@ -123,12 +122,12 @@ BEGIN
 		COMMIT;
 		CALL clickstream.process('s420');
 		FOREACH name IN ARRAY ARRAY['w1', 'w2', 'w3', 'w4', 'v', 'f'] LOOP
-			EXECUTE format('SELECT count(*) FROM ((SELECT o.* FROM clickstream.open_rows(NULL::%1$s_closed) o EXCEPT ALL SELECT t.* FROM %1$s_changes t WHERE NOT is_final)
-				UNION ALL (SELECT t.* FROM %1$s_changes t WHERE NOT is_final EXCEPT ALL SELECT o.* FROM clickstream.open_rows(NULL::%1$s_closed) o)) AS d', name) INTO differences;
+			EXECUTE format('SELECT count(*) FROM ((SELECT o.* FROM %1$s_closed_live o WHERE NOT is_final EXCEPT ALL SELECT t.* FROM %1$s_changes t WHERE NOT is_final)
+				UNION ALL (SELECT t.* FROM %1$s_changes t WHERE NOT is_final EXCEPT ALL SELECT o.* FROM %1$s_closed_live o WHERE NOT is_final)) AS d', name) INTO differences;
 			IF differences > 0 THEN
 				RAISE WARNING 'seed %: % differs in % rows in round %', seed, name, differences, round;
 			END IF;
-			EXECUTE format('SELECT count(*) FROM clickstream.open_rows(NULL::%1$s_changes)', name) INTO n;
+			EXECUTE format('SELECT count(*) FROM clickstream.open_rows(%L) AS o(is_final boolean)', name || '_changes') INTO n;
 			found_open := found_open + n;
 		END LOOP;
 	END LOOP;

@@ -40,7 +40,7 @@ REVOKE ALL ON SCHEMA t421 FROM reader421;
 DROP ROLE reader421;
 
 -- the table may be renamed and get columns; the view may be renamed and replaced
-ALTER TABLE visits ADD COLUMN note text;
+ALTER TABLE visits ADD COLUMN note text, ADD COLUMN stamp timestamptz DEFAULT now(), ADD COLUMN rnd float DEFAULT random();
 ALTER TABLE visits RENAME TO sittings;
 ALTER VIEW visits_live RENAME TO sittings_now;
 SELECT count(*) FROM sittings_now;

@@ -1,11 +1,12 @@
 /*
  * api/open_rows.c
- *	  open_rows(NULL::t): what is open of a result table, as rows of that table.
+ *	  open_rows(t) AS (column type, ...): what is open of a result table, with
+ *	  columns of that table.
  *
- * The table's row type is the argument's, as with jsonb_populate_record(): so
- * the columns have their types wherever the function is used, the table may be
- * renamed, and a view that uses it depends on the table.  Columns are found by
- * their names; those that the user has added are NULL.
+ * The caller's column list says which, by name and type; the views <table>_live
+ * name them all.  It returns records, and not the table's row type, because
+ * PostgreSQL would then refuse to rewrite a table whose view uses that: ALTER
+ * TABLE ... ADD COLUMN ... DEFAULT, for one.
  *
  * Where rows come from, who may see them, locking: api/open_state.c.
  */
@@ -21,7 +22,7 @@ PG_FUNCTION_INFO_V1(clickstream_open_rows);
 typedef struct Rows
 {
 	CsOpenReader reader;
-	int			*sources; /* of each column of the result: the operator's, or -1 */
+	int			*sources; /* of each column of the result: the operator's */
 	Datum		*values;
 	bool		*isnull;
 } Rows;
@@ -33,25 +34,31 @@ show_row(void *arg, const CsOpenRow *row)
 
 	for (int i = 0; i < r->reader.result->setDesc->natts; i++)
 	{
-		int source = r->sources[i];
-
-		r->isnull[i] = source < 0 || row->isnull[source];
-		r->values[i] = r->isnull[i] ? (Datum) 0 : row->values[source];
+		r->values[i] = row->values[r->sources[i]];
+		r->isnull[i] = row->isnull[r->sources[i]];
 	}
 	cs_open_put(&r->reader, r->values, r->isnull);
 }
 
 static int
-find_attribute(TupleDesc desc, const CsColumn *column)
+find_source(const CsOpenReader *reader, Form_pg_attribute att)
 {
-	for (int i = 0; i < desc->natts; i++)
+	for (int i = 0; i < reader->op->ncolumns; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
+		const CsColumn *column = &reader->op->columns[i];
 
-		if (!att->attisdropped && strcmp(NameStr(att->attname), column->name) == 0 && att->atttypid == column->type)
+		if (strcmp(NameStr(att->attname), column->name) != 0)
+			continue;
+		if (att->atttypid == column->type)
 			return i;
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("column \"%s\" of table \"%s\" is of type %s", column->name,
+							   get_rel_name(reader->def->table), format_type_be(column->type)),
+						errdetail("The column list asks for %s.", format_type_be(att->atttypid))));
 	}
-	return -1;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("the definition of table \"%s\" has no column \"%s\"",
+													   get_rel_name(reader->def->table), NameStr(att->attname))));
 }
 
 static void
@@ -63,34 +70,22 @@ map_columns(Rows *r)
 	r->values = palloc(desc->natts * sizeof(Datum));
 	r->isnull = palloc(desc->natts * sizeof(bool));
 	for (int i = 0; i < desc->natts; i++)
-		r->sources[i] = -1;
-	for (int i = 0; i < r->reader.op->ncolumns; i++)
-	{
-		const CsColumn *column = &r->reader.op->columns[i];
-		int				at = find_attribute(desc, column);
-
-		if (at < 0)
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-							errmsg("table \"%s\" has no column \"%s\" of type %s", get_rel_name(r->reader.def->table),
-								   column->name, format_type_be(column->type)),
-							errdetail("The definition writes that column."),
-							errhint("Give the column its name and type back.")));
-		r->sources[at] = i;
-	}
+		r->sources[i] = find_source(&r->reader, TupleDescAttr(desc, i));
 }
 
 Datum
 clickstream_open_rows(PG_FUNCTION_ARGS)
 {
 	static const CsKind kinds[] = {CS_KIND_SESSION, CS_KIND_WINDOW, CS_KIND_FUNNEL, CS_KIND_ROLLUP, 0};
-	Oid					type = get_fn_expr_argtype(fcinfo->flinfo, 0);
-	Oid					table = get_typ_typrelid(type);
+	ReturnSetInfo	   *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Rows				r;
 
-	if (!OidIsValid(table))
-		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("type %s is no table's", format_type_be(type)),
-						errhint("Call it as open_rows(NULL::my_table).")));
-	cs_open_begin(&r.reader, fcinfo, table, kinds, "state", "Name a table of sessions, windows, attempts or a rollup.");
+	if (result == NULL || !IsA(result, ReturnSetInfo) || result->expectedDesc == NULL)
+		ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR), errmsg("open_rows() needs a list of columns"),
+						errhint("Call it as SELECT * FROM clickstream.open_rows('my_table') AS o(my_column text), with "
+								"columns of the table.")));
+	cs_open_begin(&r.reader, fcinfo, PG_GETARG_OID(0), kinds, "state",
+				  "Name a table of sessions, windows, attempts or a rollup.");
 	map_columns(&r);
 	cs_open_rows(&r.reader, show_row, &r);
 	cs_open_end(&r.reader);

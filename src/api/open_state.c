@@ -55,7 +55,7 @@ cs_open_begin(CsOpenReader *reader, FunctionCallInfo fcinfo, Oid table, const Cs
 	reader->row_context = AllocSetContextCreate(context, "clickstream open row", ALLOCSET_DEFAULT_SIZES);
 	reader->def = cs_definition_load_by_table(table, context);
 	reader->stream = cs_stream_load_by_id(reader->def->stream_id, context);
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	reader->result = (ReturnSetInfo *) fcinfo->resultinfo;
 	require_select(table, reader->stream);
 	if (!is_one_of(reader->def->kind, kinds))

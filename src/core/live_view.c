@@ -9,7 +9,7 @@
  * halves; those on the table use its indexes.
  *
  * The view is an ordinary one of the owner's, with columns typed as the
- * table's: open_rows(NULL::table) has the table's row type.  It runs with the
+ * table's: open_rows() returns what its column list says.  It runs with the
  * reader's own rights (security_invoker) and everybody may read it: so it
  * shows what the table shows to those who may SELECT the table, and nobody
  * has to grant twice.
@@ -88,7 +88,12 @@ view_command(const char *view, const char *table, const CsResultColumn *columns,
 	appendStringInfo(&command, "CREATE VIEW %s WITH (security_invoker = true) AS WITH open AS MATERIALIZED (SELECT ",
 					 view);
 	append_columns(&command, "o", columns, n);
-	appendStringInfo(&command, " FROM " CS_SCHEMA ".open_rows(NULL::%s) AS o) SELECT ", table);
+	appendStringInfo(&command, " FROM " CS_SCHEMA ".open_rows(%s::pg_catalog.regclass) AS o(",
+					 quote_literal_cstr(table));
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&command, "%s%s %s", i > 0 ? ", " : "", quote_identifier(columns[i].name),
+						 cs_type_name(columns[i].type, columns[i].typmod, columns[i].collation));
+	appendStringInfoString(&command, ")) SELECT ");
 	append_columns(&command, "t", columns, n);
 	appendStringInfo(&command, " FROM %s AS t WHERE NOT EXISTS (SELECT FROM open AS o WHERE ", table);
 	append_key_match(&command, columns, n);

@@ -19,6 +19,15 @@
 
 #define CS_USECS_PER_MSEC INT64CONST(1000)
 
+/* The millisecond in which a moment lies. */
+static inline int64
+cs_floor_msec(int64 t)
+{
+	int64 rest = t % CS_USECS_PER_MSEC;
+
+	return t - (rest < 0 ? rest + CS_USECS_PER_MSEC : rest);
+}
+
 /* Watermark before anything was read, and after finish(). */
 #define CS_WM_NONE PG_INT64_MIN
 #define CS_WM_DONE PG_INT64_MAX

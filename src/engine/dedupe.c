@@ -15,7 +15,6 @@
 #include "engine/dedupe.h"
 #include "utils/memutils.h"
 
-#define DEDUPE_DEFINITION 0 /* no definition has this id */
 #define DEDUPE_VERSION 1
 
 typedef struct Seen
@@ -26,11 +25,14 @@ typedef struct Seen
 static TimestampTz
 read_time(const CsEntry *entry)
 {
-	CsReader r = {entry->data, entry->data + entry->len};
+	CsReader	r = cs_entry_reader(entry, NULL);
+	TimestampTz time;
 
 	if (cs_get_u8(&r) != DEDUPE_VERSION)
-		cs_codec_corrupt("a value seen is of another version");
-	return cs_get_int(&r);
+		cs_reader_corrupt(&r, "it is of another version");
+	time = cs_get_int(&r);
+	cs_get_end(&r);
+	return time;
 }
 
 static void
@@ -58,7 +60,14 @@ void
 cs_dedupe_register(CsEngine *e)
 {
 	cs_state_register(e->state, DEDUPE_DEFINITION, serialize, e);
-	cs_state_register_due(e->state, DEDUPE_DEFINITION, due_of);
+	if (!e->examines)
+		cs_state_register_due(e->state, DEDUPE_DEFINITION, due_of);
+}
+
+void
+cs_dedupe_check(const CsEntry *entry)
+{
+	(void) read_time(entry);
 }
 
 /* Has this value been seen, and is it still remembered? */

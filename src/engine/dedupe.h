@@ -8,10 +8,14 @@
 
 #include "engine/internal.h"
 
+#define DEDUPE_DEFINITION 0 /* no definition has this id */
+
 /* Tell the state of our entries; before recovery. */
 extern void cs_dedupe_register(CsEngine *e);
 /* The chunk's events in order of arrival: later copies become duplicates. */
 extern void cs_dedupe_run(CsEngine *e);
+/* Raise if an entry cannot be read. */
+extern void cs_dedupe_check(const CsEntry *entry);
 /* Forget values whose horizon is over. */
 extern void cs_dedupe_advance(CsEngine *e);
 

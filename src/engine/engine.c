@@ -27,6 +27,7 @@
 #include "engine/apply_late.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
+#include "engine/examine.h"
 #include "engine/internal.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -154,7 +155,7 @@ add_stage(CsEngine *e, CsDefinition *def)
 	for (int i = 0; i < e->stream->event_desc->natts; i++)
 		e->needed[i] |= stage->op->needed[i];
 	cs_state_register(e->state, def->definition_id, stage->op->ops->serialize, stage->op);
-	if (stage->op->ops->due_of)
+	if (stage->op->ops->due_of && !e->examines)
 		cs_state_register_due(e->state, def->definition_id, stage->op->ops->due_of);
 	cs_state_register_marks(e->state, def->definition_id, stage->op->ops->is_marked);
 }
@@ -207,7 +208,7 @@ recover(CsEngine *e)
 
 		op->closed = e->stored.watermark;
 		op->shown = e->stored.shown;
-		if (op->ops->recovered)
+		if (op->ops->recovered && !e->examines)
 			op->ops->recovered(op, e->state);
 	}
 	cs_counts_load(e);
@@ -245,9 +246,15 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait, bool reads)
 	e->preview_again = CS_WM_NONE;
 }
 
-/* reads: with a source. */
+typedef enum Purpose
+{
+	TO_RUN,
+	TO_REPAIR, /* without a source */
+	TO_EXAMINE /* without one, and entries are not read */
+} Purpose;
+
 static CsEngine *
-open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent, bool reads)
+open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent, Purpose purpose)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "clickstream engine", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
@@ -259,13 +266,14 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	e->batch = AllocSetContextCreate(context, "clickstream batch", ALLOCSET_DEFAULT_SIZES);
 	e->chunk = AllocSetContextCreate(context, "clickstream chunk", ALLOCSET_DEFAULT_SIZES);
 	e->host = host;
+	e->examines = purpose == TO_EXAMINE;
 	e->state = cs_state_create(context, e->batch);
 	host->begin();
 	MemoryContextSwitchTo(context);
 	e->stream = cs_stream_load_by_id(stream_id, context);
 	GetUserIdAndSecContext(&user, &sec);
 	become_owner(e);
-	open_in_transaction(e, stream_id, wait, reads);
+	open_in_transaction(e, stream_id, wait, purpose == TO_RUN);
 	finish_transaction(e, user, sec);
 	MemoryContextSwitchTo(old);
 	return e;
@@ -274,7 +282,7 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 CsEngine *
 cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent)
 {
-	return open_engine(stream_id, host, wait, parent, true);
+	return open_engine(stream_id, host, wait, parent, TO_RUN);
 }
 
 void
@@ -609,7 +617,7 @@ void
 cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz from, TimestampTz to,
 					 CsLateResult result, void *arg)
 {
-	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, false);
+	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, TO_REPAIR);
 	MemoryContext old = MemoryContextSwitchTo(e->context);
 	CsProgressRow next;
 	Oid			  user;
@@ -621,6 +629,28 @@ cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz
 	advance(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
 	cs_write_end(e);
 	store(e, &next);
+	finish_transaction(e, user, sec);
+	MemoryContextSwitchTo(old);
+	cs_engine_close(e);
+}
+
+/* As above: never published. */
+void
+cs_engine_examine(int32 stream_id, const CsHost *host, bool discard, CsDamageResult result, void *arg)
+{
+	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, TO_EXAMINE);
+	MemoryContext old = MemoryContextSwitchTo(e->context);
+	CsProgressRow next;
+	Oid			  user;
+	int			  sec;
+
+	begin_batch(e);
+	begin(e, &user, &sec);
+	if (cs_examine_run(e, discard, result, arg) > 0 && discard)
+	{
+		cs_write_end(e);
+		store(e, &next);
+	}
 	finish_transaction(e, user, sec);
 	MemoryContextSwitchTo(old);
 	cs_engine_close(e);

@@ -57,7 +57,8 @@ struct CsEngine
 	MemoryContext	   chunk;
 	const CsHost	  *host;
 	CsStream		  *stream;
-	int32			   version; /* of the stream, when loaded */
+	int32			   version;	 /* of the stream, when loaded */
+	bool			   examines; /* recovery reads no entry: some may be damaged */
 	bool			   stale;
 	LOCKTAG			   lock;
 	CsState			  *state;

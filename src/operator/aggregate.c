@@ -454,7 +454,7 @@ cs_aggregate_get(CsAggregate *agg, CsMeasureState *st, CsReader *r)
 	st->isnull = how != STORED_VALUE;
 	st->serial = true;
 	if (how > STORED_BROKEN)
-		cs_codec_corrupt("an aggregate's state is of no known form");
+		cs_reader_corrupt(r, "an aggregate's state is of no known form");
 	if (how != STORED_VALUE)
 		return;
 	if (OidIsValid(agg->serial.oid))

@@ -22,11 +22,12 @@ enum
 };
 
 void
-cs_grouping_compile(CsGrouping *g, const CsQueryParts *parts, AttrNumber place_attno)
+cs_grouping_compile(CsGrouping *g, const CsDefinition *def, const CsQueryParts *parts, AttrNumber place_attno)
 {
 	ListCell *lc;
 	int		  i = 0;
 
+	g->def = def;
 	if (parts->filter)
 	{
 		g->has_filter = true;
@@ -103,11 +104,11 @@ cs_cell_make(CsGrouping *g)
 void
 cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry)
 {
-	CsReader r = {entry->data, entry->data + entry->len};
+	CsReader r = cs_entry_reader(entry, g->def);
 	uint8	 flags;
 
 	if (cs_get_u8(&r) != CELL_VERSION)
-		cs_codec_corrupt("a window cell is of another version");
+		cs_reader_corrupt(&r, "it is of another version");
 	flags = cs_get_u8(&r);
 	cell->shown = (flags & CELL_SHOWN) != 0;
 	cell->stale = (flags & CELL_STALE) != 0;
@@ -116,6 +117,7 @@ cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry)
 	for (int i = 0; i < g->ngroups; i++)
 		cell->values[i] = cs_get_datum(&r, &cell->isnull[i], g->groups[i].typlen, g->groups[i].typbyval);
 	cs_measures_get(g->ms, state, cell->states, NULL, NULL, &r);
+	cs_get_end(&r);
 }
 
 bool
@@ -260,6 +262,19 @@ cs_cell_emit(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsRowAction a
 	values[c++] = BoolGetDatum(key.lo == 0 && key.hi == 0);
 	values[c++] = cs_hash_uuid(key);
 	batch->emitter->row(batch->emitter, op, action, values, isnull);
+}
+
+void
+cs_cell_gone(CsOperator *op, CsBatchContext *batch, TimestampTz start, CsHash128 key)
+{
+	Datum *values = palloc0(op->ncolumns * sizeof(Datum));
+	bool  *isnull = palloc(op->ncolumns * sizeof(bool));
+
+	memset(isnull, true, op->ncolumns * sizeof(bool));
+	values[0] = TimestampTzGetDatum(start);
+	values[op->ncolumns - 1] = cs_hash_uuid(key);
+	isnull[0] = isnull[op->ncolumns - 1] = false;
+	batch->emitter->row(batch->emitter, op, CS_ROW_DELETE, values, isnull);
 }
 
 static int

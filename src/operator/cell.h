@@ -14,13 +14,14 @@
 /* Group columns and measures, compiled. */
 typedef struct CsGrouping
 {
-	bool		has_filter;
-	CsExpr		filter;
-	int			ngroups;
-	CsExpr	   *groups;
-	CsHasher   *hashers;
-	CsMeasures *ms;
-	CsAssigner *assign; /* of windows; NULL: a bucket is as long as the definition's size */
+	const CsDefinition *def;
+	bool				has_filter;
+	CsExpr				filter;
+	int					ngroups;
+	CsExpr			   *groups;
+	CsHasher		   *hashers;
+	CsMeasures		   *ms;
+	CsAssigner		   *assign; /* of windows; NULL: a bucket is as long as the definition's size */
 } CsGrouping;
 
 typedef struct CsCell CsCell;
@@ -57,7 +58,8 @@ struct CsCell
 #define CS_BUCKET_START(bucket) ((bucket) -1)
 
 /* Compile the parts; in the current context. */
-extern void cs_grouping_compile(CsGrouping *g, const CsQueryParts *parts, AttrNumber place_attno);
+extern void cs_grouping_compile(CsGrouping *g, const CsDefinition *def, const CsQueryParts *parts,
+								AttrNumber place_attno);
 /* Arrays for n inputs, in the current context. */
 extern CsGroupInput *cs_grouping_inputs(CsGrouping *g, int n);
 /* Evaluate the slot in batch->econtext; may raise. */
@@ -86,6 +88,8 @@ extern void cs_cell_columns(CsOperator *op, CsGrouping *g, const CsQueryParts *p
 /* Emit a cell's row. */
 extern void cs_cell_emit(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsRowAction action, TimestampTz start,
 						 TimestampTz end, CsHash128 key, CsCell *cell, bool is_final);
+/* Delete the row of a group. */
+extern void cs_cell_gone(CsOperator *op, CsBatchContext *batch, TimestampTz start, CsHash128 key);
 /* Write the row of a cell that is a window of its own, not yet final. */
 extern void cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work);
 /* Emit the final rows of a bucket's cells (emit), and forget them. */

@@ -160,6 +160,13 @@ funnel_recovered(CsOperator *base, CsState *state)
 }
 
 static void
+funnel_check(CsOperator *base, CsState *state, const CsEntry *entry)
+{
+	(void) state;
+	(void) cs_funnel_work_decode((CsFunnelOperator *) base, entry);
+}
+
+static void
 funnel_show(CsOperator *base, CsState *state, const CsEntry *entry, CsShowRow row, void *arg)
 {
 	CsFunnelOperator *op = (CsFunnelOperator *) base;
@@ -743,5 +750,8 @@ const CsOperatorOps cs_funnel_ops = {
 	.due_of = funnel_due_of,
 	.recovered = funnel_recovered,
 	.show = funnel_show,
+	.check = funnel_check,
+	.loss =
+		"the open attempts of the key, and its events that waited; rows of them that are not final stay as they are",
 	.open_starts_in = funnel_open_starts_in,
 };

@@ -170,7 +170,7 @@ get_count(CsReader *r, const char *what)
 	uint64 n = cs_get_uint(r);
 
 	if (n > (uint64) (r->end - r->pos))
-		cs_codec_corrupt(what);
+		cs_reader_corrupt(r, what);
 	return (int64) n;
 }
 
@@ -180,7 +180,7 @@ get_mask(const CsFunnelOperator *op, CsReader *r)
 	uint64 mask = cs_get_uint(r);
 
 	if (mask >> op->rule.nsteps != 0)
-		cs_codec_corrupt("steps of a funnel");
+		cs_reader_corrupt(r, "it knows steps that the funnel has not");
 	return (uint32) mask;
 }
 
@@ -231,10 +231,10 @@ get_chains(const CsFunnelOperator *op, CsReader *r, CsFunnel *f)
 static void
 get_held(const CsFunnelOperator *op, CsReader *r, CsFunnel *f)
 {
-	int64 n = get_count(r, "number of held events");
+	int64 n = get_count(r, "it holds more events than bytes");
 
 	if (n < 1 || n > CS_FUNNEL_HELD_MAX(op->rule.nsteps))
-		cs_codec_corrupt("number of held events");
+		cs_reader_corrupt(r, "it holds too many events");
 	f->nheld = (int) n;
 	for (int i = 0; i < f->nheld; i++)
 	{
@@ -255,7 +255,7 @@ get_slot(const CsFunnelOperator *op, CsReader *r, CsFunnelWork *w)
 	cs_get_place(r, &slot->first);
 	level = cs_get_uint(r);
 	if (level < 1 || level > (uint64) op->rule.nsteps)
-		cs_codec_corrupt("level of a funnel");
+		cs_reader_corrupt(r, "an attempt has a level that the funnel has not");
 	f->open = true;
 	f->level = (int) level;
 	f->started = slot->first.time;
@@ -272,7 +272,7 @@ get_slot(const CsFunnelOperator *op, CsReader *r, CsFunnelWork *w)
 static void
 get_waiting(const CsFunnelOperator *op, CsReader *r, CsFunnelWork *w)
 {
-	w->nwaiting = get_count(r, "number of waiting events");
+	w->nwaiting = get_count(r, "more events wait than it has bytes");
 	if (w->nwaiting == 0)
 		return;
 	w->capacity = w->nwaiting + 8;
@@ -292,7 +292,7 @@ get_waiting(const CsFunnelOperator *op, CsReader *r, CsFunnelWork *w)
 static void
 get_shown(CsReader *r, CsFunnelWork *w)
 {
-	w->nshown = (int) get_count(r, "number of shown rows");
+	w->nshown = (int) get_count(r, "more rows are shown than it has bytes");
 	w->shown = palloc(sizeof(CsFunnelShown) * w->nshown);
 	for (int i = 0; i < w->nshown; i++)
 	{
@@ -307,14 +307,14 @@ get_shown(CsReader *r, CsFunnelWork *w)
 		s->was_closed = (reason & SHOWN_CLOSED) != 0;
 		s->reason = (CsFunnelReason) (reason & ~SHOWN_CLOSED);
 		if (s->reason >= CS_FUNNEL_REASONS)
-			cs_codec_corrupt("reason of a shown row");
+			cs_reader_corrupt(r, "a row is closed by no known reason");
 	}
 }
 
 CsFunnelWork *
 cs_funnel_work_decode(const CsFunnelOperator *op, const CsEntry *entry)
 {
-	CsReader	  r = {entry->data, entry->data + entry->len};
+	CsReader	  r = cs_entry_reader(entry, op->base.def);
 	uint8		  flags;
 	const char	 *key;
 	size_t		  key_len;
@@ -322,21 +322,24 @@ cs_funnel_work_decode(const CsFunnelOperator *op, const CsEntry *entry)
 	int64		  nslots;
 
 	if (cs_get_u8(&r) != FUNNEL_VERSION)
-		cs_codec_corrupt("version of a funnel");
+		cs_reader_corrupt(&r, "it is of another version");
 	flags = cs_get_u8(&r);
 	if ((flags & ~(FUNNEL_SHOWN | FUNNEL_STALE)) != 0)
-		cs_codec_corrupt("flags of a funnel");
+		cs_reader_corrupt(&r, "it has flags of no known meaning");
 	key = cs_get_bytes(&r, &key_len);
+	r.name = key;
+	r.name_len = key_len;
 	w = cs_funnel_work_make(op, key, key_len);
 	w->is_stale = (flags & FUNNEL_STALE) != 0;
-	nslots = get_count(&r, "number of attempts");
+	nslots = get_count(&r, "it has more attempts than bytes");
 	if (nslots > (op->ngroups > 0 ? CS_FUNNEL_MAX_ATTEMPTS : 1))
-		cs_codec_corrupt("number of attempts");
+		cs_reader_corrupt(&r, "it has more attempts than there can be");
 	for (int64 i = 0; i < nslots; i++)
 		get_slot(op, &r, w);
 	get_waiting(op, &r, w);
 	if (flags & FUNNEL_SHOWN)
 		get_shown(&r, w);
+	cs_get_end(&r);
 	return w;
 }
 

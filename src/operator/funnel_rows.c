@@ -119,7 +119,7 @@ duration_of(const CsFunnelRule *rule, const CsFunnel *f)
 static void
 fill_groups(const CsFunnelOperator *op, const CsFunnelGroup *group, Datum *values, bool *isnull)
 {
-	CsReader r;
+	CsReader r = {0};
 
 	if (group == NULL)
 		return;

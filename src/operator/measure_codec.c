@@ -51,7 +51,7 @@ get_placed(const CsExpr *expr, CsMeasureState *st, const CsPlace *first, const C
 	else if (how == PLACE_OWN)
 		cs_get_place(r, &st->place);
 	else
-		cs_codec_corrupt("a place is of no known form");
+		cs_reader_corrupt(r, "a place is of no known form");
 	st->has = true;
 	st->value = cs_get_datum(r, &st->isnull, expr->typlen, expr->typbyval);
 }
@@ -109,7 +109,7 @@ get_number(CsMeasureState *st, CsReader *r)
 	if (how == 1)
 		st->n = cs_get_int(r);
 	else if (how != 0 && how != NUMBER_BROKEN)
-		cs_codec_corrupt("a number is of no known form");
+		cs_reader_corrupt(r, "a number is of no known form");
 }
 
 void

@@ -143,6 +143,13 @@ typedef struct CsOperatorOps
 	void (*show)(CsOperator *op, CsState *state, const CsEntry *entry, CsShowRow row, void *arg);
 	void (*show_all)(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg);
 
+	/* Read an entry to its end; raises ERRCODE_DATA_CORRUPTED, with the entry named, if it cannot be read. */
+	void (*check)(CsOperator *op, CsState *state, const CsEntry *entry);
+	/* The entry is lost: delete the row that would be in the way of a new one's.  NULL: there is none. */
+	void (*lost)(CsOperator *op, CsBatchContext *batch, const CsKey *key);
+	/* What is lost with an entry, in words. */
+	const char *loss;
+
 	/*
 	 * Does anything open start in [start, end)?  Asked by rollups over this
 	 * operator, this batch's changes included.  NULL where never asked.

@@ -89,7 +89,7 @@ rollup_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	r->op.emit_at = r->emit_before = CS_WM_DONE;
 	cs_query_parts(def, &parts);
 	read_layout(r, &parts);
-	cs_grouping_compile(&r->grouping, &parts, 0);
+	cs_grouping_compile(&r->grouping, def, &parts, 0);
 	r->op.measure_errors = &r->grouping.ms->errors;
 	cs_cell_columns(&r->op, &r->grouping, &parts);
 	MemoryContextSwitchTo(old);
@@ -241,19 +241,6 @@ cs_rollup_remake_begin(CsOperator *op, CsBatchContext *batch, TimestampTz start)
 	MemoryContextSwitchTo(old);
 }
 
-static void
-emit_gone(CsOperator *op, CsBatchContext *batch, TimestampTz start, CsHash128 key)
-{
-	Datum *values = palloc0(op->ncolumns * sizeof(Datum));
-	bool  *isnull = palloc(op->ncolumns * sizeof(bool));
-
-	memset(isnull, true, op->ncolumns * sizeof(bool));
-	values[0] = TimestampTzGetDatum(start);
-	values[op->ncolumns - 1] = cs_hash_uuid(key);
-	isnull[0] = isnull[op->ncolumns - 1] = false;
-	batch->emitter->row(batch->emitter, op, CS_ROW_DELETE, values, isnull);
-}
-
 void
 cs_rollup_was_shown(CsOperator *op, CsBatchContext *batch, TimestampTz start, Datum group_key, int32 revision)
 {
@@ -272,7 +259,7 @@ cs_rollup_was_shown(CsOperator *op, CsBatchContext *batch, TimestampTz start, Da
 		cell->revision = revision + 1;
 	}
 	else
-		emit_gone(op, batch, start, key.who);
+		cs_cell_gone(op, batch, start, key.who);
 	MemoryContextSwitchTo(old);
 }
 
@@ -291,7 +278,7 @@ cs_rollup_remake_end(CsOperator *op, CsBatchContext *batch, TimestampTz start)
 		if (cell->rows > 0)
 			continue;
 		if (cell->shown)
-			emit_gone(op, batch, start, works[i]->key.who);
+			cs_cell_gone(op, batch, start, works[i]->key.who);
 		cs_cell_delete(&r->grouping, batch->state, works[i]);
 	}
 	MemoryContextSwitchTo(old);
@@ -367,6 +354,20 @@ rollup_recovered(CsOperator *op, CsState *state)
 	r->op.stale = r->stale_before = cs_state_count(state, op->def->definition_id) > 0;
 }
 
+static void
+rollup_check(CsOperator *op, CsState *state, const CsEntry *entry)
+{
+	CsGrouping *grouping = &((CsRollup *) op)->grouping;
+
+	cs_cell_read(grouping, state, cs_cell_make(grouping), entry);
+}
+
+static void
+rollup_lost(CsOperator *op, CsBatchContext *batch, const CsKey *key)
+{
+	cs_cell_gone(op, batch, CS_BUCKET_START(key->bucket), key->who);
+}
+
 /* What is in the state is open: a session may be that starts in it. */
 static void
 rollup_show_all(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
@@ -383,4 +384,7 @@ const CsOperatorOps cs_rollup_ops = {
 	.is_marked = cs_cell_is_marked,
 	.recovered = rollup_recovered,
 	.show_all = rollup_show_all,
+	.check = rollup_check,
+	.lost = rollup_lost,
+	.loss = "what the group had counted, and its row if that is not final",
 };

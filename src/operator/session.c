@@ -358,5 +358,8 @@ const CsOperatorOps cs_session_ops = {
 	.due_of = cs_session_due_of,
 	.recovered = cs_session_recovered,
 	.show = cs_session_show,
+	.check = cs_session_check,
+	.loss =
+		"the open sessions of the key, and its events that waited; rows of them that are not final stay as they are",
 	.open_starts_in = session_open_starts_in,
 };

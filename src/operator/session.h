@@ -243,8 +243,9 @@ cs_session_must_compare(const CsSessions *s, const CsVisitor *v)
 /* ---- session_codec.c: bytes ---- */
 
 extern CsVisitor  *cs_session_visitor(CsSessions *s, CsState *state, CsWork *work);
-extern CsVisitor  *cs_session_decode(CsSessions *s, CsState *state, const char *data, uint32 len);
+extern CsVisitor  *cs_session_decode(CsSessions *s, CsState *state, const CsKey *key, const char *data, uint32 len);
 extern CsVisitor  *cs_session_read(CsSessions *s, CsState *state, const CsEntry *entry);
+extern void		   cs_session_check(CsOperator *op, CsState *state, const CsEntry *entry);
 extern void		   cs_session_recovered(CsOperator *op, CsState *state);
 extern void		   cs_session_serialize(void *op, CsState *state, CsWork *work, StringInfo buf);
 extern TimestampTz cs_session_due_of(void *op, const CsEntry *entry);

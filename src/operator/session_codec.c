@@ -186,7 +186,7 @@ static void
 get_sessions(CsSessions *s, CsState *state, CsReader *r, uint64 count, CsSession **array, int *n, int *capacity)
 {
 	if (count > (uint64) (r->end - r->pos))
-		cs_codec_corrupt("an entry holds more sessions than bytes");
+		cs_reader_corrupt(r, "it holds more sessions than bytes");
 	for (uint64 i = 0; i < count; i++)
 		get_session(s, state, r, cs_session_slot(array, n, capacity));
 }
@@ -197,7 +197,7 @@ get_shown(CsReader *r, CsVisitor *v)
 	uint64 count = cs_get_uint(r);
 
 	if (count > (uint64) (r->end - r->pos))
-		cs_codec_corrupt("an entry holds more rows than bytes");
+		cs_reader_corrupt(r, "it holds more rows than bytes");
 	for (uint64 i = 0; i < count; i++)
 	{
 		CsPlace		first;
@@ -208,7 +208,7 @@ get_shown(CsReader *r, CsVisitor *v)
 		row = cs_session_shown_slot(v, &first);
 		flags = cs_get_u8(r);
 		if (flags >> 1 > CS_SESSION_FINISH)
-			cs_codec_corrupt("a row is closed by no known reason");
+			cs_reader_corrupt(r, "a row is closed by no known reason");
 		row->reason = (CsSessionReason) (flags >> 1);
 		row->was_closed = (flags & 1) != 0;
 		row->revision = (int32) cs_get_uint(r);
@@ -230,7 +230,7 @@ get_head(CsReader *r)
 	Head  head = {.compare = (first & ENTRY_COMPARE) != 0};
 
 	if ((first & ENTRY_VERSION_MASK) != ENTRY_VERSION)
-		cs_codec_corrupt("a visitor's sessions are of another version");
+		cs_reader_corrupt(r, "it is of another version");
 	head.line_due = head.show_due = cs_get_int(r);
 	if (first & ENTRY_HAS_SHOW_DUE)
 		head.show_due = cs_get_int(r);
@@ -238,10 +238,10 @@ get_head(CsReader *r)
 }
 
 CsVisitor *
-cs_session_decode(CsSessions *s, CsState *state, const char *data, uint32 len)
+cs_session_decode(CsSessions *s, CsState *state, const CsKey *key, const char *data, uint32 len)
 {
 	CsVisitor *v = palloc0(sizeof(CsVisitor));
-	CsReader   r = {data, data + len};
+	CsReader   r = {.pos = data, .end = data + len, .key = key, .def = s->op.def};
 	Head	   head = get_head(&r);
 	uint64	   rest;
 	bool	   isnull;
@@ -249,6 +249,13 @@ cs_session_decode(CsSessions *s, CsState *state, const char *data, uint32 len)
 	v->compare = head.compare;
 	v->show_due = head.show_due;
 	v->name = cs_get_datum(&r, &isnull, s->key.typlen, s->key.typbyval);
+	if (isnull)
+		cs_reader_corrupt(&r, "it has no key");
+	if (s->key.typlen == -1)
+	{
+		r.name = VARDATA_ANY(DatumGetPointer(v->name));
+		r.name_len = VARSIZE_ANY_EXHDR(DatumGetPointer(v->name));
+	}
 	get_sessions(s, state, &r, cs_get_uint(&r), &v->sessions, &v->n, &v->capacity);
 	rest = cs_get_uint(&r);
 	get_sessions(s, state, &r, rest >> 1, &v->waiting, &v->nwaiting, &v->waiting_capacity);
@@ -257,13 +264,14 @@ cs_session_decode(CsSessions *s, CsState *state, const char *data, uint32 len)
 		v->waiting_min = Min(v->waiting_min, v->waiting[i].first.time);
 	if (rest & 1)
 		get_shown(&r, v);
+	cs_get_end(&r);
 	return v;
 }
 
 CsVisitor *
 cs_session_read(CsSessions *s, CsState *state, const CsEntry *entry)
 {
-	return cs_session_decode(s, state, entry->data, entry->len);
+	return cs_session_decode(s, state, &entry->key, entry->data, entry->len);
 }
 
 CsVisitor *
@@ -274,7 +282,7 @@ cs_session_visitor(CsSessions *s, CsState *state, CsWork *work)
 	if (v == NULL)
 	{
 		if (work->image)
-			v = cs_session_decode(s, state, work->image, work->image_len);
+			v = cs_session_decode(s, state, &work->key, work->image, work->image_len);
 		else if (work->base)
 			v = cs_session_read(s, state, work->base);
 		else
@@ -291,10 +299,16 @@ cs_session_visitor(CsSessions *s, CsState *state, CsWork *work)
 TimestampTz
 cs_session_due_of(void *op, const CsEntry *entry)
 {
-	CsReader r = {entry->data, entry->data + entry->len};
+	CsReader r = cs_entry_reader(entry, ((CsSessions *) op)->op.def);
 	Head	 head = get_head(&r);
 
 	return entry_due(op, head.line_due, head.show_due, head.compare);
+}
+
+void
+cs_session_check(CsOperator *op, CsState *state, const CsEntry *entry)
+{
+	(void) cs_session_read((CsSessions *) op, state, entry);
 }
 
 /* ---- after recovery ---- */

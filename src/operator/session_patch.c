@@ -43,12 +43,12 @@ cs_session_patch_init(CsSessions *s)
 
 /* Read up to the measures; false if the entry is not of the simple kind. */
 static bool
-open_patch(const CsSessions *s, Patch *p, const char *data, uint32 len)
+open_patch(const CsSessions *s, Patch *p, const CsKey *key, const char *data, uint32 len)
 {
 	int flags;
 
 	memset(&p->session, 0, sizeof(p->session));
-	p->r = (CsReader){data, data + len};
+	p->r = (CsReader){.pos = data, .end = data + len, .key = key, .def = s->op.def};
 	if (!cs_session_head_is_plain(&p->r))
 		return false;
 	p->name = p->r.pos;
@@ -91,10 +91,10 @@ only_prolongs(const CsSessions *s, const CsSession *session, const CsEvent *even
 #ifdef USE_ASSERT_CHECKING
 /* The same by the other way. */
 static void
-check_patch(CsSessions *s, CsBatchContext *batch, const char *data, uint32 len, const CsEvent *event,
+check_patch(CsSessions *s, CsBatchContext *batch, const CsKey *key, const char *data, uint32 len, const CsEvent *event,
 			const CsSessionInput *in)
 {
-	CsVisitor	  *v = cs_session_decode(s, batch->state, data, len);
+	CsVisitor	  *v = cs_session_decode(s, batch->state, key, data, len);
 	CsWork		   work = {.work = v};
 	StringInfoData buf;
 
@@ -116,7 +116,7 @@ cs_session_patch(CsSessions *s, CsBatchContext *batch, CsWork *work, const CsEve
 	Patch		p;
 	TimestampTz due;
 
-	if (work->deleted || !open_patch(s, &p, data, len) || !only_prolongs(s, &p.session, event))
+	if (work->deleted || !open_patch(s, &p, &work->key, data, len) || !only_prolongs(s, &p.session, event))
 		return false;
 	resetStringInfo(buf);
 	cs_put_room(buf, len + 64);
@@ -132,7 +132,7 @@ cs_session_patch(CsSessions *s, CsBatchContext *batch, CsWork *work, const CsEve
 		return false;
 	cs_put_u8(buf, 0);
 #ifdef USE_ASSERT_CHECKING
-	check_patch(s, batch, data, len, event, in);
+	check_patch(s, batch, &work->key, data, len, event, in);
 #endif
 	cs_work_set_image(batch->state, work, buf->data, (uint32) buf->len);
 	work->due = due;

@@ -66,7 +66,7 @@ window_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	cs_operator_needs(&w->op, (Node *) parts.filter);
 	cs_operator_needs(&w->op, (Node *) parts.groups);
 	cs_operator_needs(&w->op, (Node *) parts.measures);
-	cs_grouping_compile(&w->grouping, &parts, cs_system_attno(stream, CS_SYS_PLACE));
+	cs_grouping_compile(&w->grouping, def, &parts, cs_system_attno(stream, CS_SYS_PLACE));
 	w->op.measure_errors = &w->grouping.ms->errors;
 	w->has_distinct = has_distinct(w->grouping.ms);
 	cs_cell_columns(&w->op, &w->grouping, &parts);
@@ -476,6 +476,25 @@ window_serialize(void *op, CsState *state, CsWork *work, StringInfo buf)
 		cs_cell_put(&((CsWindow *) op)->grouping, state, work->work, buf);
 }
 
+static void
+window_check(CsOperator *op, CsState *state, const CsEntry *entry)
+{
+	CsGrouping *grouping = &((CsWindow *) op)->grouping;
+
+	if (cs_bucket_kind(entry->key.bucket) == CS_BUCKET_NOTE)
+		(void) cs_note_read(op->def, entry);
+	else
+		cs_cell_read(grouping, state, cs_cell_make(grouping), entry);
+}
+
+/* Rows of hopping and cumulative windows are put together from what is there, and written over. */
+static void
+window_lost(CsOperator *op, CsBatchContext *batch, const CsKey *key)
+{
+	if (((CsWindow *) op)->assign.form == CS_WINDOW_TUMBLING)
+		cs_cell_gone(op, batch, CS_BUCKET_START(key->bucket), key->who);
+}
+
 static TimestampTz
 window_due_of(void *op, const CsEntry *entry)
 {
@@ -510,4 +529,8 @@ const CsOperatorOps cs_window_ops = {
 	.due_of = window_due_of,
 	.recovered = window_recovered,
 	.show_all = cs_window_show_all,
+	.check = window_check,
+	.lost = window_lost,
+	.loss =
+		"what the group had counted; its row, if that is not final, is deleted, or of windows that share it made of the rest",
 };

@@ -85,8 +85,9 @@ extern void cs_window_row(CsWindow *w, CsBatchContext *batch, CsSpan span, CsHas
 /* A row that has closed changes. */
 extern void cs_window_revise(CsWindow *w, CsState *state, CsSpan span, CsHash128 who);
 /* The window is retired: what is noted of its rows goes. */
-extern void cs_window_forget_notes(CsWindow *w, CsState *state, CsSpan span);
-extern void cs_note_put(const CsWork *work, StringInfo buf);
+extern void	 cs_window_forget_notes(CsWindow *w, CsState *state, CsSpan span);
+extern int32 cs_note_read(const CsDefinition *def, const CsEntry *entry);
+extern void	 cs_note_put(const CsWork *work, StringInfo buf);
 
 /* Cells put together by group. */
 typedef struct CsAssembly CsAssembly;

@@ -65,9 +65,22 @@ note_key(CsWindow *w, CsSpan span, CsHash128 who)
 	return key;
 }
 
+int32
+cs_note_read(const CsDefinition *def, const CsEntry *entry)
+{
+	CsReader r = cs_entry_reader(entry, def);
+	int32	 revision;
+
+	if (cs_get_u8(&r) != NOTE_VERSION)
+		cs_reader_corrupt(&r, "it is of another version");
+	revision = (int32) cs_get_uint(&r);
+	cs_get_end(&r);
+	return revision;
+}
+
 /* A note's decoded form is its revision alone. */
 static int32 *
-note_of(CsWork *work)
+note_of(const CsDefinition *def, CsWork *work)
 {
 	int32 *revision = work->work;
 
@@ -75,13 +88,7 @@ note_of(CsWork *work)
 	{
 		work->work = revision = palloc0(sizeof(int32));
 		if (work->base)
-		{
-			CsReader r = {work->base->data, work->base->data + work->base->len};
-
-			if (cs_get_u8(&r) != NOTE_VERSION)
-				cs_codec_corrupt("a note of a window's row is of another version");
-			*revision = (int32) cs_get_uint(&r);
-		}
+			*revision = cs_note_read(def, work->base);
 	}
 	return revision;
 }
@@ -99,7 +106,7 @@ cs_window_revise(CsWindow *w, CsState *state, CsSpan span, CsHash128 who)
 	CsKey	key = note_key(w, span, who);
 	CsWork *work = cs_state_get(state, &key);
 
-	++*note_of(work);
+	++*note_of(w->op.def, work);
 	cs_work_dirty(state, work);
 }
 
@@ -113,7 +120,7 @@ revision_of(CsWindow *w, CsState *state, CsSpan span, CsHash128 who)
 	if (cs_state_bucket_count(state, w->op.def->definition_id, key.bucket) == 0 ||
 		!cs_state_look(state, &key, &entry, &work))
 		return 0;
-	return *note_of(work ? work : cs_state_get(state, &key));
+	return *note_of(w->op.def, work ? work : cs_state_get(state, &key));
 }
 
 void

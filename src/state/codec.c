@@ -20,9 +20,10 @@ enum
 };
 
 void
-cs_codec_corrupt(const char *what)
+cs_get_end(const CsReader *r)
 {
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("stored state is damaged: %s", what)));
+	if (r->pos != r->end)
+		cs_reader_corrupt(r, "something follows its end");
 }
 
 void
@@ -40,7 +41,7 @@ cs_get_raw(CsReader *r, size_t len)
 	const char *data = r->pos;
 
 	if ((size_t) (r->end - r->pos) < len)
-		cs_codec_corrupt("it ends early");
+		cs_reader_corrupt(r, "it ends early");
 	r->pos += len;
 	return data;
 }
@@ -112,7 +113,7 @@ get_varlena(CsReader *r, uint8 how)
 	if (how == DATUM_SHORT)
 	{
 		if (r->pos >= r->end || !VARATT_IS_SHORT(r->pos))
-			cs_codec_corrupt("a value has no header");
+			cs_reader_corrupt(r, "a value has no header");
 		return PointerGetDatum(cs_get_raw(r, VARSIZE_SHORT(r->pos)));
 	}
 	data = cs_get_bytes(r, &len);
@@ -133,7 +134,7 @@ cs_get_datum(CsReader *r, bool *isnull, int16 typlen, bool typbyval)
 	if (how == DATUM_NULL)
 		return (Datum) 0;
 	if (how != DATUM_VALUE && !(how == DATUM_SHORT && typlen == -1))
-		cs_codec_corrupt("a value is of no known form");
+		cs_reader_corrupt(r, "a value is of no known form");
 	if (typlen == -1)
 		return get_varlena(r, how);
 	if (typbyval)
@@ -142,7 +143,7 @@ cs_get_datum(CsReader *r, bool *isnull, int16 typlen, bool typbyval)
 	{
 		data = cs_get_bytes(r, &len);
 		if (len == 0 || data[len - 1] != '\0')
-			cs_codec_corrupt("a string has no end");
+			cs_reader_corrupt(r, "a string has no end");
 		return CStringGetDatum(data);
 	}
 

@@ -5,7 +5,9 @@
  *
  * Numbers are LEB128 varints (signed ones zigzag), so that small counts and
  * lengths cost a byte.  A reader that runs past its end, or meets what it
- * does not know, raises ERRCODE_DATA_CORRUPTED; it never reads outside.
+ * does not know, raises ERRCODE_DATA_CORRUPTED; it never reads outside.  Bytes
+ * of an entry are read through cs_entry_reader(): then the message says which
+ * entry it is, and what to do.
  */
 #ifndef CS_STATE_CODEC_H
 #define CS_STATE_CODEC_H
@@ -13,6 +15,7 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "core/definition.h"
 #include "core/types.h"
 #include "lib/stringinfo.h"
 
@@ -20,9 +23,19 @@ typedef struct CsReader
 {
 	const char *pos;
 	const char *end;
+	/* of an entry's bytes, for messages: */
+	const CsKey		   *key;  /* NULL: these are not an entry's */
+	const CsDefinition *def;  /* whose it is, if known by now */
+	const char		   *name; /* what the key is a hash of, as read, if it is a text */
+	size_t				name_len;
 } CsReader;
 
+/* The log itself is damaged. */
 pg_noreturn extern void cs_codec_corrupt(const char *what);
+/* What is read is damaged: of an entry, say which. */
+pg_noreturn extern void cs_reader_corrupt(const CsReader *r, const char *what);
+/* Everything has been read: raise if bytes are left. */
+extern void cs_get_end(const CsReader *r);
 
 extern void cs_put_place(StringInfo buf, const CsPlace *place);
 
@@ -83,7 +96,7 @@ static inline uint8
 cs_get_u8(CsReader *r)
 {
 	if (unlikely(r->pos >= r->end))
-		cs_codec_corrupt("it ends early");
+		cs_reader_corrupt(r, "it ends early");
 	return (uint8) *r->pos++;
 }
 
@@ -100,7 +113,7 @@ cs_get_uint(CsReader *r)
 		if (byte < 0x80)
 			return value;
 	}
-	cs_codec_corrupt("a number is too long");
+	cs_reader_corrupt(r, "a number is too long");
 }
 
 extern const char *cs_get_bytes(CsReader *r, size_t *len);

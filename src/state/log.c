@@ -272,6 +272,8 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 		{
 			resetStringInfo(&buf);
 			def->serialize(def->op, state, work, &buf);
+			if (CS_MUTANT(DAMAGE_ENTRY))
+				cs_put_u8(&buf, 0);
 			work->image = memcpy(cs_batch_alloc(state, buf.len), buf.data, buf.len);
 			work->image_len = (uint32) buf.len;
 		}

@@ -161,7 +161,7 @@ replay_bytes(Replay *p)
 {
 	const char *pos = p->bytes.data;
 	const char *end = pos + p->bytes.len;
-	CsReader	body;
+	CsReader	body = {0};
 
 	while (next_record(pos, end, &body))
 	{

@@ -363,7 +363,7 @@ cs_set_get(CsReader *r, CsState *state, CsSet *set)
 	if ((head & 1) == 0)
 	{
 		if (head >> 1 > CS_SET_INLINE)
-			cs_codec_corrupt("an inline set is too large");
+			cs_reader_corrupt(r, "an inline set is too large");
 		set->nbase = (int) (head >> 1);
 		set->base = cs_get_raw(r, set->nbase * sizeof(CsHash128));
 		return;
@@ -371,7 +371,7 @@ cs_set_get(CsReader *r, CsState *state, CsSet *set)
 	set->id = head >> 1;
 	set->big = cs_bigset_find(state, set->id);
 	if (set->big == NULL)
-		cs_codec_corrupt("a distinct set is missing");
+		cs_reader_corrupt(r, "a distinct set is missing");
 	set->nbig = set->big->n;
 	set->big->used_in = state->round;
 }

@@ -175,6 +175,13 @@ extern int64 cs_state_bytes(CsState *state);
  */
 extern void cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry, void *arg), void *arg);
 
+/* Over an entry's bytes; def: whose it is, for messages. */
+static inline CsReader
+cs_entry_reader(const CsEntry *entry, const CsDefinition *def)
+{
+	return (CsReader){.pos = entry->data, .end = entry->data + entry->len, .key = &entry->key, .def = def};
+}
+
 /* ---- a batch's end ---- */
 
 /*

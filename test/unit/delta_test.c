@@ -36,40 +36,18 @@ int cs_mutant = CS_MUTANT_NONE;
 
 static jmp_buf on_error;
 
-bool
-errstart(int elevel, const char *domain)
+void
+cs_codec_corrupt(const char *what)
 {
-	(void) elevel;
-	(void) domain;
-	return true;
-}
-
-bool
-errstart_cold(int elevel, const char *domain)
-{
-	return errstart(elevel, domain);
-}
-
-int
-errcode(int sqlerrcode)
-{
-	return sqlerrcode;
-}
-
-int
-errmsg(const char *fmt, ...)
-{
-	(void) fmt;
-	return 0;
+	(void) what;
+	longjmp(on_error, 1);
 }
 
 void
-errfinish(const char *filename, int lineno, const char *funcname)
+cs_reader_corrupt(const CsReader *r, const char *what)
 {
-	(void) filename;
-	(void) lineno;
-	(void) funcname;
-	longjmp(on_error, 1);
+	(void) r;
+	cs_codec_corrupt(what);
 }
 
 struct varlena *
@@ -207,7 +185,7 @@ apply(const char *base, int base_len, const char *delta, int len, const StringIn
 	static StringInfoData out;
 	char				 *exact_base = exact_copy(base, base_len);
 	char				 *exact_delta = exact_copy(delta, len);
-	CsReader			  r = {exact_delta, exact_delta + len};
+	CsReader			  r = {.pos = exact_delta, .end = exact_delta + len};
 	volatile Result		  result = RAISED;
 
 	if (out.data == NULL)

@@ -1,0 +1,114 @@
+/*
+ * engine/examine.c
+ *	  Entries of a stream's state that cannot be read, and giving them up.
+ *
+ * The log's rows have checksums: what damages an entry behind these is another
+ * version of the code, or a mistake in it.  The stream then stops with the
+ * entry named.  Here recovery takes the entries as bytes, each is read under
+ * guard, and those that raise are deleted from the state: the least that lets
+ * the stream go on.  What is intact stays as it is.
+ *
+ * Large distinct sets of what is given up are known to nobody any more; they
+ * go with their definition, or with reset().
+ *
+ * No locking of its own: the engine's.
+ */
+#include "engine/examine.h"
+
+#include "engine/dedupe.h"
+#include "engine/internal.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+/* The entries of one definition, or (stage NULL) those of dedupe_by. */
+typedef struct Examination
+{
+	CsStage		  *stage;
+	bool		   discard;
+	CsDamageResult result;
+	void		  *arg;
+	int			   n, capacity;
+	CsEntry		 **entries;
+	MemoryContext  scratch;
+	int			   ndamaged;
+} Examination;
+
+static void
+collect(CsEntry *entry, void *arg)
+{
+	Examination *x = arg;
+
+	if (x->n == x->capacity)
+	{
+		x->capacity = Max(x->capacity * 2, 1024);
+		x->entries = x->entries ? repalloc_huge(x->entries, x->capacity * sizeof(CsEntry *))
+								: MemoryContextAllocHuge(CurrentMemoryContext, x->capacity * sizeof(CsEntry *));
+	}
+	x->entries[x->n++] = entry;
+}
+
+static void
+check(CsEngine *e, void *arg, int i)
+{
+	Examination	 *x = arg;
+	MemoryContext old = MemoryContextSwitchTo(x->scratch);
+
+	if (x->stage)
+		x->stage->op->ops->check(x->stage->op, e->state, x->entries[i]);
+	else
+		cs_dedupe_check(x->entries[i]);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(x->scratch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+give_up(CsEngine *e, CsStage *stage, CsEntry *entry)
+{
+	MemoryContext old = MemoryContextSwitchTo(e->batch);
+	CsKey		  key = entry->key;
+
+	cs_work_delete(e->state, cs_state_open(e->state, entry));
+	if (stage && stage->op->ops->lost)
+		stage->op->ops->lost(stage->op, &e->ctx, &key);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+found(CsEngine *e, void *arg, int i, ErrorData *error)
+{
+	Examination *x = arg;
+	CsEntry		*entry = x->entries[i];
+	CsDamage	 damage = {.key = entry->key, .bytes = entry->len, .problem = error->message};
+
+	damage.table = x->stage ? x->stage->op->def->table : InvalidOid;
+	damage.loss = x->stage ? x->stage->op->ops->loss : "that the value was seen: another message with it counts";
+	x->result(&damage, x->arg);
+	if (x->discard)
+		give_up(e, x->stage, entry);
+	x->ndamaged++;
+}
+
+static void
+examine(CsEngine *e, Examination *x, int32 definition_id)
+{
+	x->n = 0;
+	cs_state_walk(e->state, definition_id, collect, x);
+	cs_guarded_loop(e, x->n, check, found, x);
+}
+
+int
+cs_examine_run(CsEngine *e, bool discard, CsDamageResult result, void *arg)
+{
+	Examination x = {.discard = discard, .result = result, .arg = arg};
+
+	x.scratch = AllocSetContextCreate(e->batch, "clickstream examined entry", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < e->nstages; i++)
+	{
+		x.stage = &e->stages[i];
+		examine(e, &x, x.stage->op->def->definition_id);
+	}
+	x.stage = NULL;
+	examine(e, &x, DEDUPE_DEFINITION);
+	return x.ndamaged;
+}
