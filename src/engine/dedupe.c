@@ -60,8 +60,7 @@ void
 cs_dedupe_register(CsEngine *e)
 {
 	cs_state_register(e->state, DEDUPE_DEFINITION, serialize, e);
-	if (!e->examines)
-		cs_state_register_due(e->state, DEDUPE_DEFINITION, due_of);
+	cs_state_register_due(e->state, DEDUPE_DEFINITION, due_of);
 }
 
 void

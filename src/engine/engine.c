@@ -155,7 +155,7 @@ add_stage(CsEngine *e, CsDefinition *def)
 	for (int i = 0; i < e->stream->event_desc->natts; i++)
 		e->needed[i] |= stage->op->needed[i];
 	cs_state_register(e->state, def->definition_id, stage->op->ops->serialize, stage->op);
-	if (stage->op->ops->due_of && !e->examines)
+	if (stage->op->ops->due_of)
 		cs_state_register_due(e->state, def->definition_id, stage->op->ops->due_of);
 	cs_state_register_marks(e->state, def->definition_id, stage->op->ops->is_marked);
 }
@@ -250,7 +250,7 @@ typedef enum Purpose
 {
 	TO_RUN,
 	TO_REPAIR, /* without a source */
-	TO_EXAMINE /* without one, and entries are not read */
+	TO_EXAMINE /* without one, and some entries may be damaged */
 } Purpose;
 
 static CsEngine *
@@ -268,6 +268,8 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	e->host = host;
 	e->examines = purpose == TO_EXAMINE;
 	e->state = cs_state_create(context, e->batch);
+	if (e->examines)
+		cs_state_be_lenient(e->state);
 	host->begin();
 	MemoryContextSwitchTo(context);
 	e->stream = cs_stream_load_by_id(stream_id, context);

@@ -4,7 +4,7 @@
  *
  * The log's rows have checksums: what damages an entry behind these is another
  * version of the code, or a mistake in it.  The stream then stops with the
- * entry named.  Here recovery takes the entries as bytes, each is read under
+ * entry named.  Here recovery takes every entry as it is, each is read under
  * guard, and those that raise are deleted from the state: the least that lets
  * the stream go on.  What is intact stays as it is.
  *
@@ -28,7 +28,7 @@ typedef struct Examination
 	CsDamageResult result;
 	void		  *arg;
 	int			   n, capacity;
-	CsEntry		 **entries;
+	CsKey		  *keys; /* entries may lie in the spill table, and come when they are asked for */
 	MemoryContext  scratch;
 	int			   ndamaged;
 } Examination;
@@ -41,22 +41,23 @@ collect(CsEntry *entry, void *arg)
 	if (x->n == x->capacity)
 	{
 		x->capacity = Max(x->capacity * 2, 1024);
-		x->entries = x->entries ? repalloc_huge(x->entries, x->capacity * sizeof(CsEntry *))
-								: MemoryContextAllocHuge(CurrentMemoryContext, x->capacity * sizeof(CsEntry *));
+		x->keys = x->keys ? repalloc_huge(x->keys, x->capacity * sizeof(CsKey))
+						  : MemoryContextAllocHuge(CurrentMemoryContext, x->capacity * sizeof(CsKey));
 	}
-	x->entries[x->n++] = entry;
+	x->keys[x->n++] = entry->key;
 }
 
 static void
 check(CsEngine *e, void *arg, int i)
 {
 	Examination	 *x = arg;
+	CsEntry		 *entry = cs_state_peek(e->state, &x->keys[i]);
 	MemoryContext old = MemoryContextSwitchTo(x->scratch);
 
 	if (x->stage)
-		x->stage->op->ops->check(x->stage->op, e->state, x->entries[i]);
+		x->stage->op->ops->check(x->stage->op, e->state, entry);
 	else
-		cs_dedupe_check(x->entries[i]);
+		cs_dedupe_check(entry);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(x->scratch);
 	CHECK_FOR_INTERRUPTS();
@@ -78,7 +79,7 @@ static void
 found(CsEngine *e, void *arg, int i, ErrorData *error)
 {
 	Examination *x = arg;
-	CsEntry		*entry = x->entries[i];
+	CsEntry		*entry = cs_state_peek(e->state, &x->keys[i]);
 	CsDamage	 damage = {.key = entry->key, .bytes = entry->len, .problem = error->message};
 
 	damage.table = x->stage ? x->stage->op->def->table : InvalidOid;

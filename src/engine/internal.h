@@ -58,7 +58,7 @@ struct CsEngine
 	const CsHost	  *host;
 	CsStream		  *stream;
 	int32			   version;	 /* of the stream, when loaded */
-	bool			   examines; /* recovery reads no entry: some may be damaged */
+	bool			   examines; /* some entries may be damaged */
 	bool			   stale;
 	LOCKTAG			   lock;
 	CsState			  *state;

@@ -138,6 +138,7 @@ typedef struct CsBatchPiece
 
 struct CsState
 {
+	bool			lenient; /* recovery takes entries that cannot be read: they are never due */
 	MemoryContext	context;
 	MemoryContext	batch;
 	CsArena			entry_pieces; /* CsEntry only */

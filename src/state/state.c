@@ -664,6 +664,12 @@ cs_state_bucket_count(CsState *state, int32 definition_id, int64 bucket)
 }
 
 void
+cs_state_be_lenient(CsState *state)
+{
+	state->lenient = true;
+}
+
+void
 cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry, void *arg), void *arg)
 {
 	for (int h = 0; h < lengthof(state->half); h++)

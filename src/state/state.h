@@ -216,6 +216,8 @@ extern void			 cs_state_abort(CsState *state);
 typedef TimestampTz (*CsDueOf)(void *op, const CsEntry *entry);
 extern void cs_state_register_due(CsState *state, int32 definition_id, CsDueOf due_of);
 
+/* Before recovery: take entries that cannot be read, too. */
+extern void cs_state_be_lenient(CsState *state);
 extern void cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot);
 /*
  * Truncate the log's other half if all is copied and no snapshot of the
