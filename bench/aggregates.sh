@@ -69,7 +69,7 @@ prepare() {
 	sql -c 'CREATE EXTENSION clickstream'
 }
 
-sql() { "$bin/psql" -X -q -v ON_ERROR_STOP=1 -h "$work/socket" -U postgres -d postgres "$@"; }
+sql() { PGOPTIONS='-c client_min_messages=warning' "$bin/psql" -X -q -v ON_ERROR_STOP=1 -h "$work/socket" -U postgres -d postgres "$@"; }
 
 load() {
 	sql -v n="$1" <<-'END'
