@@ -179,7 +179,7 @@ sub site_tables
 			FROM (SELECT $columns FROM ${prefix}_$table WHERE $condition) t
 			END
 	}
-	return $node->safe_psql('postgres', join ' UNION ALL ', @digests);
+	return $node->safe_psql('postgres', join(' UNION ALL ', @digests) . ' ORDER BY 1');
 }
 
 # Are the tables of two streams the same?  If not, some of the rows that differ.
