@@ -4,6 +4,8 @@
 #   make install      install it (PG_CONFIG=… picks the server)
 #   make demo         one minute of live traffic in the terminal
 #   make check        everything that tests, from a fresh machine
+#   make chaos        a stream through everything that can happen to it (CHAOS_MINUTES=60)
+#   make soak         steady load with a long snapshot in it: what grows? (SOAK_MINUTES=60)
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
 #   make check-versions   builds and regression tests on PostgreSQL 15, 16, 17 and 18
@@ -79,6 +81,12 @@ check-clickhouse:
 
 check-versions:
 	test/versions.sh
+
+chaos:
+	test/chaos/run.sh
+
+soak:
+	SOAK_MINUTES=$${SOAK_MINUTES:-60} CLICKSTREAM_TAP_LIMIT=$$(($${SOAK_MINUTES:-60} * 120 + 1200)) test/check.sh tap test/t/430_bloat.pl
 
 demo:
 	demo/run.sh

@@ -366,6 +366,8 @@ if wanted regress || wanted isolation; then
 			CLICKSTREAM_DATABASE=clickstream_flink test/readme.sh doc/flink.md
 		wanted regress && [ ${#sql_files[@]} = 0 ] && step cookbook as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
 			CLICKSTREAM_DATABASE=clickstream_cookbook test/readme.sh doc/cookbook.md
+		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme-reliability as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
+			CLICKSTREAM_DATABASE=clickstream_reliability test/readme.sh doc/reliability.md
 		wanted isolation && run_isolation
 		step no-crash no_crash
 	fi
