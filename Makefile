@@ -44,7 +44,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check check-flink check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions
+SCRIPTS_OF_OURS = check chaos soak check-flink check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
