@@ -1739,7 +1739,7 @@ COMMENT ON COLUMN stat_stream.last_error IS 'message of the worker''s last error
 COMMENT ON COLUMN stat_stream.last_hint IS 'what to do about it';
 COMMENT ON COLUMN stat_stream.last_error_sqlstate IS 'its SQLSTATE';
 COMMENT ON COLUMN stat_stream.last_error_at IS 'when it happened';
-COMMENT ON COLUMN stat_stream.problem IS 'why nothing comes from the topic at the moment';
+COMMENT ON COLUMN stat_stream.problem IS 'why nothing comes from the topic although the worker runs; which limit keeps the stream from getting a worker; that it came with a copied or restored database';
 COMMENT ON COLUMN stat_stream.state_entries IS 'open sessions, windows and the like that the worker holds';
 COMMENT ON COLUMN stat_stream.state_bytes IS 'memory they take';
 GRANT SELECT ON stat_stream TO PUBLIC;

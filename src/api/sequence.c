@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "api/event_list.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"

@@ -92,11 +92,8 @@ cs_session_rewrite(CsSessions *s, CsBatchContext *batch, TimestampTz wm, int max
 		return;
 	if (op->stale && s->stale)
 	{
-		int n = take_stale(s, cs_state_room(batch->state, max));
+		int n = take_stale(s, max);
 
-		for (int i = 0; i < n; i++)
-			cs_state_want(batch->state, &s->rewritten[i]);
-		cs_state_fetch_wanted(batch->state);
 		for (int i = 0; i < n; i++)
 			rewrite_key(s, batch, &s->rewritten[i], wm);
 		op->stale = n < hash_get_num_entries(s->stale);

@@ -133,27 +133,11 @@ static int64
 bucket_behind(CsWindow *w, CsBatchContext *batch, const CsEvent *event, const CsPane *pane)
 {
 	pass(w, batch, event->watermark);
-	w->last_cell = NULL;
 	forget_running(w, 0);
 	forget_running(w, 1);
 	if (w->assign.form == CS_WINDOW_CUMULATIVE)
 		return CS_BUCKET_OF(pane->whole, CS_BUCKET_SUM);
 	return CS_BUCKET(pane->start);
-}
-
-/* Where there are no groups, or few, an event's cell mostly is the one before's. */
-static inline CsCell *
-cell_of_event(CsWindow *w, CsBatchContext *batch, int64 bucket, const CsGroupInput *input)
-{
-	const CsDefinition *def = w->op.def;
-
-	if (w->last_cell && w->last_key.bucket == bucket && w->last_key.who.lo == input->key.lo &&
-		w->last_key.who.hi == input->key.hi)
-		return w->last_cell;
-	w->last_key.bucket = bucket;
-	w->last_key.who = input->key;
-	w->last_cell = cs_cell_get(&w->grouping, batch->state, def->definition_id, bucket, input, def->group_limit);
-	return w->last_cell;
 }
 
 static void
@@ -176,7 +160,7 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 		bucket = bucket_behind(w, batch, event, &pane);
 	else if (def->lateness > 0 && cs_is_passed(pane.first_end, w->op.closed))
 		forget_running(w, 0);
-	cell = cell_of_event(w, batch, bucket, input);
+	cell = cs_cell_get(&w->grouping, batch->state, def->definition_id, bucket, input, def->group_limit);
 	cell->stale = cell->touched = true;
 	cell->rows++;
 	w->op.stale = true;
@@ -253,7 +237,6 @@ window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 
 	w->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
 	fetch_spilled(w, batch->state, events, n);
-	w->last_cell = NULL;
 	for (int i = 0; i < n; i++)
 	{
 		prefetch(w, batch->state, events, i, n);

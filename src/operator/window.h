@@ -52,8 +52,6 @@ typedef struct CsWindow
 	CsGrouping	  grouping;
 	CsAssigner	  assign;
 	bool		  has_distinct;
-	CsKey		  last_key; /* of the event applied last, and its cell; NULL: ask the state */
-	CsCell		 *last_cell;
 	CsGroupInput *inputs;	/* of the chunk */
 	CsRunning  *running[2]; /* hopping: carries a window on to the next, of those that close [0] and are retired [1] */
 	TimestampTz retired;	/* everything up to here is retired; op.closed: closed */

@@ -129,13 +129,6 @@ cs_key_equal(const CsKey *a, const CsKey *b)
 #endif
 #include "lib/simplehash.h"
 
-/* Batch memory that is handed out from its begin on. */
-typedef struct CsBatchPiece
-{
-	char *next;
-	char *end;
-} CsBatchPiece;
-
 struct CsState
 {
 	bool			lenient; /* recovery takes entries that cannot be read: they are never due */
@@ -145,8 +138,8 @@ struct CsState
 	CsArena			data_pieces;  /* entries' bytes */
 	keyset_hash	   *entries;	  /* CsEntry */
 	keyset_hash	   *works;		  /* CsWork without base */
-	CsBatchPiece	batch_piece;  /* the newest one of cs_batch_alloc() */
-	CsBatchPiece	works_piece;  /* of works: they are walked through, so they lie side by side */
+	char		   *batch_next;	  /* rest of the newest piece of cs_batch_alloc() */
+	char		   *batch_end;
 	CsEntry		   *announced[4]; /* by cs_state_prefetch_entry(), lately */
 	uint32			nannounced;
 	void		   *advised; /* entries->data that large pages were asked for */

@@ -218,13 +218,6 @@ gather_works(CsState *state, CsDefState *def)
 static void
 prefetch_works(const CsDefState *def, int64 i)
 {
-	if (i + 2 * CS_PREFETCH_WORK < def->nlogged)
-	{
-		const char *work = (const char *) def->logged[i + 2 * CS_PREFETCH_WORK];
-
-		__builtin_prefetch(work);
-		__builtin_prefetch(work + 64); /* image and links */
-	}
 	if (i + CS_PREFETCH_WORK < def->nlogged)
 	{
 		const CsWork *work = def->logged[i + CS_PREFETCH_WORK];

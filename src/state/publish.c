@@ -68,8 +68,7 @@ forget_batch(CsState *state)
 		keyset_reset(state->works);
 	state->all_works = NULL;
 	state->nworks = 0;
-	memset(&state->batch_piece, 0, sizeof(state->batch_piece));
-	memset(&state->works_piece, 0, sizeof(state->works_piece));
+	state->batch_next = state->batch_end = NULL;
 	memset(state->announced, 0, sizeof(state->announced));
 	state->popped = state->copied = NULL;
 	state->npopped = state->popped_capacity = 0;

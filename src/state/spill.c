@@ -55,11 +55,10 @@ cs_state_is_crowded(CsState *state)
 	return state->spill && state->spill->loaded > cs_state_budget(state) / 4;
 }
 
-int
-cs_state_room(CsState *state, int max)
+/* Most entries to be read at once. */
+static int
+load_max(CsState *state, int max)
 {
-	if (cs_state_spilled(state) == 0)
-		return max;
 	return (int) Min(max, Max(LOAD_MIN, cs_state_budget(state) / 4 / ENTRY_ABOUT));
 }
 
@@ -264,7 +263,7 @@ cs_spill_load_due(CsState *state, CsDefState *def, TimestampTz limit, int max)
 
 	if (cs_spilled(def) == 0)
 		return false;
-	due = cs_spill_index_due(def->spilled, limit, cs_state_room(state, max), &n, &more);
+	due = cs_spill_index_due(def->spilled, limit, load_max(state, max), &n, &more);
 	load_due(state, def, due, n);
 	return more;
 }
@@ -282,7 +281,7 @@ cs_spill_load_between(CsState *state, CsDefState *def, TimestampTz after, Timest
 
 	if (cs_spilled(def) == 0)
 		return limit;
-	max = cs_state_room(state, max);
+	max = load_max(state, max);
 	for (;;)
 	{
 		TimestampTz first = cs_spill_index_next(def->spilled, after);

@@ -289,34 +289,28 @@ cs_state_prefetch_entry(CsState *state, const CsKey *key)
 
 /* ---- the overlay ---- */
 
-static void *
-piece_alloc(CsState *state, CsBatchPiece *piece, Size size)
+void *
+cs_batch_alloc(CsState *state, Size size)
 {
 	char *result;
 
 	size = MAXALIGN(size);
-	if ((Size) (piece->end - piece->next) < size)
+	if ((Size) (state->batch_end - state->batch_next) < size)
 	{
 		if (size > BATCH_PIECE / 8)
 			return MemoryContextAllocHuge(state->batch, size);
-		piece->next = MemoryContextAlloc(state->batch, BATCH_PIECE);
-		piece->end = piece->next + BATCH_PIECE;
+		state->batch_next = MemoryContextAlloc(state->batch, BATCH_PIECE);
+		state->batch_end = state->batch_next + BATCH_PIECE;
 	}
-	result = piece->next;
-	piece->next += size;
+	result = state->batch_next;
+	state->batch_next += size;
 	return result;
-}
-
-void *
-cs_batch_alloc(CsState *state, Size size)
-{
-	return piece_alloc(state, &state->batch_piece, size);
 }
 
 static CsWork *
 make_work(CsState *state, const CsKey *key, CsEntry *base)
 {
-	CsWork *work = memset(piece_alloc(state, &state->works_piece, sizeof(CsWork)), 0, sizeof(CsWork));
+	CsWork *work = memset(cs_batch_alloc(state, sizeof(CsWork)), 0, sizeof(CsWork));
 
 	work->key = *key;
 	work->base = base;

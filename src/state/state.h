@@ -72,11 +72,9 @@ typedef struct CsWork
  * will ask for many announces each, then has them read together; nothing that
  * is not spilled costs more than a look into an index.
  */
-extern bool cs_state_has_spilled(CsState *state, int32 definition_id);
-extern void cs_state_want(CsState *state, const CsKey *key);
-extern void cs_state_fetch_wanted(CsState *state);
-/* How many entries, of max, should be asked for at once, if all of them may be spilled. */
-extern int	 cs_state_room(CsState *state, int max);
+extern bool	 cs_state_has_spilled(CsState *state, int32 definition_id);
+extern void	 cs_state_want(CsState *state, const CsKey *key);
+extern void	 cs_state_fetch_wanted(CsState *state);
 extern int64 cs_state_spilled(CsState *state); /* how many entries are not in memory */
 extern bool	 cs_state_is_crowded(CsState *state);
 

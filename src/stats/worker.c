@@ -107,8 +107,6 @@ put_errors(Row *row, const CsSlot *slot)
 		put(row, COL_LAST_ERROR_SQLSTATE, CStringGetTextDatum(unpack_sql_state(slot->sqlstate)));
 		put(row, COL_LAST_ERROR_AT, TimestampTzGetDatum(slot->error_at));
 	}
-	if (slot->problem[0] != '\0')
-		put(row, COL_PROBLEM, CStringGetTextDatum(slot->problem));
 }
 
 static void
@@ -123,6 +121,8 @@ put_progress(Row *row, const CsSlot *slot)
 static void
 put_slot(Row *row, const CsSlot *slot)
 {
+	bool may_see;
+
 	put(row, COL_STATE, CStringGetTextDatum(cs_slot_state_name(slot->state)));
 	if (slot->pid != 0)
 	{
@@ -131,8 +131,12 @@ put_slot(Row *row, const CsSlot *slot)
 	}
 	if (slot->has_progress)
 		put_progress(row, slot);
-	if (may_see_errors(slot->owner))
+	may_see = may_see_errors(slot->owner);
+	if (may_see)
 		put_errors(row, slot);
+	/* that there is no room is no secret, and no worker has said yet who the owner is */
+	if (slot->problem[0] != '\0' && (may_see || slot->state == CS_SLOT_NO_WORKER))
+		put(row, COL_PROBLEM, CStringGetTextDatum(slot->problem));
 }
 
 /* stat_worker(stream_id integer, enabled boolean) */

@@ -229,6 +229,14 @@ is_startable(const CsSlot *slot)
 		   (slot->state == CS_SLOT_WANTED || slot->state == CS_SLOT_NO_WORKER || slot->state == CS_SLOT_BACKING_OFF);
 }
 
+/* With the lock held.  It waits, and says for which limit. */
+static void
+no_room(CsSlot *slot, const char *limit)
+{
+	cs_slot_change(slot, CS_SLOT_NO_WORKER);
+	strlcpy(slot->problem, limit, sizeof(slot->problem));
+}
+
 /* Registered under this generation, or back to "no worker" when there is no room. */
 static bool
 start_worker(int i)
@@ -251,6 +259,7 @@ start_worker(int i)
 	stream_id = slot->stream_id;
 	slot->stop = slot->terminated = false;
 	slot->started_at = GetCurrentTimestamp();
+	slot->problem[0] = '\0';
 	cs_slot_change(slot, CS_SLOT_STARTING);
 	cs_slots_unlock();
 
@@ -263,7 +272,7 @@ start_worker(int i)
 	handles[i] = NULL;
 	cs_slots_lock();
 	if (slot->state == CS_SLOT_STARTING && slot->generation == generation && slot->pid == 0)
-		cs_slot_change(slot, CS_SLOT_NO_WORKER);
+		no_room(slot, "Every background worker slot of the server is in use: raise max_worker_processes.");
 	cs_slots_unlock();
 	warn_no_room();
 	return false;
@@ -304,7 +313,7 @@ start_due(void)
 		wait = TimestampDifferenceMilliseconds(now, slot->restart_at);
 		room = count_workers() < cs_max_workers;
 		if (startable && wait <= 0 && !room)
-			cs_slot_change(slot, CS_SLOT_NO_WORKER);
+			no_room(slot, "As many streams are running as clickstream.max_workers says: stop one, or raise it.");
 		cs_slots_unlock();
 		if (!startable || (wait <= 0 && !room))
 			continue;

@@ -1,0 +1,82 @@
+# Logical replication of result tables to another server, without the extension
+# there: rows that are inserted, changed and deleted arrive, while the stream
+# runs and until it is finished.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use ClickstreamTest;
+
+my @tables = qw(visits pages attempts metrics);
+my $node = new_node('main', 'wal_level = logical', 'max_wal_senders = 4', 'max_replication_slots = 4',
+	"clickstream.commit_interval = '20ms'");
+my $other = PostgreSQL::Test::Cluster->new('other');
+$other->init;
+$other->start;
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+my $n = 0;
+
+# Some come late, so that rows are revised, and sessions joined, which deletes rows.
+sub produce_more
+{
+	my ($count) = @_;
+	query(<<~END);
+		SELECT count(clickstream.produce('web', json_build_object('user_id', 'u' || i % 5, 'event_type', (ARRAY['view', 'buy'])[1 + i % 2],
+			'page_url', '/' || i % 7, 'event_time', '2025-03-01 12:00:00+00'::timestamptz
+				+ i * interval '20 seconds' - CASE WHEN i % 9 = 0 THEN interval '9 minutes' ELSE '0' END)::text))
+		FROM generate_series($n, $n + $count - 1) AS i
+		END
+	$n += $count;
+}
+
+query(<<~'END');
+	SELECT clickstream.create_stream('web', idle_timeout => '1 hour');
+	SELECT clickstream.create_session('visits', stream => 'web', gap => '70 seconds', allowed_lateness => '20 minutes', emit => 'changes', emit_interval => '0');
+	SELECT clickstream.create_window('pages', stream => 'web', size => '5 minutes', group_by => 'page_url', allowed_lateness => '20 minutes',
+		emit => 'changes', emit_interval => '0', measures => 'count(*) AS views, count(DISTINCT user_id) AS visitors');
+	SELECT clickstream.create_funnel('attempts', stream => 'web', within => '3 minutes', emit => 'changes', steps => ARRAY[
+		clickstream.step('view', $$event_type = 'view'$$), clickstream.step('buy', $$event_type = 'buy'$$)]);
+	SELECT clickstream.create_rollup('metrics', source => 'visits', size => '5 minutes', emit_interval => '0',
+		measures => 'count(*) AS visits, sum(event_count) AS events');
+	CREATE PUBLICATION results FOR TABLE visits, pages, attempts, metrics;
+	SELECT clickstream.start('web');
+	END
+produce_more(200);
+wait_for($node, 'web');
+
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/tables';
+$node->command_ok([ 'pg_dump', '--schema-only', '--no-publications', (map { ('-t', $_) } @tables), '-f', $dump, 'postgres' ], 'pg_dump of the tables');
+$other->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-f', $dump ], 'made on a server without the extension');
+my $connection = $node->connstr . ' dbname=postgres';
+$other->safe_psql('postgres', "CREATE SUBSCRIPTION results CONNECTION '$connection' PUBLICATION results");
+$other->wait_for_subscription_sync($node, 'results');
+
+produce_more(600);
+wait_for($node, 'web');
+$node->wait_for_catchup('results');
+for my $table (@tables)
+{
+	is(digest($other, $table), digest($node, $table), "$table: as it is while the stream runs");
+}
+produce_more(200);
+wait_for($node, 'web');
+query("CALL clickstream.finish('web')");
+$node->wait_for_catchup('results');
+for my $table (@tables)
+{
+	isnt(query("SELECT count(*) FROM $table"), '0', "$table: has rows");
+	is(digest($other, $table), digest($node, $table), "$table: as it is in the end");
+}
+my ($inserted, $updated, $deleted) = split /\|/, query(<<~'END');
+	SELECT sum(n_tup_ins), sum(n_tup_upd), sum(n_tup_del) FROM pg_stat_user_tables WHERE relname IN ('visits', 'pages', 'attempts', 'metrics')
+	END
+note "$inserted rows inserted, $updated updated, $deleted deleted";
+cmp_ok($updated, '>', 50, 'rows were updated');
+cmp_ok($deleted, '>', 0, 'and deleted');
+
+$_->stop for $other, $node;
+done_testing();
