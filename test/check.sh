@@ -25,7 +25,6 @@
 #   CLICKSTREAM_ROUNDS    how often "random" goes through its tests (10)
 #   CLICKSTREAM_SEED      seed of random tests (each has its own); of the first round of "random"
 #   CLICKSTREAM_CASES     random windows: times as many events (1)
-#   CLICKSTREAM_SPILL     regress, random: entries that a commit leaves in memory beside those it touched (all)
 #   DEMO_SECONDS          how long the demo runs (20)
 #   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (900)
 set -u
@@ -195,7 +194,6 @@ start_cluster() {
 		max_prepared_transactions = 10
 		log_min_messages = info
 		log_line_prefix = '%m [%p] %b %q%a '
-		clickstream.force_spill = ${CLICKSTREAM_SPILL:--1}
 	END
 	as_server pg_ctl -D "$work/regress/data" -l "$work/regress/server.log" -w start
 }

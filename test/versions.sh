@@ -2,8 +2,7 @@
 # Every version of PostgreSQL: builds without a warning there, and passes the
 # regression and isolation tests.
 #
-#   test/versions.sh [15|16|17|18 ...]      these versions, or all
-#   test/versions.sh root 17                prints where that version's Debian is, complete
+#   test/versions.sh [15|16|17|18|upgrade ...]    these versions, or all; "upgrade": pg_upgrade 15 to 17
 #
 # The last line is "N passed, N failed", one for a version; a version's own
 # lines are those of test/check.sh, whose directory holds what went wrong.
@@ -44,10 +43,11 @@ copy_tree_to() {
 
 debian() {
 	local version=$1 root
+	shift
 	root=$(test/setup.sh root "$(suite_of "$version")") || return
 	copy_tree_to "$root/var/tmp/clickstream" || return
 	in_root "$root" env CLICKSTREAM_POSTGRES="$version" PG_CONFIG="/usr/lib/postgresql/$version/bin/pg_config" \
-		/var/tmp/clickstream/test/check.sh regress isolation
+		sh -c 'cd /var/tmp/clickstream && exec "$@"' sh "$@"
 }
 
 # User postgres must be able to read it, which the cache need not allow.
@@ -65,30 +65,23 @@ wheel() {
 }
 
 one_version() {
-	echo "PostgreSQL $1"
+	echo "PostgreSQL: $1"
 	case $1 in
 		15) test/check.sh regress isolation ;;
 		16) wheel ;;
-		17 | 18) debian "$1" ;;
+		17 | 18) debian "$1" test/check.sh regress isolation ;;
+		upgrade) debian 17 sh -c 'test/setup.sh packages && test/upgrade/run.sh' ;;
 	esac
 }
 
-if [ "${1:-}" = root ]; then
-	root=$(test/setup.sh root "$(suite_of "$2")") || exit
-	copy_tree_to "$root/var/tmp/clickstream" || exit
-	in_root "$root" env CLICKSTREAM_POSTGRES="$2" /var/tmp/clickstream/test/setup.sh packages >&2 || exit
-	echo "$root"
-	exit
-fi
-
 passed=0
 failed=0
-[ $# != 0 ] || set -- 15 16 17 18
+[ $# != 0 ] || set -- 15 16 17 18 upgrade
 for version; do
 	case $version in
-		15 | 16 | 17 | 18) ;;
+		15 | 16 | 17 | 18 | upgrade) ;;
 		*)
-			echo "usage: $0 [15|16|17|18 ...] | root 17|18" >&2
+			echo "usage: $0 [15|16|17|18|upgrade ...]" >&2
 			exit 2
 			;;
 	esac
