@@ -478,7 +478,8 @@ fail(void)
 	cs_slots_lock();
 	slot->problem[0] = '\0';
 	if (slot->hint[0] == '\0')
-		strlcpy(slot->hint, "When the cause is gone, start the stream again by clickstream.start().", sizeof(slot->hint));
+		strlcpy(slot->hint, "When the cause is gone, start the stream again by clickstream.start().",
+				sizeof(slot->hint));
 	if (!slot->stop)
 	{
 		slot->wanted = false; /* at once: whoever sees the state may start it again before this process has ended */

@@ -18,6 +18,7 @@ for my $node ($old, $new)
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'clickstream'\nclickstream.commit_interval = '20ms'\n");
 }
 $old->start;
+$old->safe_psql('postgres', 'CREATE EXTENSION clickstream');
 
 sub produce
 {
