@@ -24,6 +24,7 @@
 #include "utils/datetime.h"
 #include "utils/guc.h"
 #include "utils/regproc.h"
+#include "utils/relcache.h"
 
 #if PG_VERSION_NUM < 150000
 #error "clickstream needs PostgreSQL 15 or later"
@@ -112,6 +113,11 @@ cs_init_range_table(EState *estate, RangeTblEntry *rte, Bitmapset *updated)
 #if PG_VERSION_NUM >= 180000
 #define index_beginscan(heap, index, snapshot, nkeys, norderbys) \
 	index_beginscan(heap, index, snapshot, NULL, nkeys, norderbys)
+#endif
+
+/* A deferrable primary key is found only when asked for. */
+#if PG_VERSION_NUM >= 180000
+#define RelationGetPrimaryKeyIndex(rel) RelationGetPrimaryKeyIndex(rel, false)
 #endif
 
 /* Columns that are grouped by hide behind a range table entry of their own, always the last. */

@@ -20,6 +20,7 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "state/record.h"
