@@ -29,6 +29,7 @@ $main->append_conf('postgresql.conf', <<~'END');
 	clickstream.restart_delay = '50ms'
 	clickstream.batch_messages = 200
 	clickstream.state_log_size = '256kB'
+	clickstream.force_spill = 300
 	END
 $main->start;
 $main->safe_psql('postgres', 'CREATE EXTENSION clickstream');
