@@ -478,6 +478,7 @@ judge_columns(CsView *view, Oid owner, List *targets, List *checks)
 	cs_identity_enter(&saved, owner, false);
 	query = parse_analyze_fixedparams(raw, view->source.data, NULL, 0, NULL);
 	cs_identity_leave(&saved);
+	cs_flatten_groups(query);
 	cs_view_check(view, query, checks, view->rules);
 }
 
