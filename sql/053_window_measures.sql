@@ -77,7 +77,7 @@ SELECT differences('tumbling') AS tumbling, differences('hopping') AS hopping, d
 	differences('days', 'median') AS days;
 SELECT count(*) > 100 AS enough, avg(abs(c.median - a.median)) < 0.5 AND max(abs(c.median - a.median)) < 12.5 AS near FROM cumulative c JOIN cumulative_asked a
 	ON c.window_start = a.window_start AND c.window_end = a.window_end AND (c.page_title, c.tags, c.country) IS NOT DISTINCT FROM (a.page_title, a.tags, a.country);
-SELECT events, visitors, about, round(hll) AS hll, large_ones, about_large, median FROM days;
+SELECT events, visitors, about, round(hll) AS hll, large_ones, about_large, round(median) AS median FROM days;
 -- approx_count_distinct anywhere, in parallel too
 CREATE TABLE v AS SELECT i % 70000 AS n, ('u' || i % 1000) COLLATE "C" AS t FROM generate_series(1, 140000) AS i;
 SELECT clickstream.approx_count_distinct(n) AS n, clickstream.approx_count_distinct(t) AS t, clickstream.approx_count_distinct(n) FILTER (WHERE n < 2048) AS exact,
