@@ -670,5 +670,7 @@ cs_stream_topic_index(const CsStream *stream, const char *topic)
 char *
 cs_place_id(const CsStream *stream, const CsPlace *place)
 {
+	if (place->topic < 0 || place->topic >= stream->ntopics)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a place is in a topic that the stream has not")));
 	return psprintf("%s/%d/" INT64_FORMAT, stream->topics[place->topic], place->partition, place->offset);
 }

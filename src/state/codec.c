@@ -112,7 +112,8 @@ get_varlena(CsReader *r, uint8 how)
 
 	if (how == DATUM_SHORT)
 	{
-		if (r->pos >= r->end || !VARATT_IS_SHORT(r->pos))
+		/* a pointer to a TOAST table has such a header, too */
+		if (r->pos >= r->end || !VARATT_IS_SHORT(r->pos) || VARATT_IS_EXTERNAL(r->pos))
 			cs_reader_corrupt(r, "a value has no header");
 		return PointerGetDatum(cs_get_raw(r, VARSIZE_SHORT(r->pos)));
 	}
