@@ -9,6 +9,7 @@
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
 #   make check-versions   builds and regression tests on PostgreSQL 15, 16, 17 and 18, pg_upgrade
+#   make check-dashboards  the dashboards in a Superset, seen by a browser
 #   make bench        how fast it is (bench-tools: its programs only)
 #   make bench-aggregates   the aggregates beside ClickHouse and plain SQL
 #   make lint format  the house style: checked, applied
@@ -42,7 +43,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check chaos soak check-flink check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions
+SCRIPTS_OF_OURS = check chaos soak check-flink check-dashboards check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
@@ -73,6 +74,9 @@ endif
 
 check-flink:
 	test/flink/run.sh
+
+check-dashboards:
+	test/dashboards/run.sh
 
 check-clickhouse:
 	test/clickhouse/run.sh

@@ -15,6 +15,9 @@
 #                              package, into the cache; prints where it is
 #   test/setup.sh root SUITE   a Debian of another release, by debootstrap, into the
 #                              cache; prints where it is: for "make check-versions"
+#   test/setup.sh superset     a Superset and what drives a browser, by pip, and
+#                              Chromium, by apt: for "make check-dashboards" only
+#   test/setup.sh superset-venv  prints where that Superset is (or will be)
 #
 # CLICKSTREAM_CACHE names the cache (default ~/.cache/clickstream),
 # CLICKSTREAM_POSTGRES PostgreSQL's version (default 15).
@@ -23,6 +26,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 kafka_version=3.9.1
 cache=${CLICKSTREAM_CACHE:-${HOME:-/var/tmp}/.cache/clickstream}
 kafka_libs=$cache/kafka-$kafka_version
+superset_version=6.1.0
+# A virtual environment cannot be copied, and root's home cannot be read by user
+# postgres, as whom the tests run.
+if [ -z "${CLICKSTREAM_CACHE:-}" ] && [ "$(id -u)" = 0 ]; then
+	superset_venv=/var/cache/clickstream/superset-$superset_version
+else
+	superset_venv=$cache/superset-$superset_version
+fi
 flink_version=2.2.1
 flink_jars=$cache/flink-$flink_version
 chdb_version=3.4.0
@@ -32,8 +43,9 @@ postgres=${CLICKSTREAM_POSTGRES:-15}
 packages="build-essential pkg-config postgresql-$postgres postgresql-server-dev-$postgres
 	librdkafka-dev libsimdjson-dev libxxhash-dev libipc-run-perl
 	postgresql-$postgres-hll postgresql-$postgres-tdigest"
-# The rest is for what is tested on one version only: a broker, and the style.
-[ "$postgres" != 15 ] || packages="$packages kcat clang-format-14"
+# The rest is for what is tested on one version only: a broker, the style, pg_cron, dashboards.
+[ "$postgres" != 15 ] || packages="$packages kcat clang-format-14 postgresql-15-cron
+	python3 python3-yaml curl jq"
 
 say() { echo "setup: $*"; }
 
@@ -191,6 +203,25 @@ setup_root() {
 	echo "$directory"
 }
 
+# rich, cachetools and that flask-caching are what this Superset needs beside
+# what it names.  Another Python than Debian's may lie where user postgres cannot
+# look.  The mark at the end says that the environment is complete.
+setup_superset() {
+	[ -x /usr/bin/chromium ] || install_packages chromium
+	[ ! -e "$superset_venv/complete" ] || return 0
+	/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+	say "fetching Superset $superset_version into $superset_venv"
+	rm -rf "$superset_venv"
+	mkdir -p "$superset_venv"
+	new=$(mktemp -d)
+	trap 'rm -rf "$new"' EXIT
+	/usr/bin/python3 -m venv "$superset_venv"
+	fetch Superset "$superset_venv/bin/pip" install --disable-pip-version-check apache-superset==$superset_version \
+		rich cachetools flask-caching==2.3.1 psycopg2-binary playwright grafana-foundation-sdk
+	chmod -R a+rX "${superset_venv%/*}"
+	touch "$superset_venv/complete"
+}
+
 case ${1:-} in
 	# shellcheck disable=SC2046
 	packages) install_packages $(missing_packages) ;;
@@ -198,12 +229,14 @@ case ${1:-} in
 	kafka-libs) echo "$kafka_libs" ;;
 	flink) setup_flink ;;
 	flink-jars) echo "$flink_jars" ;;
+	superset) setup_superset ;;
+	superset-venv) echo "$superset_venv" ;;
 	clickhouse) setup_clickhouse ;;
 	clickhouse-module) echo "$chdb/node_modules/chdb" ;;
 	postgres-16) setup_postgres_16 ;;
 	root) setup_root "$2" ;;
 	*)
-		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars|clickhouse|clickhouse-module|postgres-16|root SUITE" >&2
+		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars|superset|superset-venv|clickhouse|clickhouse-module|postgres-16|root SUITE" >&2
 		exit 2
 		;;
 esac
