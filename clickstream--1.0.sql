@@ -28,6 +28,7 @@ CREATE TABLE stream (
 	options         jsonb,
 	on_error        text NOT NULL,
 	retention       interval,
+	letter_retention interval,
 	enabled         boolean NOT NULL DEFAULT false,
 	time_zone       text NOT NULL,
 	event_relation  regclass NOT NULL,
@@ -60,6 +61,7 @@ COMMENT ON COLUMN stream.dedupe_horizon IS 'how long duplicates are looked for, 
 COMMENT ON COLUMN stream.options IS 'librdkafka properties; secrets by name';
 COMMENT ON COLUMN stream.on_error IS 'dead_letter or stop';
 COMMENT ON COLUMN stream.retention IS 'local topic: how long consumed messages are kept; NULL: for ever';
+COMMENT ON COLUMN stream.letter_retention IS 'how long dead letters and late events are kept by maintain(); NULL: for ever';
 COMMENT ON COLUMN stream.enabled IS 'shall it run?';
 COMMENT ON COLUMN stream.time_zone IS 'TimeZone when it was made';
 COMMENT ON COLUMN stream.event_relation IS 'view whose columns are those of an event';
@@ -105,6 +107,8 @@ CREATE TABLE definition (
 	allowed_lateness interval,
 	time_zone       text,
 	retention       interval,
+	deleted_before  timestamptz,
+	notify_channel  text,
 	filter          text,
 	group_by        text,
 	measures        text,
@@ -140,7 +144,9 @@ COMMENT ON COLUMN definition.emit IS 'changes: rows show while they grow; closed
 COMMENT ON COLUMN definition.emit_interval IS 'shortest time between two rewrites of a row';
 COMMENT ON COLUMN definition.group_limit IS 'window: groups kept apart in one window';
 COMMENT ON COLUMN definition.allowed_lateness IS 'how long after closing late events still change a row; NULL: not at all';
-COMMENT ON COLUMN definition.retention IS 'event log: how long events are kept; NULL: for ever';
+COMMENT ON COLUMN definition.retention IS 'how long events, or final rows, are kept; NULL: for ever';
+COMMENT ON COLUMN definition.notify_channel IS 'channel that is told of each batch that wrote rows; NULL: none';
+COMMENT ON COLUMN definition.deleted_before IS 'final rows that started before may have been deleted by retention; NULL: none';
 COMMENT ON COLUMN definition.filter IS 'condition, as given';
 COMMENT ON COLUMN definition.group_by IS 'group columns, or breakdown of a funnel, as given';
 COMMENT ON COLUMN definition.measures IS 'measures, as given';
@@ -336,6 +342,54 @@ COMMENT ON COLUMN trimmed_letter.late IS 'late events deleted that were not appl
 COMMENT ON COLUMN trimmed_letter.dead IS 'dead letters deleted';
 GRANT SELECT ON trimmed_letter TO PUBLIC;
 
+CREATE TABLE alert_definition (
+	alert_id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
+	name            text NOT NULL UNIQUE,
+	query           text NOT NULL,
+	search_path     text NOT NULL,
+	hold_for        interval NOT NULL,
+	channel         text,
+	enabled         boolean NOT NULL DEFAULT true,
+	holds_since     timestamptz,
+	alert_event_id  bigint,
+	last_error      text,
+	last_error_sqlstate text,
+	last_error_at   timestamptz,
+	created_at      timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE alert_definition IS 'alerts, each with its query and state; read view alert';
+COMMENT ON COLUMN alert_definition.alert_id IS 'number of the alert';
+COMMENT ON COLUMN alert_definition.stream_id IS 'stream whose worker evaluates it';
+COMMENT ON COLUMN alert_definition.name IS 'name of the alert';
+COMMENT ON COLUMN alert_definition.query IS 'query whose rows mean that it is on';
+COMMENT ON COLUMN alert_definition.search_path IS 'search_path when it was given';
+COMMENT ON COLUMN alert_definition.hold_for IS 'how long the query must have returned rows before it begins';
+COMMENT ON COLUMN alert_definition.channel IS 'channel of NOTIFY; NULL: none';
+COMMENT ON COLUMN alert_definition.enabled IS 'is it evaluated?';
+COMMENT ON COLUMN alert_definition.holds_since IS 'since when the query has returned rows; NULL: it returned none';
+COMMENT ON COLUMN alert_definition.alert_event_id IS 'its row in the history, while it is on';
+COMMENT ON COLUMN alert_definition.last_error IS 'why it failed, or was disabled';
+COMMENT ON COLUMN alert_definition.last_error_sqlstate IS 'SQLSTATE of that';
+COMMENT ON COLUMN alert_definition.last_error_at IS 'when that was';
+COMMENT ON COLUMN alert_definition.created_at IS 'when it was made';
+CREATE INDEX ON alert_definition (stream_id);
+
+CREATE TABLE alert_event_data (
+	alert_event_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	alert_id        integer NOT NULL REFERENCES alert_definition ON DELETE CASCADE,
+	began_at        timestamptz NOT NULL,
+	ended_at        timestamptz,
+	detail          jsonb
+);
+COMMENT ON TABLE alert_event_data IS 'when alerts were on; read view alert_history';
+COMMENT ON COLUMN alert_event_data.alert_event_id IS 'number of the event';
+COMMENT ON COLUMN alert_event_data.alert_id IS 'alert';
+COMMENT ON COLUMN alert_event_data.began_at IS 'when it began';
+COMMENT ON COLUMN alert_event_data.ended_at IS 'when it ended; NULL: it is on';
+COMMENT ON COLUMN alert_event_data.detail IS 'first row of the query as it began';
+CREATE INDEX ON alert_event_data (alert_id, began_at);
+
 CREATE INDEX ON dead_letter_data (stream_id, arrived_at);
 CREATE INDEX ON late_event_data (stream_id, arrived_at);
 CREATE INDEX ON late_event_data (definition_id);
@@ -355,6 +409,10 @@ SELECT pg_catalog.pg_extension_config_dump('dead_letter_data_dead_letter_id_seq'
 SELECT pg_catalog.pg_extension_config_dump('late_event_data', '');
 SELECT pg_catalog.pg_extension_config_dump('late_event_data_late_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('trimmed_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('alert_definition', '');
+SELECT pg_catalog.pg_extension_config_dump('alert_definition_alert_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('alert_event_data', '');
+SELECT pg_catalog.pg_extension_config_dump('alert_event_data_alert_event_id_seq', '');
 
 -- ---------------------------------------------------------------------
 -- roles: nothing that changes anything is executable by PUBLIC (see the end)
@@ -1428,12 +1486,12 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION apply_late(regclass, timestamptz, timestamptz) IS
 	'puts late events of a session, window or funnel into its results, by making what they touch again from the event log; says of each whether it was applied, or why not';
 
-CREATE FUNCTION trim_letters(stream text, keep interval)
+CREATE FUNCTION trim_letters(stream text, keep interval, max_rows bigint DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'clickstream_trim_letters'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION trim_letters(text, interval) IS
-	'deletes dead letters and late events of a stream that came longer ago than keep; returns how many';
+COMMENT ON FUNCTION trim_letters(text, interval, bigint) IS
+	'deletes dead letters and late events of a stream that came longer ago than keep, at most max_rows of each; returns how many';
 
 GRANT SELECT ON dead_letter, late_event, ledger, letter_count TO PUBLIC;
 
@@ -1745,6 +1803,252 @@ COMMENT ON COLUMN stat_stream.state_bytes IS 'memory they take';
 GRANT SELECT ON stat_stream TO PUBLIC;
 
 -- ---------------------------------------------------------------------
+-- maintenance: what is old goes, in small transactions
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION set_retention(t regclass, keep interval)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_set_retention'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION set_retention(regclass, interval) IS
+	'sets how long maintain() keeps final rows of a result table, or an event log its events; NULL: for ever';
+
+CREATE FUNCTION set_letter_retention(stream text, keep interval)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_set_letter_retention'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION set_letter_retention(text, interval) IS
+	'sets how long maintain() keeps dead letters and late events of a stream; NULL: for ever';
+
+CREATE FUNCTION trim_rows(t regclass, max_rows bigint DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_trim_rows'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION trim_rows(regclass, bigint) IS
+	'deletes final rows of a result table that are older than its retention, at most max_rows, and of an event log the days that are; returns how many rows';
+
+CREATE VIEW stat_retention WITH (security_barrier) AS
+SELECT s.name AS stream,
+	   CASE d.kind WHEN 's' THEN 'session' WHEN 'w' THEN 'window' WHEN 'f' THEN 'funnel' WHEN 'r' THEN 'rollup'
+		   WHEN 'l' THEN 'event log' END AS kind,
+	   d.table_oid AS definition, d.retention AS keep, d.deleted_before
+FROM clickstream.definition d JOIN clickstream.stream s USING (stream_id)
+WHERE pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE')
+UNION ALL
+SELECT s.name, 'dead letters and late events', NULL, s.letter_retention, NULL
+FROM clickstream.stream s
+WHERE pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE')
+UNION ALL
+SELECT s.name, 'local topic', NULL, s.retention, NULL
+FROM clickstream.stream s
+WHERE s.brokers IS NULL AND pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE');
+COMMENT ON VIEW stat_retention IS 'how long what is kept, of the streams that are yours';
+COMMENT ON COLUMN stat_retention.stream IS 'name of the stream';
+COMMENT ON COLUMN stat_retention.kind IS 'session, window, funnel, rollup, event log, local topic, dead letters and late events';
+COMMENT ON COLUMN stat_retention.definition IS 'result table; NULL for what belongs to the whole stream';
+COMMENT ON COLUMN stat_retention.keep IS 'how long; NULL: for ever';
+COMMENT ON COLUMN stat_retention.deleted_before IS 'final rows that started before may have been deleted; NULL: none were';
+GRANT SELECT ON stat_retention TO PUBLIC;
+
+CREATE FUNCTION maintain_step(stream text, kind text, t regclass, keep interval, max_rows bigint)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+	detail text;
+	hint text;
+BEGIN
+	IF kind = 'local topic' THEN
+		PERFORM clickstream.trim_local_topic(stream, keep);
+		RETURN 0;
+	ELSIF t IS NULL THEN
+		RETURN clickstream.trim_letters(stream, keep, max_rows);
+	END IF;
+	RETURN clickstream.trim_rows(t, max_rows);
+EXCEPTION WHEN query_canceled OR admin_shutdown THEN
+	RAISE;
+WHEN OTHERS THEN
+	-- The rest is to be done nevertheless; the next run tries this again.
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	RAISE WARNING 'maintenance of %: %', coalesce(t::text, format('%s of stream "%s"', kind, stream)), SQLERRM
+		USING ERRCODE = SQLSTATE, DETAIL = coalesce(nullif(detail, ''), 'It is left as it was; the others are done.'),
+			HINT = coalesce(nullif(hint, ''), 'The next run tries it again.');
+	RETURN 0;
+END
+$$;
+COMMENT ON FUNCTION maintain_step(text, text, regclass, interval, bigint) IS
+	'one transaction of maintain(): deletes at most max_rows rows of one table; warns of what fails, and returns how many';
+
+CREATE PROCEDURE maintain(stream text DEFAULT NULL, max_rows bigint DEFAULT 10000)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+	due record;
+	n bigint;
+BEGIN
+	IF max_rows IS NULL OR max_rows OPERATOR(pg_catalog.<=) 0 THEN
+		RAISE EXCEPTION 'max_rows must be greater than zero' USING ERRCODE = 'invalid_parameter_value';
+	ELSIF stream IS NOT NULL AND NOT EXISTS (
+		SELECT FROM clickstream.stat_retention r WHERE r.stream OPERATOR(pg_catalog.=) maintain.stream)
+	THEN
+		RAISE EXCEPTION 'stream "%" does not exist', stream
+			USING ERRCODE = 'undefined_object', DETAIL = 'Or it belongs to a role of which you are no member.';
+	END IF;
+	FOR due IN
+		SELECT r.stream, r.kind, r.definition, r.keep FROM clickstream.stat_retention r
+		WHERE r.keep IS NOT NULL AND (maintain.stream IS NULL OR r.stream OPERATOR(pg_catalog.=) maintain.stream)
+	LOOP
+		LOOP
+			n := clickstream.maintain_step(due.stream, due.kind, due.definition, due.keep, max_rows);
+			COMMIT;
+			EXIT WHEN n OPERATOR(pg_catalog.<) max_rows;
+		END LOOP;
+	END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE maintain(text, bigint) IS
+	'deletes what is older than its retention, of one stream or of all that are yours, in transactions of at most max_rows rows; harmless at any time';
+
+CREATE FUNCTION schedule_maintenance(schedule text DEFAULT '*/10 * * * *', stream text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	job text := coalesce('clickstream maintenance of ' || stream, 'clickstream maintenance');
+	command text := CASE WHEN stream IS NULL THEN 'CALL clickstream.maintain()' ELSE format('CALL clickstream.maintain(%L)', stream) END;
+	home text := coalesce(current_setting('cron.database_name', true), 'postgres');
+	id bigint;
+BEGIN
+	IF schedule IS NULL THEN
+		RAISE EXCEPTION 'schedule must be given'
+			USING ERRCODE = 'null_value_not_allowed', HINT = 'To end it, call clickstream.unschedule_maintenance().';
+	ELSIF stream IS NOT NULL AND NOT EXISTS (SELECT FROM clickstream.stat_retention r WHERE r.stream = schedule_maintenance.stream) THEN
+		RAISE EXCEPTION 'stream "%" does not exist', stream
+			USING ERRCODE = 'undefined_object', DETAIL = 'Or it belongs to a role of which you are no member.';
+	ELSIF to_regprocedure('cron.schedule(text, text, text)') IS NULL THEN
+		RAISE EXCEPTION 'pg_cron is not installed in database "%"', current_database()
+			USING ERRCODE = 'feature_not_supported',
+				DETAIL = format('Maintenance is one command, which any scheduler can run: psql -d %s -c ''%s''.', current_database(), command),
+				HINT = CASE WHEN EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_cron') AND home <> current_database()
+					AND current_setting('cron.database_name', true) IS NOT NULL
+				THEN format('pg_cron lives in database "%s". There: SELECT cron.schedule_in_database(%L, %L, %L, %L)', home, job,
+					schedule, command, current_database())
+				ELSE format('Install the package (postgresql-15-cron), set shared_preload_libraries = ''clickstream,pg_cron'' and '
+					'cron.database_name = ''%s'', restart the server, and CREATE EXTENSION pg_cron.', current_database()) END;
+	END IF;
+	-- Of the same name it is changed.
+	EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO id USING job, schedule, command;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION schedule_maintenance(text, text) IS
+	'lets pg_cron call maintain() by a schedule, for all your streams or for one; returns the job''s number; called again it changes the schedule';
+
+CREATE FUNCTION unschedule_maintenance(stream text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n bigint := 0;
+BEGIN
+	IF to_regclass('cron.job') IS NOT NULL THEN
+		EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job j WHERE j.jobname = $1 AND j.username = current_user' INTO n
+		USING coalesce('clickstream maintenance of ' || stream, 'clickstream maintenance');
+	END IF;
+	RETURN n > 0;
+END
+$$;
+COMMENT ON FUNCTION unschedule_maintenance(text) IS 'ends what schedule_maintenance() began; returns whether there was such a job';
+
+-- ---------------------------------------------------------------------
+-- alerts: queries that are evaluated after commits
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION create_alert(
+	name     text,
+	query    text,
+	hold_for interval DEFAULT '0',
+	channel  text     DEFAULT 'clickstream_alert',
+	stream   text     DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_create_alert'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION create_alert(text, text, interval, text, text) IS
+	'makes an alert that is on as long as a query returns rows, after it has done so for hold_for; told by NOTIFY and in alert_history; evaluated by the worker of the stream whose tables it reads, or that is named';
+
+CREATE FUNCTION alter_alert(
+	name     text,
+	query    text     DEFAULT NULL,
+	hold_for interval DEFAULT NULL,
+	channel  text     DEFAULT NULL,
+	enabled  boolean  DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_alter_alert'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION alter_alert(text, text, interval, text, boolean) IS
+	'changes an alert, or enables one that was disabled; NULL leaves a setting as it is';
+
+CREATE FUNCTION drop_alert(name text, if_exists boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_drop_alert'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION drop_alert(text, boolean) IS 'drops an alert with its history; one that is on ends';
+
+CREATE FUNCTION check_alert(name text, OUT holds boolean, OUT detail jsonb)
+AS 'MODULE_PATHNAME', 'clickstream_check_alert'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION check_alert(text) IS
+	'evaluates an alert''s query in this session: does it return rows, and what is the first? changes nothing';
+
+CREATE FUNCTION notify_changes(t regclass, channel text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_notify_changes'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION notify_changes(regclass, text) IS
+	'lets each batch that writes into a result table tell so on a channel, with the numbers of rows written and deleted; NULL ends that';
+
+CREATE VIEW alert WITH (security_barrier) AS
+SELECT s.name AS stream, a.name,
+	   CASE WHEN NOT a.enabled THEN 'disabled' WHEN a.alert_event_id IS NOT NULL THEN 'on'
+		   WHEN a.holds_since IS NOT NULL THEN 'pending' ELSE 'off' END AS state,
+	   coalesce(e.began_at, a.holds_since) AS since, e.detail, a.query, a.hold_for, a.channel, a.last_error, a.last_error_sqlstate,
+	   a.last_error_at
+FROM clickstream.alert_definition a
+JOIN clickstream.stream s USING (stream_id)
+LEFT JOIN clickstream.alert_event_data e ON e.alert_event_id = a.alert_event_id
+WHERE pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE');
+COMMENT ON VIEW alert IS 'alerts of the streams that are yours, and their state';
+COMMENT ON COLUMN alert.stream IS 'stream whose worker evaluates it';
+COMMENT ON COLUMN alert.name IS 'name of the alert';
+COMMENT ON COLUMN alert.state IS 'off; pending: the query returns rows, but not for hold_for yet; on; disabled: by hand, or because the query failed';
+COMMENT ON COLUMN alert.since IS 'since when it is on, or pending';
+COMMENT ON COLUMN alert.detail IS 'first row of the query as it began';
+COMMENT ON COLUMN alert.query IS 'query whose rows mean that it is on';
+COMMENT ON COLUMN alert.hold_for IS 'how long the query must have returned rows before it begins';
+COMMENT ON COLUMN alert.channel IS 'channel of NOTIFY; NULL: none';
+COMMENT ON COLUMN alert.last_error IS 'why it failed, or was disabled';
+COMMENT ON COLUMN alert.last_error_sqlstate IS 'SQLSTATE of that';
+COMMENT ON COLUMN alert.last_error_at IS 'when that was';
+
+CREATE VIEW alert_history WITH (security_barrier) AS
+SELECT s.name AS stream, a.name, e.began_at, e.ended_at, e.detail
+FROM clickstream.alert_event_data e
+JOIN clickstream.alert_definition a USING (alert_id)
+JOIN clickstream.stream s USING (stream_id)
+WHERE pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE');
+COMMENT ON VIEW alert_history IS 'when alerts were on, of the streams that are yours';
+COMMENT ON COLUMN alert_history.stream IS 'stream whose worker evaluated it';
+COMMENT ON COLUMN alert_history.name IS 'name of the alert';
+COMMENT ON COLUMN alert_history.began_at IS 'when it began';
+COMMENT ON COLUMN alert_history.ended_at IS 'when it ended; NULL: it is on';
+COMMENT ON COLUMN alert_history.detail IS 'first row of the query as it began';
+GRANT SELECT ON alert, alert_history TO PUBLIC;
+
+-- ---------------------------------------------------------------------
 -- live state
 -- ---------------------------------------------------------------------
 
@@ -1989,7 +2293,7 @@ BEGIN
 	FOR routine IN
 		SELECT p.oid FROM pg_catalog.pg_proc p
 		WHERE p.pronamespace = 'clickstream'::pg_catalog.regnamespace
-		  AND p.proname ~ '^(create|alter|drop|discard|damaged|trim|advance|wait|retry|apply|skip)_|^(start|stop|reset|produce|process|finish|quickstart|seek)$'
+		  AND p.proname ~ '^(create|alter|drop|discard|damaged|trim|advance|wait|retry|apply|skip|set|check|notify|maintain|schedule|unschedule)_|^(start|stop|reset|produce|process|finish|quickstart|seek|maintain)$'
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', routine);
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO clickstream_admin', routine);

@@ -26,9 +26,9 @@ ORDER BY 1, 2;
 -- Volatility, strictness and parallel safety are chosen, not left: nothing
 -- that changes anything is parallel safe or less than volatile.
 SELECT p.proname FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-WHERE p.proname ~ '^(create|alter|drop|trim|advance)_|^(start|stop|reset|produce|quickstart)$' AND (p.provolatile <> 'v' OR p.proparallel <> 'u');
+WHERE p.proname ~ '^(create|alter|drop|trim|advance|set|check|notify|schedule|unschedule|maintain)_|^(start|stop|reset|produce|quickstart)$' AND (p.provolatile <> 'v' OR p.proparallel <> 'u');
 SELECT p.proname, p.provolatile, p.proisstrict, p.proparallel FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-WHERE p.prokind = 'f' AND p.proname !~ '^(create|alter|drop|trim|advance)_|^(start|stop|reset|produce|quickstart)$' ORDER BY 1, 2, 3;
+WHERE p.prokind = 'f' AND p.proname !~ '^(create|alter|drop|trim|advance|set|check|notify|schedule|unschedule|maintain)_|^(start|stop|reset|produce|quickstart)$' ORDER BY 1, 2, 3;
 -- Nothing that changes anything may be called by everybody.
 SELECT p.oid::regprocedure FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
 WHERE (p.provolatile = 'v' OR p.prokind = 'p') AND p.proname <> 'stat_worker'

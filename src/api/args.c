@@ -77,3 +77,13 @@ cs_check_word(const char *value, const char *name, const char *const *words)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s cannot be \"%s\"", name, value ? value : "NULL"),
 			 errhint("It is one of %s.", list.data)));
 }
+
+int64
+cs_arg_max_rows(FunctionCallInfo fcinfo, int i)
+{
+	if (PG_ARGISNULL(i))
+		return PG_INT64_MAX;
+	if (PG_GETARG_INT64(i) <= 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("max_rows must be greater than zero")));
+	return PG_GETARG_INT64(i);
+}

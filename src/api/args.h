@@ -41,6 +41,9 @@ cs_arg_bool(FunctionCallInfo fcinfo, int i, bool when_null)
 extern char		*cs_arg_required(FunctionCallInfo fcinfo, int i, const char *name);
 extern Interval *cs_arg_required_interval(FunctionCallInfo fcinfo, int i, const char *name);
 
+/* How many rows at most: NULL is any number; raises if it is not greater than zero. */
+extern int64 cs_arg_max_rows(FunctionCallInfo fcinfo, int i);
+
 /* An interval in µs, within bounds and without months; raises naming the argument. */
 extern int64 cs_span(const Interval *span, const char *name, int64 min, int64 max);
 

@@ -510,6 +510,7 @@ Datum
 clickstream_reset(PG_FUNCTION_ARGS)
 {
 	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, 0, "name"), CurrentMemoryContext);
+	CsValue	  nothing_deleted = cs_value_time("deleted_before", NULL);
 	ListCell *cell;
 
 	cs_stream_touch(stream);
@@ -518,6 +519,7 @@ clickstream_reset(PG_FUNCTION_ARGS)
 	reset_start(fcinfo, stream);
 	foreach(cell, cs_definitions_load(stream->stream_id, CurrentMemoryContext))
 		cs_relation_truncate(((CsDefinition *) lfirst(cell))->table, stream->owner);
+	cs_catalog_update("definition", "stream_id", stream->stream_id, &nothing_deleted, 1);
 	cs_relation_truncate(stream->log_relation[0], InvalidOid);
 	cs_relation_truncate(stream->log_relation[1], InvalidOid);
 	cs_relation_truncate(stream->spill_relation, InvalidOid);

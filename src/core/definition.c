@@ -72,7 +72,7 @@ enum
 	"SELECT definition_id, stream_id, kind, table_oid::pg_catalog.oid, view_oid::pg_catalog.oid, source_id, "         \
 	"start_column, size, slide, origin, gap, max_length, within, strict_increase, steps, emit, emit_interval, "       \
 	"group_limit, retention, allowed_lateness, step, time_zone, mode, within_exclusive, optional_steps, exclusions, " \
-	"live_view::pg_catalog.oid "                                                                                      \
+	"live_view::pg_catalog.oid, deleted_before, notify_channel "                                                      \
 	"FROM clickstream.definition WHERE "
 
 enum
@@ -103,7 +103,9 @@ enum
 	D_WITHIN_EXCLUSIVE,
 	D_OPTIONAL_STEPS,
 	D_EXCLUSIONS,
-	D_LIVE_VIEW
+	D_LIVE_VIEW,
+	D_DELETED_BEFORE,
+	D_NOTIFY_CHANNEL
 };
 
 /* A row that SPI returned. */
@@ -454,6 +456,7 @@ read_spans(CsDefinition *def, const Row *row)
 	def->within = get_span(row, D_WITHIN, 0);
 	def->emit_interval = get_span(row, D_EMIT_INTERVAL, 0);
 	def->retention = get_span(row, D_RETENTION, -1);
+	def->deleted_before = get_bigint(row, D_DELETED_BEFORE, DT_NOBEGIN);
 	def->lateness = get_span(row, D_ALLOWED_LATENESS, 0);
 }
 
@@ -511,6 +514,7 @@ read_definition(const Row *row)
 	char		 *emit = get_text(row, D_EMIT);
 	char		 *name;
 
+	def->notify_channel = get_text(row, D_NOTIFY_CHANNEL);
 	def->definition_id = get_int(row, D_DEFINITION_ID);
 	def->stream_id = get_int(row, D_STREAM_ID);
 	def->kind = read_kind(row);

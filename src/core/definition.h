@@ -130,12 +130,14 @@ typedef struct CsDefinition
 	int			nsteps;
 	char	  **steps; /* names of the steps */
 	CsEmit		emit;
-	int64		emit_interval; /* µs */
-	int64		group_limit;   /* window: groups per window */
-	int32		source_id;	   /* rollup: definition it reads */
-	char	   *start_column;  /* rollup: column of the source that assigns the bucket */
-	int64		lateness;	   /* session, window, funnel: allowed_lateness, µs */
-	int64		retention;	   /* event log: µs, -1 keep */
+	int64		emit_interval;	/* µs */
+	int64		group_limit;	/* window: groups per window */
+	int32		source_id;		/* rollup: definition it reads */
+	char	   *start_column;	/* rollup: column of the source that assigns the bucket */
+	int64		lateness;		/* session, window, funnel: allowed_lateness, µs */
+	int64		retention;		/* µs, -1 keep */
+	char	   *notify_channel; /* told once a batch that wrote; NULL: not */
+	TimestampTz deleted_before; /* final rows that start before may have been deleted; DT_NOBEGIN: none */
 } CsDefinition;
 
 /* Range of one setting: everything from outside is capped. */

@@ -15,8 +15,8 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/* Delete those of a stream that arrived before then; how many. */
-extern int64 cs_letters_trim(int32 stream_id, TimestampTz before);
+/* Delete those of a stream that arrived before then, at most so many of each kind; how many. */
+extern int64 cs_letters_trim(int32 stream_id, TimestampTz before, int64 limit);
 
 /* An event that came too late for a definition and has not been applied. */
 typedef struct CsLateRow

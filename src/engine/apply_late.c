@@ -151,6 +151,7 @@ partition_horizon(CsRepair *r, const CsPartition *p)
 static void
 find_horizon(CsRepair *r)
 {
+	r->deleted = r->stage->op->def->deleted_before;
 	r->horizon = CS_WM_NONE;
 	for (int i = 0; i < r->e->npartitions; i++)
 		r->horizon = Max(r->horizon, partition_horizon(r, r->e->partitions[i]));

@@ -43,7 +43,11 @@ typedef struct CsRepair
 	HTAB		 *by_place; /* of lates */
 	TimestampTz	  settled;	/* what ended by then is closed and cannot change any more */
 	TimestampTz	  horizon;	/* the log may lack events from before */
+	TimestampTz	  deleted;	/* rows that start before may have been deleted by retention */
 } CsRepair;
+
+/* Why what rows may be missing of is left alone. */
+#define CS_REPAIR_DELETED "rows as old as what it belongs to may have been deleted by retention"
 
 /* The late event of a place, or NULL. */
 extern CsLate *cs_repair_find(CsRepair *r, const CsPlace *place);

@@ -271,6 +271,11 @@ repair_part(Stretch *s, const KeyEvents *k, int i, int end)
 	TimestampTz first = k->events[i].place.time;
 	TimestampTz last = k->events[end - 1].place.time;
 
+	if (first < r->deleted)
+	{
+		refuse_part(s, k, i, end, CS_REPAIR_DELETED);
+		return;
+	}
 	if (r->horizon == CS_WM_DONE || first - s->reach < r->horizon)
 	{
 		refuse_part(s, k, i, end, "the event log does not reach back far enough");

@@ -76,6 +76,11 @@ note_row(Work *w, CsLate *late, const CsReplayRow *row, int *closed)
 	if (key.span.end - CS_USECS_PER_MSEC > r->settled)
 		return; /* open yet: it was not late there */
 	(*closed)++;
+	if (key.span.start < r->deleted)
+	{
+		late->refused = CS_REPAIR_DELETED;
+		return;
+	}
 	if (key.span.start < r->horizon)
 	{
 		late->refused = "the event log does not reach back far enough";

@@ -8,8 +8,10 @@
  */
 #include "postgres.h"
 
+#include "commands/async.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
+#include "utils/json.h"
 #include "utils/memutils.h"
 
 static CsStage *
@@ -127,6 +129,24 @@ cs_write_begin(CsEngine *e)
 
 /* ---- the end ---- */
 
+/* Once a transaction that wrote into a table, for those who asked by notify_changes(). */
+static void
+tell_changes(const CsStage *stage)
+{
+	const CsDefinition *def = stage->op->def;
+	int64				rows = stage->effort.rows - stage->committed_effort.rows;
+	int64				deleted = stage->effort.deleted - stage->committed_effort.deleted;
+	StringInfoData		payload;
+
+	if (def->notify_channel == NULL || rows + deleted == 0)
+		return;
+	initStringInfo(&payload);
+	appendStringInfoString(&payload, "{\"table\": ");
+	escape_json(&payload, def->name);
+	appendStringInfo(&payload, ", \"written\": " INT64_FORMAT ", \"deleted\": " INT64_FORMAT "}", rows, deleted);
+	Async_Notify(def->notify_channel, payload.data);
+}
+
 void
 cs_write_end(CsEngine *e)
 {
@@ -137,6 +157,7 @@ cs_write_end(CsEngine *e)
 		if (e->stages[i].table)
 			cs_table_close(e->stages[i].table);
 		e->stages[i].table = NULL;
+		tell_changes(&e->stages[i]);
 	}
 	if (e->event_log)
 		cs_event_log_end(e, e->event_log);

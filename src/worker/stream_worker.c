@@ -34,6 +34,7 @@
 #include "core/settings.h"
 #include "core/wait.h"
 #include "engine/engine.h"
+#include "worker/alerts.h"
 
 #include "access/xact.h"
 #include "commands/extension.h"
@@ -279,7 +280,8 @@ wait_for_work(void)
 	while ((ms = ms_until(GetCurrentTimestamp(), next)) > 0)
 		woken |= (wait_once(-1, ms) & WL_LATCH_SET) != 0;
 	if (!woken)
-		(void) wait_once(cs_engine_poll_fd(engine), ms_until(cs_now(), cs_engine_deadline(engine)));
+		(void) wait_once(cs_engine_poll_fd(engine),
+						 ms_until(cs_now(), Min(cs_engine_deadline(engine), cs_alerts_deadline())));
 }
 
 /* Start() says "try again now" by clearing restart_at. */
@@ -410,6 +412,7 @@ run_batches(void)
 		note_success(outcome != CS_BATCH_IDLE);
 		if (cs_engine_is_stale(engine))
 			return;
+		cs_alerts_run(cs_engine_stream(engine), &host, outcome != CS_BATCH_IDLE);
 		if (outcome != CS_BATCH_MORE)
 			wait_for_work();
 	}

@@ -1,0 +1,89 @@
+/*
+ * api/maintenance.c
+ *	  set_retention, set_letter_retention, trim_rows: how long rows are kept.
+ *
+ * Results are deleted by event time: what counts as now is the stream's
+ * watermark, but no later than the clock.  So a topic that is read again from
+ * years ago does not lose its rows as they come, and one that stands still
+ * keeps what it has.
+ */
+#include "api/define.h"
+
+#include "core/clock.h"
+#include "core/event_log.h"
+#include "core/ledger.h"
+#include "core/retention.h"
+
+PG_FUNCTION_INFO_V1(clickstream_set_retention);
+PG_FUNCTION_INFO_V1(clickstream_set_letter_retention);
+PG_FUNCTION_INFO_V1(clickstream_trim_rows);
+
+#define KEEP_MAX (INT64CONST(36600) * USECS_PER_DAY)
+
+/* set_retention(t regclass, keep interval) returns void */
+Datum
+clickstream_set_retention(PG_FUNCTION_ARGS)
+{
+	CsDefinition *def;
+	Interval	 *keep = cs_arg_interval(fcinfo, 1);
+	CsValue		  value;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("t must be given")));
+	def = cs_definition_load_by_table(PG_GETARG_OID(0), CurrentMemoryContext);
+	/* partitions of event logs are days: nothing shorter can be kept */
+	if (keep != NULL)
+		cs_span(keep, "keep", def->kind == CS_KIND_EVENT_LOG ? USECS_PER_DAY : USECS_PER_SEC, KEEP_MAX);
+	value = cs_value_interval("retention", keep);
+	cs_definition_alter(def, &value, 1);
+	PG_RETURN_VOID();
+}
+
+/* set_letter_retention(stream text, keep interval) returns void */
+Datum
+clickstream_set_letter_retention(PG_FUNCTION_ARGS)
+{
+	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, 0, "stream"), CurrentMemoryContext);
+	Interval *keep = cs_arg_interval(fcinfo, 1);
+	CsValue	  value = cs_value_interval("letter_retention", keep);
+
+	cs_stream_check_owner(stream);
+	if (keep != NULL)
+		cs_span(keep, "keep", 0, KEEP_MAX);
+	cs_catalog_update("stream", "stream_id", stream->stream_id, &value, 1);
+	PG_RETURN_VOID();
+}
+
+static TimestampTz
+now_of(const CsStream *stream)
+{
+	CsProgressRow row;
+
+	cs_progress_load(stream->stream_id, &row);
+	return row.watermark == CS_WM_NONE ? DT_NOBEGIN : Min(row.watermark, cs_now());
+}
+
+/* trim_rows(t regclass, max_rows bigint) returns bigint */
+Datum
+clickstream_trim_rows(PG_FUNCTION_ARGS)
+{
+	CsDefinition *def;
+	CsStream	 *stream;
+	TimestampTz	  now;
+	int64		  limit = cs_arg_max_rows(fcinfo, 1);
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("t must be given")));
+	def = cs_definition_load_by_table(PG_GETARG_OID(0), CurrentMemoryContext);
+	stream = cs_stream_load_by_id(def->stream_id, CurrentMemoryContext);
+	cs_stream_check_owner(stream);
+	if (def->retention < 0)
+		PG_RETURN_INT64(0);
+	if (def->kind == CS_KIND_EVENT_LOG)
+	{
+		(void) cs_event_log_expire(def->table, stream->owner, cs_now() - def->retention);
+		PG_RETURN_INT64(0);
+	}
+	now = now_of(stream);
+	PG_RETURN_INT64(now == DT_NOBEGIN ? 0 : cs_retention_delete(stream, def, now - def->retention, limit));
+}

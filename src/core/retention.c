@@ -1,0 +1,146 @@
+/*
+ * core/retention.c
+ *	  Old rows of result tables go.
+ *
+ * Only final rows are deleted: a worker never looks at those again, so neither
+ * waits for the other.  What is made from rows is respected: a rollup's bucket
+ * is made anew from all rows that started in it as long as it is not final, so
+ * rows go in whole buckets, and only those before the first one that is not.
+ *
+ * Up to where rows may be missing is kept in definition.deleted_before, in the
+ * transaction that deletes: apply_late() makes nothing anew before that.  It
+ * updates the stream's row, which is locked in share here, so the two exclude
+ * each other.
+ *
+ * Uses SPI.  Rows are deleted as the stream's owner, whose triggers may run.
+ */
+#include "core/retention.h"
+
+#include "catalog/pg_type.h"
+#include "core/catalog.h"
+#include "core/ddl.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+const char *
+cs_retention_column(CsKind kind)
+{
+	switch (kind)
+	{
+		case CS_KIND_SESSION:
+			return "session_start";
+		case CS_KIND_FUNNEL:
+			return "started_at";
+		case CS_KIND_WINDOW:
+		case CS_KIND_ROLLUP:
+		case CS_KIND_EVENT_LOG:
+			break;
+	}
+	return "window_start";
+}
+
+/* Start of the first bucket of a rollup that is not final, or otherwise. */
+static TimestampTz
+first_open_bucket(const CsDefinition *rollup, TimestampTz otherwise)
+{
+	bool  isnull = true;
+	Datum value = (Datum) 0;
+
+	SPI_connect();
+	if (SPI_execute(psprintf("SELECT pg_catalog.min(window_start) FROM %s WHERE NOT is_final",
+							 cs_relation_name(rollup->table)),
+					true, 1) == SPI_OK_SELECT &&
+		SPI_processed == 1)
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	SPI_finish();
+	return isnull ? otherwise : Min(otherwise, DatumGetTimestampTz(value));
+}
+
+/* Start of the bucket that holds t. */
+static TimestampTz
+bucket_start(const CsDefinition *rollup, TimestampTz t)
+{
+	int64 behind = (t - rollup->origin) % rollup->size;
+
+	return t - (behind < 0 ? behind + rollup->size : behind);
+}
+
+/* As late as that, but no later than what rollups over the table can miss. */
+static TimestampTz
+limit_by_rollups(const CsDefinition *def, TimestampTz before)
+{
+	List	   *all = cs_definitions_load(def->stream_id, CurrentMemoryContext);
+	TimestampTz limit = before;
+	TimestampTz last;
+
+	/* aligning by one rollup may leave the bucket of another in parts */
+	do
+	{
+		ListCell *cell;
+
+		last = limit;
+		foreach(cell, all)
+		{
+			CsDefinition *rollup = lfirst(cell);
+
+			if (rollup->kind == CS_KIND_ROLLUP && rollup->source_id == def->definition_id)
+				limit = bucket_start(rollup, first_open_bucket(rollup, limit));
+		}
+	} while (limit < last);
+	return limit;
+}
+
+static void
+lock_stream(int32 stream_id)
+{
+	Oid		   types[1] = {INT4OID};
+	Datum	   values[1] = {Int32GetDatum(stream_id)};
+	CsIdentity frame;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args("SELECT FROM clickstream.stream WHERE stream_id = $1 FOR SHARE", 1, types, values, NULL,
+						  false, 0);
+	SPI_finish();
+	cs_identity_leave(&frame);
+}
+
+static int64
+delete_rows(Oid table, const char *column, TimestampTz before, int64 limit)
+{
+	Oid			types[2] = {TIMESTAMPTZOID, INT8OID};
+	Datum		values[2] = {TimestampTzGetDatum(before), Int64GetDatum(limit)};
+	const char *name = cs_relation_name(table);
+	int64		n;
+
+	SPI_connect();
+	if (SPI_execute_with_args(psprintf("DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT ctid FROM %s"
+									   " WHERE %s OPERATOR(pg_catalog.<) $1 AND is_final LIMIT $2)) AND is_final",
+									   name, name, column),
+							  2, types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete old rows of %s", name);
+	n = SPI_processed;
+	SPI_finish();
+	return n;
+}
+
+int64
+cs_retention_delete(const CsStream *stream, const CsDefinition *def, TimestampTz before, int64 limit)
+{
+	CsIdentity frame;
+	int64	   n;
+
+	lock_stream(stream->stream_id);
+	cs_identity_enter(&frame, stream->owner, true);
+	before = limit_by_rollups(def, before);
+	n = delete_rows(def->table, cs_retention_column(def->kind), before, limit);
+	cs_identity_leave(&frame);
+	if (n > 0 && before > def->deleted_before)
+	{
+		CsValue value = cs_value_time("deleted_before", &before);
+
+		cs_catalog_update("definition", "definition_id", def->definition_id, &value, 1);
+	}
+	return n;
+}
