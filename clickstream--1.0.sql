@@ -1802,6 +1802,49 @@ COMMENT ON COLUMN stat_stream.state_entries IS 'open sessions, windows and the l
 COMMENT ON COLUMN stat_stream.state_bytes IS 'memory they take';
 GRANT SELECT ON stat_stream TO PUBLIC;
 
+CREATE FUNCTION stat_memory_facts(
+	OUT stream_id integer, OUT budget bigint, OUT used bigint, OUT entries bigint, OUT set_bytes bigint, OUT index_bytes bigint,
+	OUT kept_bytes bigint, OUT own_bytes bigint, OUT spilled_keys bigint, OUT spill_index_bytes bigint, OUT batch_bytes bigint)
+RETURNS SETOF record
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'clickstream_stat_memory_facts';
+COMMENT ON FUNCTION stat_memory_facts() IS 'memory of the running streams of this database, as their workers said after their last commit; read view stat_memory';
+GRANT EXECUTE ON FUNCTION stat_memory_facts() TO PUBLIC;
+
+CREATE VIEW stat_memory AS
+SELECT
+	s.name AS stream,
+	m.budget,
+	m.used,
+	m.entries,
+	m.set_bytes,
+	m.index_bytes,
+	m.kept_bytes,
+	m.own_bytes,
+	m.spilled_keys,
+	m.spill_index_bytes,
+	m.batch_bytes,
+	pg_catalog.pg_relation_size(s.log_relations[1]) AS log_a_bytes,
+	pg_catalog.pg_relation_size(s.log_relations[2]) AS log_b_bytes,
+	pg_catalog.pg_total_relation_size(s.spill_relation) AS spill_table_bytes
+FROM clickstream.stream s
+LEFT JOIN clickstream.stat_memory_facts() AS m USING (stream_id);
+COMMENT ON VIEW stat_memory IS 'memory and disk that each stream''s open state takes; what is in memory is NULL unless a worker runs the stream';
+COMMENT ON COLUMN stat_memory.stream IS 'name of the stream';
+COMMENT ON COLUMN stat_memory.budget IS 'bytes of clickstream.state_memory that its state may hold now: its share, or more while others do not need theirs';
+COMMENT ON COLUMN stat_memory.used IS 'bytes that it holds: entries, distinct sets, and what finds them';
+COMMENT ON COLUMN stat_memory.entries IS 'open sessions, windows and the like, in memory or in the spill table';
+COMMENT ON COLUMN stat_memory.set_bytes IS 'of used: distinct counts with more than 32 members';
+COMMENT ON COLUMN stat_memory.index_bytes IS 'of used: what finds entries and tells when they are due';
+COMMENT ON COLUMN stat_memory.kept_bytes IS 'beside used: what is closed or changed, kept for readers of the 60 commits before';
+COMMENT ON COLUMN stat_memory.own_bytes IS 'memory of the worker''s own, while the shared memory has no room for it; readers then read the log';
+COMMENT ON COLUMN stat_memory.spilled_keys IS 'entries that are in the spill table only';
+COMMENT ON COLUMN stat_memory.spill_index_bytes IS 'of used: what finds those';
+COMMENT ON COLUMN stat_memory.batch_bytes IS 'memory that the last transaction''s changes took, see clickstream.batch_memory';
+COMMENT ON COLUMN stat_memory.log_a_bytes IS 'size of one half of the state log';
+COMMENT ON COLUMN stat_memory.log_b_bytes IS 'size of the other half';
+COMMENT ON COLUMN stat_memory.spill_table_bytes IS 'size of the table of entries that memory has no room for, its index included';
+GRANT SELECT ON stat_memory TO PUBLIC;
+
 -- ---------------------------------------------------------------------
 -- maintenance: what is old goes, in small transactions
 -- ---------------------------------------------------------------------

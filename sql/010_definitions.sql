@@ -31,7 +31,7 @@ SELECT p.proname, p.provolatile, p.proisstrict, p.proparallel FROM pg_proc p JOI
 WHERE p.prokind = 'f' AND p.proname !~ '^(create|alter|drop|trim|advance|set|check|notify|schedule|unschedule|maintain)_|^(start|stop|reset|produce|quickstart)$' ORDER BY 1, 2, 3;
 -- Nothing that changes anything may be called by everybody.
 SELECT p.oid::regprocedure FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-WHERE (p.provolatile = 'v' OR p.prokind = 'p') AND p.proname <> 'stat_worker'
+WHERE (p.provolatile = 'v' OR p.prokind = 'p') AND p.proname NOT IN ('stat_worker', 'stat_memory_facts')
 	AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) WHERE grantee = 0)
 ORDER BY 1::text;
 SELECT c.relname FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid,

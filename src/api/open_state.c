@@ -2,11 +2,12 @@
  * api/open_state.c
  *	  Reading what is open of one definition.
  *
- * Folds the stream's state log under the query's snapshot, in the calling
- * backend: what is shown is the state of the newest commit that the snapshot
- * sees, and that commit's number goes with each row.  So what is open and the
- * result table agree within one query.  Reads only; takes AccessShareLock on
- * the log's halves.
+ * What is open is what was open at the newest commit that the query's snapshot
+ * sees, so what is open and the result table agree within one query.  While a
+ * worker runs the stream it comes out of shared memory, each entry as it is
+ * now; otherwise, and for old snapshots, the state log is folded in the calling
+ * backend (state/shared.h).  With each row goes the number of the commit that
+ * its entry's content is of.  Reads only; takes AccessShareLock on the log's halves.
  *
  * Rows are shown to who may SELECT the result table or is a member of the
  * stream's owner; expressions over aggregates are run as the owner.
@@ -18,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "core/ledger.h"
 #include "miscadmin.h"
+#include "state/shared.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -67,10 +69,10 @@ cs_open_begin(CsOpenReader *reader, FunctionCallInfo fcinfo, Oid table, const Cs
 	reader->op = cs_operator_ops(reader->def->kind)->create(reader->stream, reader->def, context);
 }
 
-/* ---- where the state comes from: the log ---- */
+/* ---- where the state comes from ---- */
 
 static void
-fold(CsOpenReader *reader)
+read_state(CsOpenReader *reader)
 {
 	CsProgressRow progress;
 	CsLogPosition position;
@@ -85,7 +87,7 @@ fold(CsOpenReader *reader)
 	reader->commit_number = progress.commit_number;
 	reader->op->closed = progress.closed;
 	reader->op->shown = progress.shown;
-	cs_state_recover(reader->state, reader->stream, &position, GetActiveSnapshot());
+	cs_state_read(reader->state, reader->stream, &position, progress.commit_number, GetActiveSnapshot());
 }
 
 static void
@@ -94,6 +96,7 @@ show_entry(CsEntry *entry, void *arg)
 	CsOpenReader *reader = arg;
 	MemoryContext old = MemoryContextSwitchTo(reader->row_context);
 
+	reader->commit_number = entry->changed;
 	reader->op->ops->show(reader->op, reader->state, entry, reader->row, reader->arg);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(reader->row_context);
@@ -107,7 +110,7 @@ cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg)
 
 	reader->row = row;
 	reader->arg = arg;
-	fold(reader);
+	read_state(reader);
 	if (ops->show_all)
 		ops->show_all(reader->op, reader->state, reader->row_context, row, arg);
 	else

@@ -20,7 +20,7 @@ typedef struct CsOpenReader
 	CsDefinition  *def;
 	CsStream	  *stream;
 	CsOperator	  *op;			  /* compiled; columns of its rows */
-	int64		   commit_number; /* the commit whose state is shown */
+	int64		   commit_number; /* whose content is shown: of the entry's, or of the whole */
 	ReturnSetInfo *result;
 	MemoryContext  context;
 	/* private to open_state.c */

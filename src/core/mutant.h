@@ -29,6 +29,8 @@
 	M(DELTA_SKIP, "delta_skip")				/* a delta counts from the wrong place */                       \
 	M(LATE_LEFT_OUT, "late_left_out")		/* apply_late() replays without them */                         \
 	M(SEQUENCE_GREEDY, "sequence_greedy")	/* a search goes not back to a time */                          \
+	M(GONE_AT_ONCE, "gone_at_once")			/* readers do not find what a commit has removed */             \
+	M(SINCE_IGNORED, "since_ignored")		/* readers find what is too new for them */                     \
 	M(DEDUPE_FORGETS, "dedupe_forgets")		/* values seen before this batch are forgotten */               \
 	M(SPILL_FORGETS, "spill_forgets")		/* the index forgets some spilled keys */                       \
 	M(SPILL_STALE_ROW, "spill_stale_row")	/* rows of entries that have changed since are kept, and win */ \

@@ -31,6 +31,7 @@
 #include "engine/internal.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "state/budget.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -270,6 +271,8 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	e->state = cs_state_create(context, e->batch);
 	if (e->examines)
 		cs_state_be_lenient(e->state);
+	if (host->shares)
+		cs_state_share(e->state, stream_id);
 	host->begin();
 	MemoryContextSwitchTo(context);
 	e->stream = cs_stream_load_by_id(stream_id, context);
@@ -277,6 +280,7 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	become_owner(e);
 	open_in_transaction(e, stream_id, wait, purpose == TO_RUN);
 	finish_transaction(e, user, sec);
+	cs_state_open_to_readers(e->state, e->stored.commit_number);
 	MemoryContextSwitchTo(old);
 	return e;
 }
@@ -459,6 +463,7 @@ static void
 publish(CsEngine *e, const CsProgressRow *next)
 {
 	HOLD_INTERRUPTS();
+	e->batch_bytes = (int64) MemoryContextMemAllocated(e->batch, true);
 	cs_state_publish(e->state);
 	end_operators(e, true);
 	e->stored = *next;
@@ -489,6 +494,7 @@ report(CsEngine *e)
 	progress.state_bytes = cs_state_bytes(e->state);
 	for (int i = 0; i < e->nstages; i++)
 		progress.state_entries += cs_state_count(e->state, e->stages[i].op->def->definition_id);
+	cs_state_report_memory(e->state, progress.state_entries, e->batch_bytes);
 	progress.caught_up = !e->catching_up;
 	e->host->report(&progress);
 }
@@ -521,7 +527,7 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	bool		finish;
 
 	cs_control_load(e->stream->stream_id, &control);
-	if (!control.exists || control.version != e->version)
+	if (!control.exists || control.version != e->version || cs_state_is_broken(e->state))
 	{
 		e->stale = true;
 		return false;

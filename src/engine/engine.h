@@ -40,6 +40,7 @@ typedef struct CsHost
 	void (*begin)(void);						/* start a transaction with an active snapshot */
 	void (*commit)(void);						/* commit it */
 	void (*report)(const CsProgress *progress); /* may be NULL */
+	bool shares;								/* committed state is for readers in shared memory */
 } CsHost;
 
 typedef enum CsOutcome

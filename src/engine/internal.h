@@ -111,6 +111,7 @@ struct CsEngine
 	int			   nevents;
 	uint8		   classes[CS_CHUNK_MESSAGES]; /* of the events, while a definition is applied */
 	int64		   batch_messages;
+	int64		   batch_bytes; /* memory that it took */
 	int64		   total;
 	List		  *dead;	/* CsDeadLetter* */
 	CsDeadLetter  *stop_at; /* the batch's first one of a whole message */

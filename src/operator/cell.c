@@ -125,7 +125,7 @@ cs_cell_is_stale(const CsWork *work)
 {
 	if (work->work)
 		return ((const CsCell *) work->work)->stale;
-	return work->base && work->base->len > 1 && (work->base->data[1] & CELL_STALE) != 0;
+	return work->base && work->base->len > 1 && (cs_entry_head(work->base)[1] & CELL_STALE) != 0;
 }
 
 bool
@@ -202,7 +202,7 @@ void
 cs_cell_delete(CsGrouping *g, CsState *state, CsWork *work)
 {
 	/* Most cells keep everything in their bytes: then there is no need to decode them. */
-	if (work->work || (work->base && (work->base->data[1] & CELL_BIG_SETS) != 0))
+	if (work->work || (work->base && (cs_entry_head(work->base)[1] & CELL_BIG_SETS) != 0))
 		cs_measures_drop(g->ms, state, cs_cell_of(g, state, work)->states);
 	cs_work_delete(state, work);
 }

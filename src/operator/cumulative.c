@@ -52,6 +52,21 @@ families(CsWindow *w, CsState *state, int *n)
 	return list;
 }
 
+/* For readers of earlier commits the pane's cells are still there: they must find the sum without them. */
+static void
+keep_sum(CsWindow *w, CsState *state, TimestampTz whole, const CsHash128 *who, const CsCell *sum)
+{
+	CsKey	key = {.def = (uint32) w->op.def->definition_id, .bucket = CS_BUCKET_OF(whole, CS_BUCKET_SUM), .who = *who};
+	CsWork *work = cs_state_get(state, &key);
+
+	if (work->work != sum) /* one group too many: it is in the rest */
+	{
+		memset(&key.who, 0, sizeof(key.who));
+		work = cs_state_get(state, &key);
+	}
+	cs_work_keep(work);
+}
+
 /* Add the cells of a pane to the sums. */
 static void
 add_up(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole)
@@ -68,6 +83,7 @@ add_up(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole)
 		CsCell *sum = cs_cell_get(&w->grouping, state, def->definition_id, CS_BUCKET_OF(whole, CS_BUCKET_SUM), &input,
 								  def->group_limit);
 
+		keep_sum(w, state, whole, &works[i]->key.who, sum);
 		cs_measures_merge(w->grouping.ms, state, sum->states, cell->states);
 		sum->rows += cell->rows;
 		sum->stale |= cell->stale;

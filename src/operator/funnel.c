@@ -223,6 +223,8 @@ show(CsFunnelOperator *op, CsBatchContext *batch, CsWork *work, CsFunnelLook *lo
 	bool		  was_stale = w->is_stale;
 	TimestampTz	  next = cs_funnel_show_rows(op, batch, w, look);
 
+	if (w->keeps)
+		cs_work_keep(work);
 	op->rewrote |= look->rewrote;
 	if (w->is_stale && !was_stale)
 		cs_funnel_laters_add(op, &op->stale, CS_WM_NONE, work->key.who);
@@ -243,6 +245,8 @@ settle(CsFunnelOperator *op, CsBatchContext *batch, CsWork *work, bool rewrite, 
 	cs_funnel_walk_end(&walk, line, finish);
 	MemoryContextSwitchTo(old);
 	work->due = settling_due(op, w);
+	if (w->keeps)
+		cs_work_keep(work);
 	if (op->revises || w->nshown > 0)
 	{
 		CsFunnelLook look = {.wm = op->wm, .as_of = CS_WM_NONE, .rewrite = rewrite};

@@ -95,6 +95,7 @@ typedef struct CsFunnelWork
 	int				 nshown;
 	CsFunnelShown	*shown;	   /* in place order: a bot may have very many */
 	bool			 is_stale; /* an open attempt's row lags behind */
+	bool			 keeps;	   /* a row that is not of an open attempt has changed: see cs_work_keep() */
 } CsFunnelWork;
 
 /* A moment as of which an entry has something to show while the topic is silent, though nothing is due. */

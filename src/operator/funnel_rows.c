@@ -209,8 +209,8 @@ find_shown(CsFunnelWork *w, const CsPlace *first)
 }
 
 static void
-write_row(CsFunnelOperator *op, CsBatchContext *batch, const CsFunnelWork *w, const CsFunnelSlot *slot,
-		  CsFunnelReason reason, bool is_final, int32 revision, CsRowAction action)
+write_row(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *w, const CsFunnelSlot *slot, CsFunnelReason reason,
+		  bool is_final, int32 revision, CsRowAction action)
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 	Datum		 *values = palloc(sizeof(Datum) * op->base.ncolumns);
@@ -218,6 +218,7 @@ write_row(CsFunnelOperator *op, CsBatchContext *batch, const CsFunnelWork *w, co
 
 	cs_funnel_row(op, w, slot, reason, is_final, revision, values, isnull);
 	MemoryContextSwitchTo(old);
+	w->keeps |= reason != CS_FUNNEL_OPEN;
 	batch->emitter->row(batch->emitter, &op->base, action, values, isnull);
 }
 
@@ -428,6 +429,7 @@ bring(Showing *s, CsBatchContext *batch, const Wanted *wanted, CsFunnelLook *loo
 		}
 		look->rewrote = true;
 	}
+	s->w->keeps |= shown->reason != CS_FUNNEL_OPEN;
 	result.was_closed |= shown->was_closed;
 	result.revision = shown->revision + is_revision(shown, reason, wanted->content);
 	write_row(s->op, batch, s->w, &wanted->slot, reason, false, result.revision, CS_ROW_UPSERT);
@@ -475,6 +477,7 @@ cs_funnel_show_rows(CsFunnelOperator *op, CsBatchContext *batch, CsFunnelWork *w
 	{
 		if (w->shown[i].is_wanted)
 			continue;
+		w->keeps |= w->shown[i].reason != CS_FUNNEL_OPEN;
 		delete_row(op, batch, &w->shown[i].first);
 		look->changed = true;
 	}

@@ -75,6 +75,7 @@ typedef struct CsVisitor
 	bool		compare;  /* rows may differ from what is shown: to be compared before the batch ends */
 	TimestampTz show_due; /* next moment at which a row closes that stays revisable, CS_WM_DONE none */
 	bool		is_copy;  /* nothing is written or counted for it */
+	bool		keeps;	  /* a row that is not of an open session has changed: see cs_work_keep() */
 } CsVisitor;
 
 typedef struct CsSessionInput

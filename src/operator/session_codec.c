@@ -68,6 +68,8 @@ cs_session_update(CsSessions *s, CsState *state, CsWork *work)
 	CsVisitor *v = work->work;
 
 	cs_work_dirty(state, work);
+	if (v->keeps)
+		cs_work_keep(work);
 	if (v->n == 0 && v->nwaiting == 0 && v->nshown == 0)
 	{
 		cs_work_delete(state, work);
@@ -271,7 +273,7 @@ cs_session_decode(CsSessions *s, CsState *state, const CsKey *key, const char *d
 CsVisitor *
 cs_session_read(CsSessions *s, CsState *state, const CsEntry *entry)
 {
-	return cs_session_decode(s, state, &entry->key, entry->data, entry->len);
+	return cs_session_decode(s, state, &entry->key, cs_entry_bytes(entry), entry->len);
 }
 
 CsVisitor *

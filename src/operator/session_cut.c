@@ -201,6 +201,7 @@ retire(CsSessions *s, CsBatchContext *batch, CsVisitor *v, int i, CsSessionReaso
 {
 	CsSession *session = &v->sessions[i];
 
+	v->keeps = true;
 	cs_session_retire_row(s, batch, v, session, reason);
 	cs_measures_drop(s->ms, batch->state, session->states);
 	watch(s, v, session->first.time, -1);

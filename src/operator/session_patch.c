@@ -110,12 +110,14 @@ check_patch(CsSessions *s, CsBatchContext *batch, const CsKey *key, const char *
 bool
 cs_session_patch(CsSessions *s, CsBatchContext *batch, CsWork *work, const CsEvent *event, const CsSessionInput *in)
 {
-	const char *data = work->image ? work->image : work->base->data;
+	const char *data = work->image ? work->image : cs_entry_head(work->base);
 	uint32		len = work->image ? work->image_len : work->base->len;
 	StringInfo	buf = &s->patch;
 	Patch		p;
 	TimestampTz due;
 
+	if (work->image == NULL && work->base->data_class == CS_ENTRY_CHAINED)
+		return false;
 	if (work->deleted || !open_patch(s, &p, &work->key, data, len) || !only_prolongs(s, &p.session, event))
 		return false;
 	resetStringInfo(buf);

@@ -225,6 +225,7 @@ insert_shown(Comparison *c, CsSession *session, CsSessionReason reason)
 	shown->reason = reason;
 	shown->was_closed |= reason != CS_SESSION_OPEN;
 	shown->print = row.print;
+	c->v->keeps |= reason != CS_SESSION_OPEN;
 	c->changed = true;
 }
 
@@ -254,6 +255,7 @@ compare_shown(Comparison *c, CsShownRow *shown, CsSession *session, CsSessionRea
 	shown->was_closed |= reason != CS_SESSION_OPEN;
 	shown->print = row.print;
 	s->has_written |= growing;
+	c->v->keeps |= !growing;
 	c->changed = true;
 }
 
@@ -270,6 +272,7 @@ delete_vanished(Comparison *c)
 			i++;
 			continue;
 		}
+		c->v->keeps |= shown->reason != CS_SESSION_OPEN;
 		delete_row(c->s, c->batch, &shown->first);
 		remove_shown(c->v, shown);
 		c->changed = true;

@@ -7,22 +7,74 @@
 #include "state/arena.h"
 #include "utils/memutils.h"
 
-#define BLOCK (256 * 1024)
+/* ---- blocks ---- */
 
 void
-cs_arena_init(CsArena *arena, MemoryContext context)
+cs_blocks_init(CsBlocks *blocks, MemoryContext context, CsRegion *region)
+{
+	memset(blocks, 0, sizeof(*blocks));
+	blocks->context = context;
+	blocks->region = region;
+}
+
+/* Room for one more in an array of blocks. */
+static void
+grow(MemoryContext context, char ***array, int n, int *capacity)
+{
+	if (n < *capacity)
+		return;
+	*capacity = Max(2 * *capacity, 16);
+	*array =
+		*array ? repalloc(*array, *capacity * sizeof(char *)) : MemoryContextAlloc(context, *capacity * sizeof(char *));
+}
+
+static char *
+new_block(CsBlocks *blocks)
+{
+	char *block = blocks->region ? cs_region_take(blocks->region) : NULL;
+
+	if (block)
+		return block;
+	grow(blocks->context, &blocks->own, blocks->nown, &blocks->own_capacity);
+	block = MemoryContextAlloc(blocks->context, CS_BLOCK + CS_ARENA_ALIGN);
+	blocks->own[blocks->nown++] = block;
+	return (char *) TYPEALIGN(CS_ARENA_ALIGN, block);
+}
+
+void
+cs_blocks_reserve(CsBlocks *blocks, int n)
+{
+	while (blocks->nspare < n)
+	{
+		grow(blocks->context, &blocks->spare, blocks->nspare, &blocks->capacity);
+		blocks->spare[blocks->nspare] = new_block(blocks);
+		blocks->nspare++;
+	}
+}
+
+static char *
+take_block(CsBlocks *blocks)
+{
+	return blocks->nspare > 0 ? blocks->spare[--blocks->nspare] : new_block(blocks);
+}
+
+/* ---- pieces ---- */
+
+void
+cs_arena_init(CsArena *arena, CsBlocks *blocks, bool slots)
 {
 	memset(arena, 0, sizeof(*arena));
-	arena->context = context;
+	arena->blocks = blocks;
+	arena->slots = slots;
 }
 
 static void
 add_block(CsArena *arena)
 {
-	char *block = MemoryContextAlloc(arena->context, BLOCK + CS_ARENA_ALIGN);
-
-	arena->next = (char *) TYPEALIGN(CS_ARENA_ALIGN, block);
-	arena->end = arena->next + BLOCK;
+	arena->next = take_block(arena->blocks);
+	arena->end = arena->next + CS_BLOCK;
+	if (arena->slots && arena->blocks->region && cs_block_of(arena->next) >= 0)
+		cs_region_slots(arena->blocks->region, arena->next);
 }
 
 void *
@@ -30,21 +82,17 @@ cs_arena_alloc(CsArena *arena, uint32 size, uint8 *class)
 {
 	void *piece;
 
+	Assert(size <= CS_ARENA_LIMIT);
 	*class = cs_arena_class(size);
-	if (*class == CS_ARENA_LARGE)
-	{
-		piece = MemoryContextAllocHuge(arena->context, size);
-		arena->used += (int64) GetMemoryChunkSpace(piece);
-		return piece;
-	}
-	arena->used += cs_arena_size(*class);
+	size = cs_arena_size(*class);
+	arena->used += size;
 	piece = arena->freed[*class];
 	if (piece)
 	{
 		memcpy(&arena->freed[*class], piece, sizeof(void *));
+		arena->nfreed[*class]--;
 		return piece;
 	}
-	size = cs_arena_size(*class);
 	if ((Size) (arena->end - arena->next) < size)
 		add_block(arena);
 	piece = arena->next;
@@ -55,16 +103,74 @@ cs_arena_alloc(CsArena *arena, uint32 size, uint8 *class)
 void
 cs_arena_free(CsArena *arena, void *piece, uint8 class)
 {
-	if (class == CS_ARENA_LARGE)
-	{
-		arena->used -= (int64) GetMemoryChunkSpace(piece);
-		pfree(piece);
-		return;
-	}
 	arena->used -= cs_arena_size(class);
+	arena->nfreed[class]++;
 #ifdef USE_ASSERT_CHECKING
-	memset(piece, 0x7f, cs_arena_size(class)); /* who still reads it shall notice */
+	if (!arena->slots)							   /* a reader may look at a slot that is free */
+		memset(piece, 0x7f, cs_arena_size(class)); /* who still reads it shall notice */
 #endif
 	memcpy(piece, &arena->freed[class], sizeof(void *));
 	arena->freed[class] = piece;
+}
+
+int
+cs_arena_blocks_for(const CsArena *arena, Size bytes)
+{
+	if (bytes + CS_ARENA_LIMIT <= (Size) (arena->end - arena->next) || bytes == 0)
+		return 0;
+	/* the newest block's rest, and each block's last bytes, may be of no use */
+	return (int) (bytes / (CS_BLOCK - CS_ARENA_LIMIT)) + 1;
+}
+
+/* ---- chains ---- */
+
+CsChain *
+cs_chain_write(CsArena *arena, CsChain *chain, const char *data, uint32 len)
+{
+	CsChain	 *first = chain;
+	CsChain **link = &first;
+	uint8 class;
+
+	while (len > 0)
+	{
+		uint32 piece = Min(len, (uint32) CS_CHAIN_BYTES);
+
+		if (*link == NULL)
+		{
+			*link = cs_arena_alloc(arena, sizeof(CsChain), &class);
+			(*link)->next = NULL;
+		}
+		memcpy((*link)->bytes, data, piece);
+		link = &(*link)->next;
+		data += piece;
+		len -= piece;
+	}
+	cs_chain_free(arena, *link);
+	*link = NULL;
+	return first;
+}
+
+void
+cs_chain_free(CsArena *arena, CsChain *chain)
+{
+	while (chain)
+	{
+		CsChain *next = chain->next;
+
+		cs_arena_free(arena, chain, cs_arena_class(sizeof(CsChain)));
+		chain = next;
+	}
+}
+
+void
+cs_chain_read(const CsChain *chain, char *data, uint32 len)
+{
+	for (; len > 0; chain = chain->next)
+	{
+		uint32 piece = Min(len, (uint32) CS_CHAIN_BYTES);
+
+		memcpy(data, chain->bytes, piece);
+		data += piece;
+		len -= piece;
+	}
 }

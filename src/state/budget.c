@@ -2,7 +2,18 @@
  * state/budget.c
  *	  How much memory a state may hold, and how much it holds; see budget.h.
  *
- * No locking: private to the process.
+ * A running stream's memory is blocks of the shared pool and what is its
+ * worker's own: what finds entries, and blocks that the pool had not.  Of its
+ * blocks a sixteenth is left to pieces that fit nothing.
+ *
+ * What is kept for readers only is no reason to evict: it goes when there is
+ * too much of it, and readers of older snapshots then read the log.
+ *
+ * Pieces that were freed lie all over the blocks, so a region gives blocks back
+ * only when it ends: what another stream lacks of its share until then it has
+ * of its own memory.
+ *
+ * Locking: the pool's lock, while its counts are read.
  */
 #include "postgres.h"
 
@@ -12,11 +23,17 @@
 
 #define DYNAHASH_ELEMENT 24 /* what dynahash adds to an element, its share of the directory included */
 
+#define KEPT_SHARE 8 /* of the budget, kept for readers at most */
+
 int64
 cs_state_budget(const CsState *state)
 {
-	(void) state;
-	return (int64) cs_state_memory * 1024;
+	int64 blocks;
+
+	if (state->region == NULL)
+		return (int64) cs_state_memory * 1024;
+	blocks = cs_region_budget(state->region);
+	return blocks - blocks / 16;
 }
 
 static int64
@@ -37,9 +54,58 @@ index_bytes(const CsState *state)
 	return bytes;
 }
 
+/* With what finds them. */
+static int64
+set_bytes(const CsState *state)
+{
+	return state->set_bytes + table_bytes(state->sets, sizeof(CsBigSet));
+}
+
 int64
 cs_state_used(const CsState *state)
 {
-	return state->entry_pieces.used + state->data_pieces.used + state->set_bytes +
-		   table_bytes(state->sets, sizeof(CsBigSet)) + index_bytes(state) + cs_spill_bytes(state);
+	/* members of sets are counted with the pieces */
+	return state->entry_pieces.used + state->data_pieces.used - state->kept_bytes + set_bytes(state) -
+		   state->member_bytes + index_bytes(state) + cs_spill_bytes(state);
+}
+
+void
+cs_state_bound_kept(CsState *state)
+{
+	int64 most;
+
+	if (state->gone == NULL)
+		return;
+	most = cs_state_budget(state) / KEPT_SHARE;
+	while (state->gone && state->kept_bytes > most)
+	{
+		int64 commit = state->gone->gone;
+
+		pg_atomic_write_u64(&state->region->readable_from, (uint64) commit);
+		cs_entries_forget(state, commit);
+	}
+}
+
+static int64
+own_bytes(const CsState *state)
+{
+	return state->blocks.nown * (int64) CS_BLOCK;
+}
+
+void
+cs_state_report_memory(CsState *state, int64 entries, int64 batch_bytes)
+{
+	CsMemoryFacts facts = {.entries = entries, .batch_bytes = batch_bytes};
+
+	if (state->region == NULL)
+		return;
+	facts.budget = cs_state_budget(state);
+	facts.used = cs_state_used(state);
+	facts.set_bytes = set_bytes(state);
+	facts.index_bytes = index_bytes(state);
+	facts.kept_bytes = state->kept_bytes;
+	facts.own_bytes = own_bytes(state);
+	facts.spilled = cs_state_spilled(state);
+	facts.spill_bytes = cs_spill_bytes(state);
+	cs_region_facts(state->region, &facts);
 }

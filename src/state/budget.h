@@ -15,8 +15,14 @@
 extern int64 cs_state_budget(const CsState *state);
 /*
  * Bytes that it holds: entries, their bytes, distinct sets, and what finds
- * them (hash index, timers).  The overlay of a batch is not in it.
+ * them (hash index, timers).  The overlay of a batch is not in it, nor what
+ * is kept for readers only.
  */
 extern int64 cs_state_used(const CsState *state);
+
+/* Give up what is kept for readers if it is too much. */
+extern void cs_state_bound_kept(CsState *state);
+/* For stat_memory. */
+extern void cs_state_report_memory(CsState *state, int64 entries, int64 batch_bytes);
 
 #endif

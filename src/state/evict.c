@@ -128,7 +128,7 @@ take_entry(Eviction *e, CsEntry *entry)
 	entry->leaving = true;
 	if (entry->half == CS_HALF_TABLE)
 		return;
-	cs_spill_write(writer(e), &entry->key, entry->data, entry->len);
+	cs_spill_write(writer(e), &entry->key, cs_entry_bytes(entry), entry->len);
 	cs_log_spilled(e->log, &entry->key);
 }
 
@@ -158,9 +158,10 @@ take_entries(Eviction *e, int half, int64 goal, int64 max)
 static void
 take_set(Eviction *e, CsBigSet *set)
 {
-	CsState *state = e->state;
-	CsSpill *spill = state->spill;
-	CsKey	 key = cs_spill_set_key(set->definition_id, set->id);
+	CsState	  *state = e->state;
+	CsSpill	  *spill = state->spill;
+	CsKey	   key = cs_spill_set_key(set->definition_id, set->id);
+	CsHash128 *members;
 
 	if (spill->nset_victims == spill->set_victims_capacity)
 	{
@@ -173,7 +174,9 @@ take_set(Eviction *e, CsBigSet *set)
 	set->leaving = true;
 	if (set->n == set->on_table)
 		return;
-	cs_spill_write_set(writer(e), &key, set->members, set->on_table, set->n);
+	members = cs_bigset_gather(set);
+	cs_spill_write_set(writer(e), &key, members, set->on_table, set->n);
+	pfree(members);
 	cs_log_set_spilled(e->log, set->id);
 }
 

@@ -57,25 +57,39 @@ typedef struct CsDefState
 #define CS_HALF_TABLE 2
 #define CS_HALF_NONE 3
 
-/* A committed distinct set.  members is dense, so that copying can go on where it stopped. */
+/* A committed distinct set.  Its members are numbered, so that copying can go on where it stopped. */
 struct CsBigSet
 {
-	uint64	   id; /* hash key */
-	int32	   definition_id;
-	uint8	   half;
-	bool	   dropping; /* this batch drops it */
-	bool	   leaving;	 /* this batch evicts it */
-	uint32	   used_in;	 /* the batch that used it last */
-	CsState	  *state;
-	int64	   on_table; /* members, the first ones, that are in the spill table */
-	int64	   n;		 /* all of them, in memory or not */
-	int64	   capacity;
-	CsHash128 *members; /* NULL: all are in the spill table */
-	uint32	  *index;	/* open addressing into members: position + 1 */
+	uint64	 id; /* hash key */
+	int32	 definition_id;
+	uint8	 half;
+	bool	 dropping; /* this batch drops it */
+	bool	 leaving;  /* this batch evicts it */
+	uint32	 used_in;  /* the batch that used it last */
+	CsState *state;
+	int64	 on_table; /* members, the first ones, that are in the spill table */
+	int64	 n;		   /* all of them, in memory or not */
+	CsEntry
+		 *slot; /* holds the chain of its members, len follows n when all is there; NULL: all are in the spill table */
+	int64 capacity;	   /* of the pieces */
+	CsChain	 **pieces; /* each full but the last one, CS_SET_PIECE members */
+	int32	   npieces;
+	int32	   pieces_capacity;
+	uint32	  *index; /* open addressing into members: position + 1 */
 	uint32	   index_mask;
 	int64	   copied; /* members copied forward so far, while half is the other one */
 	dlist_node half_node;
 };
+
+#define CS_SET_PIECE ((int64) (CS_CHAIN_BYTES / sizeof(CsHash128)))
+
+/* The members from a position on that lie side by side: *n of them. */
+static inline const CsHash128 *
+cs_bigset_run(const CsBigSet *set, int64 from, int64 to, int64 *n)
+{
+	*n = Min(to - from, CS_SET_PIECE - from % CS_SET_PIECE);
+	return (const CsHash128 *) set->pieces[from / CS_SET_PIECE]->bytes + from % CS_SET_PIECE;
+}
 
 /* What a batch does to sets, for the log and for publication. */
 typedef struct CsSetChange
@@ -134,11 +148,22 @@ struct CsState
 	bool			lenient; /* recovery takes entries that cannot be read: they are never due */
 	MemoryContext	context;
 	MemoryContext	batch;
+	CsRegion	   *region;	  /* NULL: private to the process */
+	bool			readable; /* the region is open: what readers see changes under locks, and is kept a while */
+	bool			is_publishing;
+	bool			is_copy;	  /* a reader's, out of shared memory: the spill table may have its entries, too */
+	CsBlocks		blocks;		  /* of both of these: */
 	CsArena			entry_pieces; /* CsEntry only */
-	CsArena			data_pieces;  /* entries' bytes */
-	keyset_hash	   *entries;	  /* CsEntry */
-	keyset_hash	   *works;		  /* CsWork without base */
-	char		   *batch_next;	  /* rest of the newest piece of cs_batch_alloc() */
+	CsArena			data_pieces;  /* entries' bytes, members of sets */
+	int64			commit;		  /* number of the commit that is published or replayed */
+	CsEntry		   *gone;		  /* kept for readers, in the order of commits */
+	CsEntry		  **gone_tail;
+	int64			kept_bytes;
+	int32			needs[CS_ARENA_CLASSES]; /* pieces that publication will take, see reserve.c */
+	int32			needs_slots;
+	keyset_hash	   *entries;	/* CsEntry */
+	keyset_hash	   *works;		/* CsWork without base */
+	char		   *batch_next; /* rest of the newest piece of cs_batch_alloc() */
 	char		   *batch_end;
 	CsEntry		   *announced[4]; /* by cs_state_prefetch_entry(), lately */
 	uint32			nannounced;
@@ -159,6 +184,7 @@ struct CsState
 	uint32			round;		  /* counts batches */
 	int64			bytes;		  /* of committed entries and sets */
 	int64			set_bytes;	  /* members of big sets, and what finds them */
+	int64			member_bytes; /* of these, members: they lie in data_pieces */
 	CsLogPosition	log;		  /* as committed */
 	CsLogPosition	log_next;	  /* as this batch leaves it */
 	int64			log_bytes[2]; /* size of the halves, about */
@@ -193,7 +219,22 @@ extern void cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, 
 extern void cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, const char *data, uint32 len, int half,
 							TimestampTz due);
 extern void cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry);
-extern void cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
+/* Leave the entry to readers of earlier commits; the one that goes on in its place. */
+extern CsEntry *cs_entry_keep(CsState *state, CsEntry *entry);
+/* Free what readers can need no longer: gone at this commit or before. */
+extern void cs_entries_forget(CsState *state, int64 commit);
+/* Nothing is in it, as after its making. */
+extern void cs_state_clear(CsState *state);
+
+extern CsEntry *cs_slot_make(CsState *state, const CsKey *key, CsSlotKind kind);
+extern void		cs_slot_drop(CsState *state, CsEntry *slot);
+/* The lock under which readers see the slot, taken; NULL: they do not see it. */
+extern LWLock *cs_slot_lock(CsState *state, const CsEntry *slot);
+
+/* reserve.c: what publication will take is there before COMMIT. */
+extern void		 cs_reserve_work(CsState *state, const CsWork *work);
+extern void		 cs_reserve(CsState *state);
+extern void		 cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
 extern CsBucket *cs_bucket_of(CsDefState *def, int64 bucket, bool create);
 
 extern CsBigSet *cs_bigset_find(CsState *state, uint64 id);
@@ -201,9 +242,12 @@ extern void		 cs_bigset_add(CsState *state, int32 definition_id, uint64 id, cons
 extern CsBigSet *cs_bigset_make(CsState *state, int32 definition_id, uint64 id, int half);
 extern void		 cs_bigset_append(CsState *state, CsBigSet *set, const char *members, int64 n);
 extern void		 cs_bigset_move(CsState *state, CsBigSet *set, int half);
+/* Its members in one piece, palloc'd. */
+extern CsHash128 *cs_bigset_gather(const CsBigSet *set);
 /* Its memory goes; n stays to be known of it. */
 extern void cs_bigset_empty(CsState *state, CsBigSet *set, int64 n);
 extern void cs_bigset_drop(CsState *state, uint64 id);
-extern bool cs_bigset_has(const CsBigSet *set, CsHash128 member);
+/* Is it among the first n members? */
+extern bool cs_bigset_has(const CsBigSet *set, int64 n, CsHash128 member);
 
 #endif

@@ -45,7 +45,6 @@
 #include "utils/rel.h"
 
 #define ROW_BYTES 8000					 /* of data; a row then just fits a page */
-#define SET_PIECE 480					 /* members in one record: below 8 kB */
 #define HALF_FACTOR 3					 /* left when it is this many times the live state */
 #define COPY_MIN (INT64CONST(256) << 10) /* bytes copied forward with each commit, at least */
 
@@ -141,7 +140,8 @@ log_delta(LogWriter *w, const CsWork *work)
 	int64	   bucket = w->last_bucket;
 
 	cs_put_key(record, &work->key, &w->last_bucket);
-	if (!cs_delta_put(record, work->base->data, work->base->len, work->image, work->image_len, work->image_len))
+	if (!cs_delta_put(record, cs_entry_bytes(work->base), work->base->len, work->image, work->image_len,
+					  work->image_len))
 	{
 		w->last_bucket = bucket;
 		return false;
@@ -153,7 +153,7 @@ log_delta(LogWriter *w, const CsWork *work)
 static inline bool
 is_unchanged(const CsWork *work)
 {
-	return work->base->len == work->image_len && memcmp(work->base->data, work->image, work->image_len) == 0;
+	return work->base->len == work->image_len && memcmp(cs_entry_bytes(work->base), work->image, work->image_len) == 0;
 }
 
 void
@@ -189,9 +189,9 @@ log_work(LogWriter *w, CsWork *work, int half)
 static void
 log_members(LogWriter *w, int32 definition_id, uint64 id, const char *members, int64 n)
 {
-	for (int64 done = 0; done < n; done += SET_PIECE)
+	for (int64 done = 0; done < n; done += CS_SET_PIECE)
 	{
-		int64	   piece = Min(n - done, SET_PIECE);
+		int64	   piece = Min(n - done, CS_SET_PIECE);
 		StringInfo record = begin_record(w, CS_LOG_SET_ADD);
 
 		cs_put_uint(record, (uint32) definition_id);
@@ -271,6 +271,7 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 			work->image_len = (uint32) buf.len;
 		}
 		log_work(w, work, state->log_next.half);
+		cs_reserve_work(state, work);
 	}
 	pfree(buf.data);
 }
@@ -308,7 +309,7 @@ copy_entries(CsState *state, LogWriter *w, int64 quota)
 		if (quota <= 0)
 			return false;
 		CS_FAULT(MID_COPY);
-		log_image(w, &entry->key, entry->data, entry->len);
+		log_image(w, &entry->key, cs_entry_bytes(entry), entry->len);
 		quota -= entry->len + 40;
 		if (state->ncopied == state->copied_capacity)
 		{
@@ -320,6 +321,19 @@ copy_entries(CsState *state, LogWriter *w, int64 quota)
 		state->copied[state->ncopied++] = entry;
 	}
 	return true;
+}
+
+static void
+log_set(LogWriter *w, const CsBigSet *set, int64 from, int64 n)
+{
+	int64 run;
+
+	for (int64 at = from; at < from + n; at += run)
+	{
+		const CsHash128 *members = cs_bigset_run(set, at, from + n, &run);
+
+		log_members(w, set->definition_id, set->id, (const char *) members, run);
+	}
 }
 
 /* One set at a time, from where the last batch stopped. */
@@ -340,7 +354,7 @@ copy_sets(CsState *state, LogWriter *w, int64 quota)
 
 		if (set->dropping || set->leaving)
 			continue;
-		log_members(w, set->definition_id, set->id, (const char *) (set->members + from), piece);
+		log_set(w, set, from, piece);
 		quota -= piece * (int64) sizeof(CsHash128);
 		if (from + piece < set->n)
 		{
@@ -373,6 +387,7 @@ cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 	MemoryContext old = MemoryContextSwitchTo(state->batch);
 
 	state->log_next = state->log;
+	state->commit = commit_number;
 	maybe_switch_half(state);
 	w.rel = table_open(stream->log_relation[state->log_next.half], RowExclusiveLock);
 	RelationSetTargetBlock(w.rel,
@@ -395,6 +410,7 @@ cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 			state->log_next.copied_xid = GetCurrentFullTransactionId();
 		}
 	}
+	cs_reserve(state);
 	flush_rows(&w, true);
 	FreeBulkInsertState(w.bulk);
 	table_close(w.rel, NoLock);

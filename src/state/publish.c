@@ -3,19 +3,25 @@
  *	  A batch's end: the committed state takes over what the batch has made, or
  *	  the batch is forgotten.
  *
- * Publication comes after COMMIT and cannot fail for want of anything but
- * memory.  It works on entries that were read up to a second ago and have left
- * the processor's caches since, so it asks for each some steps ahead.
+ * Publication comes after COMMIT and cannot fail: its memory was reserved
+ * before (reserve.c).  It works on entries that were read up to a second ago and
+ * have left the processor's caches since, so it asks for each some steps ahead.
  *
- * No locking: private to the process.
+ * In shared memory the region says which commit is being published, and then
+ * that it is; what this commit removes stays for readers of the KEPT_COMMITS
+ * before it (entry.c).
+ *
+ * Locking: one slot at a time, in entry.c and set.c.
  */
 #include "postgres.h"
 
 #include "core/fault.h"
 #include "core/memory.h"
+#include "state/budget.h"
 #include "state/spill.h"
 #include "utils/memutils.h"
 
+#define KEPT_COMMITS 60		   /* for so long readers of older snapshots find what is gone */
 #define WORKS_KEPT (64 * 1024) /* slots of the table of new works that are kept from batch to batch */
 
 static void
@@ -48,6 +54,8 @@ forget_batch(CsState *state)
 	{
 		CsEntry *entry = state->popped[i];
 
+		if (entry && entry->is_gone)
+			entry = cs_state_peek(state, &entry->key); /* it goes on in another slot */
 		if (entry)
 			cs_timer_set(state, cs_def_state(state, (int32) entry->key.def), entry);
 	}
@@ -91,6 +99,8 @@ cs_state_abort(CsState *state)
 		if (set)
 			set->dropping = false;
 	}
+	memset(state->needs, 0, sizeof(state->needs));
+	state->needs_slots = 0;
 	state->log_next = state->log;
 	state->log_bytes_next[0] = state->log_bytes[0];
 	state->log_bytes_next[1] = state->log_bytes[1];
@@ -134,8 +144,8 @@ publish_works(CsState *state, CsDefState *def)
 			if (work->deleted)
 				cs_entry_remove(state, def, base);
 			else if (work->image)
-				cs_entry_update(state, def, base, work->image, work->image_len, work->kept ? base->half : half,
-								work->due);
+				cs_entry_update(state, def, work->leaves_copy ? cs_entry_keep(state, base) : base, work->image,
+								work->image_len, work->kept ? base->half : half, work->due);
 		}
 		else if (work->image)
 			cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
@@ -183,9 +193,39 @@ publish_copies(CsState *state)
 		state->copied_set->copied = state->copied_to;
 }
 
+/* Tell readers that what they find is on its way to commit state->commit. */
+static void
+begin_publishing(CsState *state)
+{
+	state->is_publishing = true;
+	if (!state->readable)
+		return;
+	pg_atomic_write_u64(&state->region->publishing, (uint64) state->commit);
+	if (state->commit > KEPT_COMMITS)
+	{
+		uint64 from = (uint64) (state->commit - KEPT_COMMITS);
+
+		if (pg_atomic_read_u64(&state->region->readable_from) < from)
+			pg_atomic_write_u64(&state->region->readable_from, from);
+		cs_entries_forget(state, (int64) from);
+	}
+}
+
+static void
+end_publishing(CsState *state)
+{
+	state->is_publishing = false;
+	if (!state->readable)
+		return;
+	cs_state_bound_kept(state);
+	pg_write_barrier();
+	pg_atomic_write_u64(&state->region->published, (uint64) state->commit);
+}
+
 void
 cs_state_publish(CsState *state)
 {
+	begin_publishing(state);
 	publish_copies(state);
 	for (int i = 0; i < state->npopped; i++)
 	{
@@ -208,4 +248,5 @@ cs_state_publish(CsState *state)
 	state->log_bytes[1] = state->log_bytes_next[1];
 	forget_batch(state);
 	cs_evict_publish(state);
+	end_publishing(state);
 }

@@ -79,6 +79,7 @@ replay_delta(Replay *p, CsReader *r)
 	CsKey		key;
 	CsDefState *def;
 	CsEntry	   *entry;
+	const char *bytes;
 
 	cs_get_key(r, &key, &p->last_bucket);
 	def = cs_def_state(p->state, (int32) key.def);
@@ -87,7 +88,10 @@ replay_delta(Replay *p, CsReader *r)
 	entry = cs_state_peek(p->state, &key);
 	if (entry == NULL || entry->half != p->half)
 		cs_codec_corrupt("what a change is a change of is missing");
-	cs_delta_apply(r, entry->data, entry->len, &p->image);
+	bytes = cs_entry_bytes(entry);
+	cs_delta_apply(r, bytes, entry->len, &p->image);
+	if (bytes != entry->data)
+		pfree((char *) bytes);
 	cs_entry_install(p->state, def, &key, p->image.data, (uint32) p->image.len, p->half, CS_WM_DONE);
 }
 
@@ -205,7 +209,7 @@ replay_slot(Replay *p, TupleTableSlot *slot)
 	}
 	if (seq != p->seq + 1)
 		cs_codec_corrupt("a row of the state log is missing");
-	p->commit_number = commit_number;
+	p->commit_number = p->state->commit = commit_number;
 	p->seq = seq;
 	CS_FAULT(MID_RECOVERY);
 	replay_row(p, DatumGetByteaPP(data));
@@ -312,13 +316,31 @@ due_if_readable(const CsDefState *def, const CsEntry *entry)
 	return due;
 }
 
+/* A large entry's bytes are put together for that, in memory that goes again. */
+static TimestampTz
+due_of_large(CsDefState *def, const CsEntry *entry)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "clickstream large entry", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	TimestampTz	  due = def->due_of(def->op, entry);
+
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	return due;
+}
+
 static void
 find_due(CsState *state, CsEntry *entry)
 {
 	CsDefState *def = cs_def_state(state, (int32) entry->key.def);
 
 	if (def->due_of)
-		entry->due = state->lenient ? due_if_readable(def, entry) : def->due_of(def->op, entry);
+	{
+		if (state->lenient)
+			entry->due = due_if_readable(def, entry);
+		else
+			entry->due = entry->data_class == CS_ENTRY_CHAINED ? due_of_large(def, entry) : def->due_of(def->op, entry);
+	}
 	cs_timer_set(state, def, entry);
 }
 

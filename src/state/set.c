@@ -9,7 +9,12 @@
  * until it is dropped, which makes the order of records within it irrelevant.
  *
  * A batch adds to a private list (CsSet.added); the committed set changes at
- * publication.  No locking: private to the process.
+ * publication.  Its members lie in a chain of pieces under a slot, like an
+ * entry's bytes, and are never moved but while one small piece is all; an
+ * entry's bytes say how many of them belong to it, so whoever has older bytes
+ * takes the first ones.  What finds a member is the worker's own.
+ *
+ * Locking: see entry.c; members beyond the slot's len are nobody else's.
  */
 #include "postgres.h"
 
@@ -17,6 +22,7 @@
 #include "state/spill.h"
 #include "utils/memutils.h"
 
+#define MEMBER_BYTES ((int64) (sizeof(CsHash128) + 2 * sizeof(uint32)))
 #define LINEAR_MAX 16 /* added members searched one by one up to here */
 
 static inline CsHash128
@@ -42,8 +48,14 @@ cs_bigset_find(CsState *state, uint64 id)
 	return hash_search(state->sets, &id, HASH_FIND, NULL);
 }
 
+static inline CsHash128 *
+member_at(const CsBigSet *set, int64 i)
+{
+	return (CsHash128 *) set->pieces[i / CS_SET_PIECE]->bytes + i % CS_SET_PIECE;
+}
+
 bool
-cs_bigset_has(const CsBigSet *set, CsHash128 member)
+cs_bigset_has(const CsBigSet *set, int64 n, CsHash128 member)
 {
 	for (uint32 i = (uint32) member.lo & set->index_mask;; i = (i + 1) & set->index_mask)
 	{
@@ -51,8 +63,8 @@ cs_bigset_has(const CsBigSet *set, CsHash128 member)
 
 		if (at == 0)
 			return false;
-		if (same(set->members[at - 1], member))
-			return true;
+		if (same(*member_at(set, at - 1), member))
+			return at <= n;
 	}
 }
 
@@ -69,32 +81,93 @@ index_members(uint32 *index, uint32 mask, const CsHash128 *members, int64 n)
 	}
 }
 
-/* Room for one more member; the index stays at most half full. */
-static void
-bigset_grow(CsState *state, CsBigSet *set)
+static int64
+index_bytes(const CsBigSet *set)
 {
-	int64	   capacity = set->capacity ? set->capacity * 2 : 64;
-	uint32	   slots = (uint32) capacity * 2;
-	CsHash128 *members = MemoryContextAllocHuge(state->context, capacity * sizeof(CsHash128));
-	uint32	  *index = MemoryContextAllocHuge(state->context, slots * sizeof(uint32));
+	return set->index ? ((int64) set->index_mask + 1) * (int64) sizeof(uint32) : 0;
+}
 
-	memset(index, 0, slots * sizeof(uint32));
-	if (set->n > 0)
-		memcpy(members, set->members, set->n * sizeof(CsHash128));
-	index_members(index, slots - 1, members, set->n);
-	if (set->members)
-	{
-		pfree(set->members);
+/* The index stays at most half full. */
+static void
+grow_index(CsState *state, CsBigSet *set)
+{
+	int64	slots = set->index ? ((int64) set->index_mask + 1) * 2 : 128;
+	uint32 *index =
+		MemoryContextAllocExtended(state->context, slots * sizeof(uint32), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+
+	state->set_bytes += slots * (int64) sizeof(uint32) - index_bytes(set);
+	if (set->index)
 		pfree(set->index);
-	}
-	state->bytes += (capacity - set->capacity) * (sizeof(CsHash128) + 2 * sizeof(uint32));
-	state->set_bytes += (capacity - set->capacity) * (sizeof(CsHash128) + 2 * sizeof(uint32));
-	cs_memory_advise(members, capacity * sizeof(CsHash128));
-	cs_memory_advise(index, slots * sizeof(uint32));
-	set->members = members;
 	set->index = index;
-	set->index_mask = slots - 1;
-	set->capacity = capacity;
+	set->index_mask = (uint32) slots - 1;
+	for (int64 m = 0; m < set->n; m++)
+	{
+		uint32 i = (uint32) member_at(set, m)->lo & set->index_mask;
+
+		while (index[i] != 0)
+			i = (i + 1) & set->index_mask;
+		index[i] = (uint32) m + 1;
+	}
+	cs_memory_advise(index, slots * sizeof(uint32));
+}
+
+static void
+note_piece(CsState *state, CsBigSet *set, CsChain *piece)
+{
+	if (set->npieces == set->pieces_capacity)
+	{
+		set->pieces_capacity = Max(2 * set->pieces_capacity, 1);
+		set->pieces = set->pieces ? repalloc(set->pieces, set->pieces_capacity * sizeof(CsChain *))
+								  : MemoryContextAlloc(state->context, set->pieces_capacity * sizeof(CsChain *));
+	}
+	set->pieces[set->npieces++] = piece;
+}
+
+/* A larger first piece in place of the one there was, if any. */
+static void
+grow_first_piece(CsState *state, CsBigSet *set)
+{
+	uint32	 size = sizeof(CsChain);
+	CsEntry *slot = set->slot;
+	uint8 class;
+	CsChain *piece;
+	LWLock	*lock;
+
+	if (set->capacity < CS_SET_PIECE / 2)
+		size = offsetof(CsChain, bytes) + (uint32) (2 * Max(set->capacity, 31)) * sizeof(CsHash128);
+	piece = cs_arena_alloc(&state->data_pieces, size, &class);
+	piece->next = NULL;
+	if (set->npieces > 0)
+		memcpy(piece->bytes, set->pieces[0]->bytes, set->n * sizeof(CsHash128));
+	lock = cs_slot_lock(state, slot);
+	if (slot->data)
+		cs_arena_free(&state->data_pieces, slot->data, slot->data_class);
+	slot->data = (char *) piece;
+	slot->data_class = class;
+	if (lock)
+		LWLockRelease(lock);
+	set->npieces = 0;
+	note_piece(state, set, piece);
+	set->capacity = (cs_arena_size(class) - offsetof(CsChain, bytes)) / sizeof(CsHash128);
+}
+
+/* Room for one more member. */
+static void
+grow_pieces(CsState *state, CsBigSet *set)
+{
+	CsChain *piece;
+	uint8 class;
+
+	if (set->capacity < CS_SET_PIECE)
+	{
+		grow_first_piece(state, set);
+		return;
+	}
+	piece = cs_arena_alloc(&state->data_pieces, sizeof(CsChain), &class);
+	piece->next = NULL;
+	set->pieces[set->npieces - 1]->next = piece;
+	note_piece(state, set, piece);
+	set->capacity += CS_SET_PIECE;
 }
 
 static void
@@ -102,18 +175,27 @@ bigset_insert(CsState *state, CsBigSet *set, CsHash128 member)
 {
 	uint32 i;
 
-	if (set->n == set->capacity)
+	if (set->index == NULL || (set->n + 1) * 2 > (int64) set->index_mask + 1)
 	{
 		if (set->n >= PG_INT32_MAX / 2)
 			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 							errmsg("a distinct count has more than %d members", PG_INT32_MAX / 2)));
-		bigset_grow(state, set);
+		grow_index(state, set);
 	}
 	for (i = (uint32) member.lo & set->index_mask; set->index[i] != 0; i = (i + 1) & set->index_mask)
-		if (same(set->members[set->index[i] - 1], member))
+		if (same(*member_at(set, set->index[i] - 1), member))
 			return;
-	set->members[set->n] = member;
+	if (set->n == set->capacity)
+		grow_pieces(state, set);
+	*member_at(set, set->n) = member;
 	set->index[i] = (uint32) ++set->n;
+}
+
+static void
+count_members(CsState *state, int64 n)
+{
+	state->set_bytes += n * (int64) sizeof(CsHash128);
+	state->member_bytes += n * (int64) sizeof(CsHash128);
 }
 
 CsBigSet *
@@ -122,22 +204,38 @@ cs_bigset_make(CsState *state, int32 definition_id, uint64 id, int half)
 	bool	  found;
 	CsBigSet *set = hash_search(state->sets, &id, HASH_ENTER, &found);
 
-	if (!found)
-	{
-		memset((char *) set + sizeof(set->id), 0, sizeof(*set) - sizeof(set->id));
-		set->state = state;
-		set->definition_id = definition_id;
-		set->half = (uint8) half;
-		dlist_push_tail(&state->half_sets[half], &set->half_node);
-	}
+	if (found)
+		return set;
+	memset((char *) set + sizeof(set->id), 0, sizeof(*set) - sizeof(set->id));
+	set->state = state;
+	set->definition_id = definition_id;
+	set->half = (uint8) half;
+	dlist_push_tail(&state->half_sets[half], &set->half_node);
 	return set;
 }
 
 void
 cs_bigset_append(CsState *state, CsBigSet *set, const char *members, int64 n)
 {
+	LWLock *lock;
+	int64	before;
+
+	if (set->slot == NULL)
+	{
+		CsKey key = {.def = (uint32) set->definition_id, .bucket = (int64) set->id};
+
+		set->slot = cs_slot_make(state, &key, CS_HOLDS_SET);
+	}
+	before = set->slot->len;
 	for (int64 i = 0; i < n; i++)
 		bigset_insert(state, set, load_member(members + i * sizeof(CsHash128)));
+	lock = cs_slot_lock(state, set->slot);
+	set->slot->len = (uint32) set->n;
+	set->slot->changed = state->commit;
+	if (lock)
+		LWLockRelease(lock);
+	state->bytes += (set->n - before) * MEMBER_BYTES;
+	count_members(state, set->n - before);
 }
 
 void
@@ -158,18 +256,38 @@ cs_bigset_add(CsState *state, int32 definition_id, uint64 id, const char *member
 	cs_bigset_move(state, set, set->half == CS_HALF_TABLE ? half : set->half);
 }
 
+CsHash128 *
+cs_bigset_gather(const CsBigSet *set)
+{
+	CsHash128 *members = MemoryContextAllocHuge(CurrentMemoryContext, Max(set->n, 1) * sizeof(CsHash128));
+
+	for (int64 at = 0, n; at < set->n; at += n)
+	{
+		const CsHash128 *run = cs_bigset_run(set, at, set->n, &n);
+
+		memcpy(members + at, run, n * sizeof(CsHash128));
+	}
+	return members;
+}
+
 void
 cs_bigset_empty(CsState *state, CsBigSet *set, int64 n)
 {
-	state->bytes -= set->capacity * (sizeof(CsHash128) + 2 * sizeof(uint32));
-	state->set_bytes -= set->capacity * (sizeof(CsHash128) + 2 * sizeof(uint32));
-	if (set->members)
+	if (set->slot)
 	{
-		pfree(set->members);
-		pfree(set->index);
+		state->bytes -= set->slot->len * MEMBER_BYTES;
+		count_members(state, -(int64) set->slot->len);
+		cs_slot_drop(state, set->slot);
 	}
-	set->members = NULL;
+	state->set_bytes -= index_bytes(set);
+	if (set->index)
+		pfree(set->index);
+	if (set->pieces)
+		pfree(set->pieces);
+	set->slot = NULL;
 	set->index = NULL;
+	set->pieces = NULL;
+	set->npieces = set->pieces_capacity = 0;
 	set->capacity = 0;
 	set->n = n;
 }
@@ -178,7 +296,7 @@ cs_bigset_empty(CsState *state, CsBigSet *set, int64 n)
 static inline CsBigSet *
 resident(CsBigSet *set)
 {
-	if (set->members == NULL && set->n > 0)
+	if (set->slot == NULL && set->n > 0)
 		cs_spill_load_set(set);
 	return set;
 }
@@ -229,7 +347,7 @@ cs_set_add(CsSet *set, CsHash128 member)
 	for (int i = 0; i < set->nbase; i++)
 		if (same(load_member(set->base + i * sizeof(CsHash128)), member))
 			return false;
-	if (set->big && cs_bigset_has(resident(set->big), member))
+	if (set->big && cs_bigset_has(resident(set->big), set->nbig, member))
 		return false;
 	if (set->index == NULL)
 	{
@@ -263,7 +381,7 @@ cs_set_prefetch_member(const CsSet *set, CsHash128 member)
 	uint32 at = set->big && set->big->index ? set->big->index[(uint32) member.lo & set->big->index_mask] : 0;
 
 	if (at != 0)
-		__builtin_prefetch(&set->big->members[at - 1]);
+		__builtin_prefetch(member_at(set->big, at - 1));
 }
 
 /* A large set is added with its places in dst's index on their way from memory. */
@@ -284,7 +402,12 @@ cs_set_union(CsState *state, CsSet *dst, const CsSet *src)
 	(void) state;
 	for (int i = 0; i < src->nbase; i++)
 		cs_set_add(dst, load_member(src->base + i * sizeof(CsHash128)));
-	add_all(dst, src->nbig > 0 ? resident(src->big)->members : NULL, src->nbig);
+	for (int64 at = 0, n; at < src->nbig; at += n)
+	{
+		const CsHash128 *members = cs_bigset_run(resident(src->big), at, src->nbig, &n);
+
+		add_all(dst, members, n);
+	}
 	add_all(dst, src->added, src->nadded);
 }
 
@@ -310,7 +433,7 @@ cs_set_visit(const CsSet *set, void (*visit)(CsHash128 member, void *arg), void 
 	for (int i = 0; i < set->nbase; i++)
 		visit(load_member(set->base + i * sizeof(CsHash128)), arg);
 	for (int64 i = 0; i < set->nbig; i++)
-		visit(resident(set->big)->members[i], arg);
+		visit(*member_at(resident(set->big), i), arg);
 	for (int i = 0; i < set->nadded; i++)
 		visit(set->added[i], arg);
 }
@@ -352,6 +475,7 @@ cs_set_put(StringInfo buf, CsState *state, CsSet *set)
 		change->nraw = set->nbase;
 	}
 	cs_put_uint(buf, set->id << 1 | 1);
+	cs_put_uint(buf, (uint64) cs_set_count(set));
 }
 
 void
@@ -372,7 +496,9 @@ cs_set_get(CsReader *r, CsState *state, CsSet *set)
 	set->big = cs_bigset_find(state, set->id);
 	if (set->big == NULL)
 		cs_reader_corrupt(r, "a distinct set is missing");
-	set->nbig = set->big->n;
+	set->nbig = (int64) cs_get_uint(r);
+	if (set->nbig > set->big->n)
+		cs_reader_corrupt(r, "members of a distinct set are missing");
 	set->big->used_in = state->round;
 }
 

@@ -416,7 +416,7 @@ cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry)
 	cs_spill_index_add(def->spilled, &entry->key, entry->due);
 	state->spill->count++;
 	if (entry->key.bucket != 0)
-		count_in_bucket(def, &entry->key, entry->data, entry->len, 1);
+		count_in_bucket(def, &entry->key, cs_entry_bytes(entry), entry->len, 1);
 }
 
 static void
@@ -430,10 +430,14 @@ recover_row(const CsKey *key, const char *data, uint32 len, void *arg)
 		return;
 	if (cs_spill_is_set(key))
 	{
-		cs_bigset_make(state, def->definition_id, (uint64) key->bucket, CS_HALF_NONE)->on_table +=
-			len / sizeof(CsHash128);
+		CsBigSet *set = cs_bigset_make(state, def->definition_id, (uint64) key->bucket, CS_HALF_NONE);
+
+		if (!state->is_copy || set->slot == NULL)
+			set->on_table += len / sizeof(CsHash128);
 		return;
 	}
+	if (state->is_copy && keyset_lookup(state->entries, key) != NULL)
+		return;
 	if (cs_state_peek(state, key) != NULL)
 		cs_codec_corrupt("an entry is in the state log and in the spill table");
 	if (def->due_of)
@@ -457,14 +461,13 @@ complete_sets(CsState *state)
 			set->n = set->on_table;
 		else
 		{
-			CsBigSet tail = *set;
+			CsHash128 *tail = cs_bigset_gather(set);
+			int64	   n = set->n;
 
-			set->members = NULL;
-			set->index = NULL;
-			set->n = set->capacity = 0;
+			cs_bigset_empty(state, set, 0);
 			read_members(set);
-			cs_bigset_append(state, set, (const char *) tail.members, tail.n);
-			cs_bigset_empty(state, &tail, 0);
+			cs_bigset_append(state, set, (const char *) tail, n);
+			pfree(tail);
 		}
 	}
 }

@@ -20,10 +20,7 @@
 #include "state/spill.h"
 #include "utils/memutils.h"
 
-#define ENTRY_OVERHEAD ((int64) (CS_ARENA_ALIGN + 2 * sizeof(CsKeyRef)))
 #define BATCH_PIECE (64 * 1024)
-
-StaticAssertDecl(sizeof(CsEntry) <= CS_ARENA_ALIGN, "an entry is on two cache lines of its own");
 
 static int
 timer_cmp(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -55,8 +52,10 @@ cs_state_create(MemoryContext parent, MemoryContext batch)
 
 	state->context = context;
 	state->batch = batch;
-	cs_arena_init(&state->entry_pieces, context);
-	cs_arena_init(&state->data_pieces, context);
+	cs_blocks_init(&state->blocks, context, NULL);
+	cs_arena_init(&state->entry_pieces, &state->blocks, true);
+	cs_arena_init(&state->data_pieces, &state->blocks, false);
+	state->gone_tail = &state->gone;
 	state->entries = keyset_create(context, 1024, NULL);
 	state->works = keyset_create(context, 1024, NULL);
 	state->sets = make_table(state, "clickstream sets", sizeof(CsBigSet));
@@ -71,6 +70,43 @@ cs_state_create(MemoryContext parent, MemoryContext batch)
 	state->log.next_set_id = 1;
 	state->log_next = state->log;
 	return state;
+}
+
+static void
+end_region(void *arg)
+{
+	CsState *state = arg;
+
+	cs_region_end(state->region);
+}
+
+void
+cs_state_share(CsState *state, int32 stream_id)
+{
+	MemoryContextCallback *callback = MemoryContextAllocZero(state->context, sizeof(MemoryContextCallback));
+
+	state->region = state->blocks.region = cs_region_begin(stream_id);
+	if (state->region == NULL)
+		return;
+	callback->func = end_region;
+	callback->arg = state;
+	MemoryContextRegisterResetCallback(state->context, callback);
+}
+
+void
+cs_state_open_to_readers(CsState *state, int64 commit_number)
+{
+	if (state->region == NULL)
+		return;
+	cs_region_open(state->region, commit_number);
+	state->readable = true;
+	state->commit = commit_number;
+}
+
+bool
+cs_state_is_broken(const CsState *state)
+{
+	return state->is_publishing;
 }
 
 CsDefState *
@@ -186,85 +222,6 @@ cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 	}
 	dlist_push_tail(&timer->entries, &entry->list_node);
 	entry->queued = second;
-}
-
-/* Replace a committed entry's bytes; they are copied. */
-void
-cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, const char *data, uint32 len, int half,
-				TimestampTz due)
-{
-	if (!cs_arena_fits(entry->data_class, len))
-	{
-		cs_arena_free(&state->data_pieces, entry->data, entry->data_class);
-		entry->data = cs_arena_alloc(&state->data_pieces, len, &entry->data_class);
-	}
-	memcpy(entry->data, data, len);
-	state->bytes += (int64) len - entry->len;
-	entry->len = len;
-	if (entry->half != half)
-	{
-		dlist_delete(&entry->half_node);
-		entry->half = (uint8) half;
-		dlist_push_tail(&state->half[half], &entry->half_node);
-	}
-	entry->due = due;
-	cs_timer_set(state, def, entry);
-}
-
-/* Make or replace a committed entry; data is copied. */
-void
-cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *data, uint32 len, int half,
-				 TimestampTz due)
-{
-	bool	  found;
-	CsKeyRef *ref = keyset_insert(state->entries, key, &found);
-	CsEntry	 *entry;
-	uint8 class;
-
-	if (found)
-	{
-		cs_entry_update(state, def, (CsEntry *) ref->key, data, len, half, due);
-		return;
-	}
-	entry = cs_arena_alloc(&state->entry_pieces, CS_ARENA_ALIGN, &class);
-	memset(entry, 0, sizeof(*entry));
-	entry->key = *key;
-	ref->key = &entry->key;
-	entry->data = cs_arena_alloc(&state->data_pieces, len, &entry->data_class);
-	memcpy(entry->data, data, len);
-	entry->len = len;
-	entry->half = (uint8) half;
-	entry->due = due;
-	entry->queued = CS_WM_DONE;
-	dlist_push_tail(&state->half[half], &entry->half_node);
-	state->bytes += len + ENTRY_OVERHEAD;
-	def->count++;
-	if (key->bucket != 0)
-	{
-		CsBucket *b = cs_bucket_of(def, key->bucket, true);
-
-		dlist_push_tail(&b->entries, &entry->list_node);
-		b->nentries++;
-	}
-	cs_timer_set(state, def, entry);
-}
-
-void
-cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
-{
-	if (entry->key.bucket != 0)
-	{
-		dlist_delete(&entry->list_node);
-		cs_bucket_of(def, entry->key.bucket, false)->nentries--;
-	}
-	else if (entry->queued != CS_WM_DONE)
-		dlist_delete(&entry->list_node);
-	dlist_delete(&entry->half_node);
-	keyset_delete(state->entries, &entry->key);
-	state->bytes -= entry->len + ENTRY_OVERHEAD;
-	def->count--;
-	cs_arena_free(&state->data_pieces, entry->data, entry->data_class);
-	cs_arena_free(&state->entry_pieces, entry, cs_arena_class(CS_ARENA_ALIGN));
 }
 
 void

@@ -12,10 +12,10 @@
  * cs_state_log() serialises every dirty work and appends it to the state log
  * in the open transaction; publish then installs the same bytes.
  *
- * Memory: committed entries live in the state's own context, works and what
- * operators hang on them in the batch context, which the engine resets after
- * publish or abort.  Until the state issue moves committed entries to shared
- * memory behind this interface, all of it is private to one process.
+ * Memory: committed entries of a running stream live in its region of shared
+ * memory (pool.h), others in the state's own context; works and what operators
+ * hang on them in the batch context, which the engine resets after publish or
+ * abort.  Readers: shared.h.
  */
 #ifndef CS_STATE_STATE_H
 #define CS_STATE_STATE_H
@@ -32,20 +32,50 @@
 typedef struct CsState	CsState;
 typedef struct CsBigSet CsBigSet;
 
-/* A committed entry.  What a look-up reads comes first: a cache line. */
+#define CS_ENTRY_CHAINED 255 /* data_class of bytes that lie in a chain of pieces, see arena.h */
+
+/* What a slot holds. */
+typedef enum CsSlotKind
+{
+	CS_HOLDS_NOTHING = 0,
+	CS_HOLDS_ENTRY,
+	CS_HOLDS_SET /* the members of a big distinct set; bucket is its id, len their number */
+} CsSlotKind;
+
+/*
+ * A committed entry: a slot, of two cache lines; what a look-up reads comes first.
+ *
+ * Readers in other processes read key, data, len, data_class, kind, is_gone,
+ * since, changed and, of what is gone, gone, with the slot's lock held (pool.h);
+ * the rest is the worker's own.  A reader for whom commit S is the last sees a
+ * slot if since <= S, and S < gone where it is gone: so at any moment one slot
+ * of a key at most.
+ */
 typedef struct CsEntry
 {
-	CsKey		   key;
-	char		  *data; /* NULL in an entry that only marks a place */
-	struct CsWork *work; /* this batch's overlay, or NULL */
-	TimestampTz	   due;	 /* operator's next moment for it, CS_WM_DONE none */
-	uint32		   len;
-	uint8		   half;	   /* half of the log that holds its image, or CS_HALF_TABLE */
-	uint8		   data_class; /* see arena.h */
-	bool		   leaving;	   /* evicted by this batch */
-	TimestampTz	   queued;	   /* where the timers hold it, CS_WM_DONE nowhere */
-	dlist_node	   half_node;  /* entries whose image lies in one half */
-	dlist_node	   list_node;  /* bucket <> 0: entries of the bucket; else: of a timer, while queued */
+	CsKey key;
+	char *data; /* NULL in an entry that only marks a place */
+	union
+	{
+		struct CsWork  *work;	   /* this batch's overlay, or NULL */
+		struct CsEntry *next_gone; /* is_gone: the next one that went */
+	};
+	union
+	{
+		TimestampTz due;  /* operator's next moment for it, CS_WM_DONE none */
+		int64		gone; /* is_gone: the commit that took it away */
+	};
+	uint32		len;
+	uint8		half;		/* half of the log that holds its image, or CS_HALF_TABLE */
+	uint8		data_class; /* see arena.h */
+	uint8		kind;		/* CsSlotKind */
+	bool		is_gone;	/* kept for readers of earlier commits */
+	bool		leaving;	/* evicted by this batch */
+	int64		since;		/* the commit from which on readers see it; 0: from recovery on */
+	int64		changed;	/* the commit that gave it these bytes */
+	TimestampTz queued;		/* where the timers hold it, CS_WM_DONE nowhere */
+	dlist_node	half_node;	/* entries whose image lies in one half */
+	dlist_node	list_node;	/* bucket <> 0: entries of the bucket; else: of a timer, while queued */
 } CsEntry;
 
 /* An entry in the overlay. */
@@ -57,9 +87,10 @@ typedef struct CsWork
 	TimestampTz	   due;	 /* operator sets it before the batch ends */
 	bool		   dirty;
 	bool		   deleted;
-	bool		   kept;	  /* dirty, but as it lies in the spill table */
-	uint32		   due_round; /* the cs_state_due() that returned it last */
-	char		  *image;	  /* made by cs_state_log(), or before it by cs_work_set_image() */
+	bool		   kept;		/* dirty, but as it lies in the spill table */
+	bool		   leaves_copy; /* see cs_work_keep() */
+	uint32		   due_round;	/* the cs_state_due() that returned it last */
+	char		  *image;		/* made by cs_state_log(), or before it by cs_work_set_image() */
 	uint32		   image_len;
 	uint32		   image_room;
 	struct CsWork *next;	   /* all works of the batch */
@@ -82,6 +113,12 @@ extern bool	 cs_state_is_crowded(CsState *state);
 typedef void (*CsSerialize)(void *op, CsState *state, CsWork *work, StringInfo buf);
 
 extern CsState *cs_state_create(MemoryContext parent, MemoryContext batch);
+/* Keep committed entries in shared memory, for readers, if there is any: of a new state of a running stream. */
+extern void cs_state_share(CsState *state, int32 stream_id);
+/* It is recovered, as of this commit: readers may come. */
+extern void cs_state_open_to_readers(CsState *state, int64 commit_number);
+/* Was publication cut short?  Then the state is of no use: the engine must be opened anew. */
+extern bool cs_state_is_broken(const CsState *state);
 
 /* Register the serializer of a definition. */
 extern void cs_state_register(CsState *state, int32 definition_id, CsSerialize serialize, void *op);
@@ -113,6 +150,16 @@ extern void	   cs_work_dirty(CsState *state, CsWork *work);
 extern void cs_work_set_image(CsState *state, CsWork *work, const char *data, uint32 len);
 /* Forget the entry at commit.  Its sets must be dropped by cs_set_drop() first. */
 extern void cs_work_delete(CsState *state, CsWork *work);
+
+/*
+ * The entry loses something that goes on as a row of a table: readers whose
+ * snapshot is of before this commit shall still find it as it was.
+ */
+static inline void
+cs_work_keep(CsWork *work)
+{
+	work->leaves_copy = true;
+}
 
 /*
  * Works of this definition whose due <= limit, committed or of this batch, at
@@ -173,11 +220,29 @@ extern int64 cs_state_bytes(CsState *state);
  */
 extern void cs_state_walk(CsState *state, int32 definition_id, void (*visit)(CsEntry *entry, void *arg), void *arg);
 
-/* Over an entry's bytes; def: whose it is, for messages. */
+/* Bytes that lie in a chain of pieces, in one piece in the current context. */
+extern char *cs_entry_gather(const CsEntry *entry);
+
+static inline const char *
+cs_entry_bytes(const CsEntry *entry)
+{
+	return likely(entry->data_class != CS_ENTRY_CHAINED) ? entry->data : cs_entry_gather(entry);
+}
+
+/* The first ones of them, as many as any entry has. */
+static inline const char *
+cs_entry_head(const CsEntry *entry)
+{
+	return entry->data + (entry->data_class == CS_ENTRY_CHAINED ? sizeof(void *) : 0);
+}
+
+/* Over an entry's bytes, which stay where they are until the batch ends; def: whose it is, for messages. */
 static inline CsReader
 cs_entry_reader(const CsEntry *entry, const CsDefinition *def)
 {
-	return (CsReader){.pos = entry->data, .end = entry->data + entry->len, .key = &entry->key, .def = def};
+	const char *bytes = cs_entry_bytes(entry);
+
+	return (CsReader){.pos = bytes, .end = bytes + entry->len, .key = &entry->key, .def = def};
 }
 
 /* ---- a batch's end ---- */

@@ -240,7 +240,7 @@ host_report(const CsProgress *progress)
 	cs_slots_unlock();
 }
 
-static const CsHost host = {.begin = host_begin, .commit = host_commit, .report = host_report};
+static const CsHost host = {.begin = host_begin, .commit = host_commit, .report = host_report, .shares = true};
 
 /* ---- waiting ---- */
 

@@ -12,6 +12,8 @@
 #include "worker/slots.h"
 #include "worker/utility.h"
 
+#include "state/pool.h"
+
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
@@ -27,6 +29,7 @@ request_hook(void)
 	if (next_request_hook)
 		next_request_hook();
 	cs_slots_request();
+	cs_pool_request();
 }
 
 static void
@@ -35,6 +38,7 @@ startup_hook(void)
 	if (next_startup_hook)
 		next_startup_hook();
 	cs_slots_startup();
+	cs_pool_startup();
 }
 
 static void

@@ -1,0 +1,188 @@
+# The open state of a running stream in shared memory: who reads it beside its
+# result table sees each session exactly once, under whatever snapshot, while
+# the worker runs at full speed; and what becomes of it when the stream ends, is
+# killed, and where there is none.
+#
+# Seed: CLICKSTREAM_SEED.
+use strict;
+use warnings;
+
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use ClickstreamTest;
+
+my $seed = $ENV{CLICKSTREAM_SEED} // int(rand(1_000_000));
+diag("seed $seed");
+
+my $node = new_node('main',
+	"clickstream.state_memory = '16MB'",
+	"clickstream.commit_interval = '10ms'",
+	"clickstream.state_log_size = '256kB'",
+	'fsync = off',
+	'restart_after_crash = on');
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+# Sessions that are missing, or there twice, in the table and what is open
+# together; told by the event log, which is of the same commit.
+query(<<~'END');
+	SELECT clickstream.create_stream('live', watermark_delay => '1 second', idle_timeout => '1 day');
+	SELECT clickstream.create_session('visits', stream => 'live', gap => '10 seconds', measures => 'count(*) AS event_count, count(DISTINCT page_url) AS pages');
+	SELECT clickstream.create_event_log('events', stream => 'live');
+	CREATE VIEW wrong AS
+	WITH shown AS (
+		SELECT visitor, session_start, count(*) AS n
+		FROM (SELECT effective_user_id AS visitor, session_start FROM visits UNION ALL SELECT visitor, session_start FROM clickstream.open_sessions('visits')) AS v
+		GROUP BY visitor, session_start),
+	there AS (
+		SELECT user_id AS visitor, event_time AS session_start
+		FROM (SELECT user_id, event_time, lag(event_time) OVER (PARTITION BY user_id ORDER BY event_time) AS before FROM events) AS e
+		WHERE event_time - before > interval '10 seconds' IS NOT FALSE)
+	SELECT visitor, session_start, n FROM there FULL JOIN shown USING (visitor, session_start)
+	WHERE n > 1 OR n IS NULL;
+	CREATE TABLE done (looks bigint, differences bigint);
+	-- looks again and again, until told to end
+	CREATE PROCEDURE look() LANGUAGE plpgsql AS $$
+	DECLARE n_looks bigint := 0; bad bigint := 0; n bigint;
+	BEGIN
+		WHILE NOT EXISTS (SELECT FROM done WHERE looks IS NULL) LOOP
+			SELECT count(*) INTO n FROM wrong;
+			bad := bad + n;
+			n_looks := n_looks + 1;
+			COMMIT;
+		END LOOP;
+		INSERT INTO done VALUES (n_looks, bad);
+	END $$;
+	CREATE SEQUENCE clock;
+	-- events of 100 visitors, a tenth of a second apart: most wait about ten seconds for their next one
+	CREATE FUNCTION traffic(n integer) RETURNS bigint LANGUAGE sql AS $$
+	SELECT count(clickstream.produce('live', json_build_object('event_type', 'page_view', 'user_id', 'v' || floor(random() * 100),
+		'event_time', '2026-01-01 00:00:00+00'::timestamptz + nextval('clock') * interval '100 ms',
+		'page_url', 'https://shop.example/' || floor(random() * 1000))::text))
+	FROM generate_series(1, n) $$;
+	CREATE PROCEDURE traffic_for(commits integer) LANGUAGE plpgsql AS $$
+	DECLARE
+		upto bigint;
+		now bigint;
+	BEGIN
+		LOOP
+			SELECT commit_number INTO now FROM clickstream.progress JOIN clickstream.stream USING (stream_id) WHERE name = 'live';
+			upto := coalesce(upto, now + commits);
+			EXIT WHEN now >= upto;
+			PERFORM traffic(10);
+			COMMIT;
+			PERFORM pg_sleep(0.005); -- so that the worker is not left behind
+		END LOOP;
+	END $$;
+	SELECT clickstream.start('live');
+	END
+
+# Traffic in small steps, for so many commits of the worker.
+sub traffic_for
+{
+	my ($n) = @_;
+	query('SELECT setseed(' . (++$seed % 1000) / 1000 . "); CALL traffic_for($n)");
+}
+
+# What the server's log says of where a query's readers found the state.
+sub sources
+{
+	my ($from) = @_;
+	my $log = slurp_file($node->logfile, $from);
+	my $shared = () = $log =~ /read from shared memory/g;
+	my $folded = () = $log =~ /read from its log/g;
+
+	return ($shared, $folded);
+}
+
+sub log_size { return -s $node->logfile }
+
+# ---- many readers, and a worker that does not wait for them
+
+traffic_for(3);
+my $from = log_size();
+my @readers = map { IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'SET log_min_messages = debug1', '-c', 'CALL look()' ]) } 1 .. 2;
+traffic_for(100);
+query('INSERT INTO done VALUES (NULL, NULL)');
+$_->finish for @readers;
+my ($looks, $wrong) = split /\|/, query('SELECT sum(looks), sum(differences) FROM done');
+is($wrong, 0, "each session is seen exactly once in $looks looks");
+my ($shared, $folded) = sources($from);
+cmp_ok($shared, '>', 0, "shared memory was read ($shared times; the log $folded times)");
+
+# ---- old snapshots
+
+my $old = $node->background_psql('postgres', on_error_stop => 1);
+$old->query_safe('SET log_min_messages = debug1; BEGIN ISOLATION LEVEL REPEATABLE READ');
+is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'a snapshot is taken');
+my $open = $old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session_id) FROM clickstream.open_sessions('visits')));
+traffic_for(30);
+$from = log_size();
+is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'it sees each session once, 30 commits later');
+is(join(' ', sources($from)), '1 0', 'in shared memory');
+traffic_for(60);
+$from = log_size();
+is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'and 90 commits later');
+is(join(' ', sources($from)), '0 1', 'in the log');
+is($old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session_id) FROM clickstream.open_sessions('visits'))), $open, 'the very same');
+$old->query_safe('COMMIT');
+
+# ---- these tests would notice
+
+sub mutant_is_seen
+{
+	my ($mutant, $where) = @_;
+	my $reader = $node->background_psql('postgres', on_error_stop => 1);
+	my $seen = 0;
+
+	query("ALTER SYSTEM SET clickstream.mutant = '$mutant'; SELECT pg_reload_conf()") if $where eq 'worker';
+	traffic_for(3);
+	for (1 .. 20)
+	{
+		$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM clickstream.stream');
+		traffic_for(15);
+		$reader->query_safe("SET clickstream.mutant = '$mutant'") if $where eq 'reader';
+		$seen = $reader->query_safe('SELECT count(*) FROM wrong') > 0;
+		$reader->query_safe('RESET clickstream.mutant') if $where eq 'reader';
+		$reader->query_safe('COMMIT');
+		last if $seen;
+	}
+	$reader->quit;
+	query("ALTER SYSTEM RESET clickstream.mutant; SELECT pg_reload_conf()") if $where eq 'worker';
+	ok($seen, "mistake $mutant is seen");
+}
+
+mutant_is_seen('gone_at_once', 'worker');
+mutant_is_seen('since_ignored', 'reader');
+$old->quit;
+
+# ---- the worker ends, and comes again
+
+traffic_for(2);
+query(q(SELECT clickstream.stop('live')));
+$node->poll_query_until('postgres', q(SELECT pid IS NULL FROM clickstream.stat_stream WHERE stream = 'live')) or die 'it does not end';
+$from = log_size();
+is(query('SET log_min_messages = debug1; SELECT count(*) FROM wrong'), '0', 'a stopped stream is read');
+is(join(' ', sources($from)), '0 1', 'from the log');
+query(q(SELECT clickstream.start('live')));
+traffic_for(3);
+$from = log_size();
+is(query('SET log_min_messages = debug1; SELECT count(*) FROM wrong'), '0', 'started again');
+is(join(' ', sources($from)), '1 0', 'in shared memory again');
+my $pid = query(q(SELECT pid FROM clickstream.stat_stream WHERE stream = 'live'));
+kill 'KILL', $pid;
+$node->poll_query_until('postgres', q(SELECT pid IS NOT NULL FROM clickstream.stat_stream WHERE stream = 'live')) or die 'it does not come again';
+traffic_for(3);
+is(query('SELECT count(*) FROM wrong'), '0', 'a killed worker has built it anew');
+
+# ---- a server that has not loaded the library has no shared memory
+
+query(q(SELECT clickstream.stop('live')));
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
+is(query(q(SELECT count(*) FROM wrong)), '0', 'without preloading the log is read');
+is(query(q(SELECT count(budget) FROM clickstream.stat_memory)), '0', 'and there is no budget to be shown');
+
+done_testing();
