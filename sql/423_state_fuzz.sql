@@ -1,6 +1,7 @@
 -- Entries of the state, damaged at random in memory: each is shown or refused,
 -- and nothing else happens.  Another seed: CLICKSTREAM_SEED.
 SET timezone = 'UTC';
+SET intervalstyle = 'postgres';
 SET client_min_messages = warning;
 CREATE SCHEMA t423;
 SET search_path = t423;
