@@ -84,7 +84,7 @@ SELECT clickstream.create_stream('s340', extra_columns => 'id text', dedupe_by =
 SELECT clickstream.create_window('hours', stream => 's340', size => '1 hour', measures => 'count(*) AS events, count(DISTINCT (event_properties->>''id'')) AS ids');
 SELECT clickstream.create_event_log('log', stream => 's340');
 -- values come up to four times within half an hour
-SELECT count(clickstream.produce('s340', jsonb_build_object('user_id', 'u', 'id', id, 'event_properties', jsonb_build_object('id', id), 'event_time', t)::text, partition => (i % 3)::int, message_timestamp => t))
+SELECT count(clickstream.produce('s340', jsonb_build_object('user_id', 'u', 'id', id, 'event_properties', jsonb_build_object('id', id), 'event_time', t)::text, partition => (i % 3)::int, message_timestamp => t)) > 600 AS produced
 FROM (SELECT row_number() OVER (ORDER BY t, id, k) AS i, id, t
 	FROM (SELECT id, k, '2024-06-01 00:00+00'::timestamptz + id * interval '1 minute' + k * trunc(random() * 10) * interval '1 minute' AS t
 		FROM generate_series(1, 600) id, LATERAL generate_series(0, (random() * 3 + id * 0)::int) k) AS e) AS f;
