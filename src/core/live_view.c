@@ -39,15 +39,41 @@ view_name(const char *table)
 	return makeObjectName(table, NULL, "live");
 }
 
+static bool
+reads_table(Node *node, void *arg)
+{
+	ListCell *cell;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, reads_table, arg);
+	foreach(cell, ((Query *) node)->rtable)
+		if (lfirst_node(RangeTblEntry, cell)->relid == *(Oid *) arg)
+			return true;
+	return query_tree_walker((Query *) node, reads_table, arg, 0);
+}
+
+/* Is it a view of that table?  A restore without data leaves one, for instance. */
+static bool
+is_view_of(Oid view, Oid table)
+{
+	return OidIsValid(view) && OidIsValid(table) && get_rel_relkind(view) == RELKIND_VIEW &&
+		   reads_table((Node *) cs_definition_query(view), &table);
+}
+
 void
 cs_live_view_check(const char *table, const char *what)
 {
 	Oid	  schema;
+	Oid	  view;
 	char *name;
+	char *table_name;
 
-	cs_relation_place(table, &schema, &name);
-	name = view_name(name);
-	if (!OidIsValid(get_relname_relid(name, schema)))
+	cs_relation_place(table, &schema, &table_name);
+	name = view_name(table_name);
+	view = get_relname_relid(name, schema);
+	if (!OidIsValid(view) || is_view_of(view, get_relname_relid(table_name, schema)))
 		return;
 	ereport(ERROR, (errcode(ERRCODE_DUPLICATE_TABLE),
 					errmsg("relation \"%s\" exists already in schema \"%s\"", name, get_namespace_name(schema)),
@@ -122,6 +148,7 @@ cs_live_view_create(Oid table, Oid owner, const CsResultColumn *columns, int n)
 	char *qualified = quote_qualified_identifier(get_namespace_name(schema), name);
 	Oid	  view;
 
+	cs_live_view_drop(get_relname_relid(name, schema), table); /* left of an earlier definition; see the check */
 	cs_execute_as(owner, view_command(qualified, cs_relation_name(table), columns, n));
 	cs_execute_as(owner, psprintf("GRANT SELECT ON %s TO PUBLIC", qualified));
 	CommandCounterIncrement();
@@ -138,27 +165,10 @@ cs_live_view_create(Oid table, Oid owner, const CsResultColumn *columns, int n)
 	return view;
 }
 
-static bool
-reads_table(Node *node, void *arg)
-{
-	ListCell *cell;
-
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, reads_table, arg);
-	foreach(cell, ((Query *) node)->rtable)
-		if (lfirst_node(RangeTblEntry, cell)->relid == *(Oid *) arg)
-			return true;
-	return query_tree_walker((Query *) node, reads_table, arg, 0);
-}
-
 void
 cs_live_view_drop(Oid view, Oid table)
 {
 	/* After a restore the number of one that was gone may be somebody else's. */
-	if (!OidIsValid(view) || get_rel_relkind(view) != RELKIND_VIEW ||
-		!reads_table((Node *) cs_definition_query(view), &table))
-		return;
-	cs_relation_drop(view);
+	if (is_view_of(view, table))
+		cs_relation_drop(view);
 }

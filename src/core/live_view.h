@@ -8,7 +8,7 @@
 
 #include "core/ddl.h"
 
-/* Raise if the name of the live view of that table ('table' or 'schema.table') is taken. */
+/* Raise if the name of the live view of that table ('table' or 'schema.table') is taken by anything but a view of that table. */
 extern void cs_live_view_check(const char *table, const char *what);
 /* Make it, with the result's columns. */
 extern Oid cs_live_view_create(Oid table, Oid owner, const CsResultColumn *columns, int n);
