@@ -28,6 +28,7 @@
 #   BENCH_WORK=/var/tmp/clickstream-bench   cluster, broker and logs live here
 #   BENCH_KEEP=       1: leave broker data and logs; the next run loads nothing
 #   BENCH_CONF=       lines added to postgresql.conf
+#   BENCH_STATE_MEMORY=6GB   clickstream.state_memory where nothing is to spill
 #   BENCH_PERF=       1: profile the worker with perf in the first steady 20 s
 #   BENCH_BUILD=1     0: take the extension that is installed
 set -eu
@@ -67,7 +68,8 @@ fail() {
 # ---------- what is running, and how it ends ----------
 
 postmaster=
-state_memory= # a line of postgresql.conf
+plenty_of_state="clickstream.state_memory = '${BENCH_STATE_MEMORY:-6GB}'" # of what is measured without spilling
+state_memory=$plenty_of_state # a line of postgresql.conf
 observer=
 generator=
 brokers=
@@ -347,7 +349,7 @@ run_catchup() {
 
 # A tenth of what the state took with plenty, but not less than may be set.
 run_spill() {
-	state_memory="clickstream.state_memory = '64GB'"
+	state_memory=$plenty_of_state
 	run_catchup plain "$1"
 	plenty=$(awk '$1 == "state_mb" { print $2 }' "$figures")
 	tenth=$((plenty / 10 > 16 ? plenty / 10 : 16))
@@ -355,7 +357,7 @@ run_spill() {
 	[ "$plenty" -ge 160 ] || say "spill: that is less than ten times the least state_memory, 16 MB"
 	state_memory="clickstream.state_memory = '${tenth}MB'"
 	run_catchup spill "$1"
-	state_memory=
+	state_memory=$plenty_of_state
 }
 
 # Starts the producer, which loads the warm-up and then holds.
