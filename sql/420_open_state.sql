@@ -110,6 +110,8 @@ DECLARE
 	name text;
 	differences bigint;
 	found_open bigint := 0;
+	-- the running total is open also while its newest step has no event: the table gets that row when the step closes
+	as_before constant text := 'AND NOT EXISTS (SELECT FROM w3_changes AS f WHERE f.is_final AND f.window_start = o.window_start AND f.page_url = o.page_url AND f.window_end = o.window_end - interval ''5 minutes'' AND f.n = o.n)';
 	now_at int := 0;
 	n bigint;
 BEGIN
@@ -122,8 +124,8 @@ BEGIN
 		COMMIT;
 		CALL clickstream.process('s420');
 		FOREACH name IN ARRAY ARRAY['w1', 'w2', 'w3', 'w4', 'v', 'f'] LOOP
-			EXECUTE format('SELECT count(*) FROM ((SELECT o.* FROM %1$s_closed_live o WHERE NOT is_final EXCEPT ALL SELECT t.* FROM %1$s_changes t WHERE NOT is_final)
-				UNION ALL (SELECT t.* FROM %1$s_changes t WHERE NOT is_final EXCEPT ALL SELECT o.* FROM %1$s_closed_live o WHERE NOT is_final)) AS d', name) INTO differences;
+			EXECUTE format('SELECT count(*) FROM ((SELECT o.* FROM %1$s_closed_live o WHERE NOT is_final %2$s EXCEPT ALL SELECT o.* FROM %1$s_changes o WHERE NOT is_final %2$s)
+				UNION ALL (SELECT o.* FROM %1$s_changes o WHERE NOT is_final %2$s EXCEPT ALL SELECT o.* FROM %1$s_closed_live o WHERE NOT is_final %2$s)) AS d', name, CASE name WHEN 'w3' THEN as_before END) INTO differences;
 			IF differences > 0 THEN
 				RAISE WARNING 'seed %: % differs in % rows in round %', seed, name, differences, round;
 			END IF;

@@ -165,12 +165,12 @@ free_case(Case *c)
 
 /* ---- what is checked ---- */
 
-typedef enum Result
+typedef enum Outcome
 {
 	RAISED,
 	SAME,
 	OTHER
-} Result;
+} Outcome;
 
 /* Bytes without a spare one behind them, so that the sanitizer sees each step outside. */
 static char *
@@ -179,14 +179,14 @@ exact_copy(const char *bytes, int len)
 	return memcpy(malloc(Max(len, 1)), bytes, len);
 }
 
-static Result
+static Outcome
 apply(const char *base, int base_len, const char *delta, int len, const StringInfo expected)
 {
 	static StringInfoData out;
 	char				 *exact_base = exact_copy(base, base_len);
 	char				 *exact_delta = exact_copy(delta, len);
 	CsReader			  r = {.pos = exact_delta, .end = exact_delta + len};
-	volatile Result		  result = RAISED;
+	volatile Outcome		  result = RAISED;
 
 	if (out.data == NULL)
 		initStringInfo(&out);
@@ -275,7 +275,7 @@ static void
 check_damage(const Case *c, StringInfo delta, Counts *counts)
 {
 	Case   other;
-	Result result;
+	Outcome result;
 
 	if (random_below(2) == 0)
 	{
