@@ -134,7 +134,7 @@ is(position('web'), 6, 'after a restart of the server the stream goes on');
 # ---- a stream that fails
 
 query("SELECT clickstream.start('broken')");
-query('ALTER TABLE broken_views DROP COLUMN views');
+query('ALTER TABLE broken_views DROP COLUMN views CASCADE');
 produce_one('broken');
 is_state('broken', 'failed');
 like(query("SELECT last_error FROM clickstream.stat_stream WHERE stream = 'broken'"), qr/views/, 'its reason is shown');
