@@ -186,7 +186,7 @@ apply(const char *base, int base_len, const char *delta, int len, const StringIn
 	char				 *exact_base = exact_copy(base, base_len);
 	char				 *exact_delta = exact_copy(delta, len);
 	CsReader			  r = {.pos = exact_delta, .end = exact_delta + len};
-	volatile Outcome		  result = RAISED;
+	volatile Outcome	  result = RAISED;
 
 	if (out.data == NULL)
 		initStringInfo(&out);
@@ -274,7 +274,7 @@ typedef struct Counts
 static void
 check_damage(const Case *c, StringInfo delta, Counts *counts)
 {
-	Case   other;
+	Case	other;
 	Outcome result;
 
 	if (random_below(2) == 0)
