@@ -52,7 +52,7 @@ sub a_while { sleep(rand($_[0] // 1)) }
 sub try
 {
 	my ($sql) = @_;
-	my ($code, $out) = $node->psql('postgres', $sql);
+	my ($code, $out) = ask($node, $sql);
 	return $code == 0 ? $out : '';
 }
 

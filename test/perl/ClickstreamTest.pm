@@ -23,8 +23,9 @@ use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(new_node start_broker start_kafka produce wait_for wait_until digest read_csv);
+our @EXPORT = qw(new_node start_broker start_kafka produce ask wait_for wait_until digest read_csv);
 
 our $top = dirname(dirname(dirname(File::Spec->rel2abs(__FILE__))));
 
@@ -105,11 +106,28 @@ sub wait_for
 	die "wait_for('$stream') failed: $err";
 }
 
-# Waits until the query says true.
+# Asks a server that may be down: (psql's exit code, its output).  A psql that
+# is turned away ends before it has read the query, and whoever was writing that
+# dies of the broken pipe: no answer, like any other.
+sub ask
+{
+	my ($node, $sql, $database) = @_;
+	my ($code, $out) = eval { $node->psql($database // 'postgres', $sql) };
+	return ($code // -1, $out);
+}
+
+# Waits until the query says true, also through a crash of the server.
 sub wait_until
 {
-	my ($node, $query) = @_;
-	$node->poll_query_until('postgres', $query) or die "this did not become true: $query";
+	my ($node, $query, $database) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my ($code, $out) = ask($node, $query, $database);
+		return if $code == 0 && $out eq 't';
+		sleep 0.1;
+	}
+	die "this did not become true: $query";
 }
 
 # A table's rows as "count md5": equal for equal content, whatever the order.

@@ -84,7 +84,7 @@ sub query
 
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		my ($code, $out) = $self->hurt->psql('postgres', $sql);
+		my ($code, $out) = ask($self->hurt, $sql);
 		return $out if $code == 0;
 		sleep 0.1;
 	}
@@ -102,7 +102,7 @@ sub poll
 		return 1 if $is_true->();
 		sleep 0.02;
 	}
-	my (undef, $stream) = $self->hurt->psql('postgres', 'SELECT row_to_json(s) FROM clickstream.stat_stream s');
+	my (undef, $stream) = ask($self->hurt, 'SELECT row_to_json(s) FROM clickstream.stat_stream s');
 	diag $stream // "no answer";
 	die "timed out waiting for $what";
 }
@@ -206,7 +206,7 @@ sub produce_slice
 sub all_is_read
 {
 	my ($self, $node) = @_;
-	my ($code, $out) = $node->psql('postgres', 'SELECT sum(next_offset) FROM clickstream.partition');
+	my ($code, $out) = ask($node, 'SELECT sum(next_offset) FROM clickstream.partition');
 	return $code == 0 && $out eq $self->{produced};
 }
 

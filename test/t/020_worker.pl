@@ -22,7 +22,7 @@ sub is_state
 {
 	my ($stream, $state, $database) = @_;
 	my $is = "SELECT state = '$state' FROM clickstream.stat_stream WHERE stream = '$stream'";
-	my $done = $node->poll_query_until($database // 'postgres', $is);
+	my $done = eval { wait_until($node, $is, $database); 1 };
 
 	ok($done, "stream $stream is $state");
 	diag(query('SELECT row_to_json(s) FROM clickstream.stat_stream s', $database)) unless $done;
@@ -118,8 +118,9 @@ query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type
 wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'clickstream launcher'");
 is_state('web', 'running');
 
-kill 'KILL', pid_of('web');
-$node->poll_query_until('postgres', 'SELECT true');
+$pid = pid_of('web');
+kill 'KILL', $pid;
+wait_until($node, "SELECT pid <> $pid FROM clickstream.stat_stream WHERE stream = 'web'");
 is_state('web', 'running');
 produce_one('web');
 wait_for($node, 'web');

@@ -135,7 +135,7 @@ while ($counted < $kills && @killed < $kills_at_most)
 	$pid = $processes[-1];
 	die 'the worker has ended before all kills: slow it down' unless kill 'KILL', $pid;
 	push @killed, $pid;
-	poll_for('the server', sub { $node->psql('postgres', 'SELECT 1') == 0 });
+	poll_for('the server', sub { !kill(0, $pid) && (ask($node, 'SELECT 1'))[0] == 0 });
 }
 cmp_ok(query("SELECT sum(next_offset) FROM clickstream.stat_partition WHERE stream = 'killed'"),
 	'<', $count, 'all kills came before the end');

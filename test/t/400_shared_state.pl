@@ -162,7 +162,7 @@ $old->quit;
 
 traffic_for(2);
 query(q(SELECT clickstream.stop('live')));
-$node->poll_query_until('postgres', q(SELECT pid IS NULL FROM clickstream.stat_stream WHERE stream = 'live')) or die 'it does not end';
+wait_until($node, q(SELECT pid IS NULL FROM clickstream.stat_stream WHERE stream = 'live'));
 $from = log_size();
 is(query('SET log_min_messages = debug1; SELECT count(*) FROM wrong'), '0', 'a stopped stream is read');
 is(join(' ', sources($from)), '0 1', 'from the log');
@@ -173,7 +173,7 @@ is(query('SET log_min_messages = debug1; SELECT count(*) FROM wrong'), '0', 'sta
 is(join(' ', sources($from)), '1 0', 'in shared memory again');
 my $pid = query(q(SELECT pid FROM clickstream.stat_stream WHERE stream = 'live'));
 kill 'KILL', $pid;
-$node->poll_query_until('postgres', q(SELECT pid IS NOT NULL FROM clickstream.stat_stream WHERE stream = 'live')) or die 'it does not come again';
+wait_until($node, "SELECT pid <> $pid FROM clickstream.stat_stream WHERE stream = 'live'");
 traffic_for(3);
 is(query('SELECT count(*) FROM wrong'), '0', 'a killed worker has built it anew');
 

@@ -28,19 +28,6 @@ my $node = new_node('main',
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 
-# Waits for it through a crash of the server, in which psql may fail in any way.
-sub until_true
-{
-	my ($sql) = @_;
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		my $out = eval { ($node->psql('postgres', $sql))[1] };
-		return if ($out // '') eq 't';
-		sleep 0.1;
-	}
-	die "this did not become true: $sql";
-}
-
 # ---- the events: each visitor at one moment and an hour and a half later; some say something between
 
 query(<<~END);
@@ -170,7 +157,7 @@ my $trouble = sub {
 		my $pid = worker('little');
 		die 'no worker runs' unless $pid;
 		kill 'KILL', $pid;
-		until_true("SELECT coalesce(pid, 0) NOT IN (0, $pid) FROM clickstream.stat_stream WHERE stream = 'little'");
+		wait_until($node, "SELECT coalesce(pid, 0) NOT IN (0, $pid) FROM clickstream.stat_stream WHERE stream = 'little'");
 	}
 	elsif ($part == 6)
 	{

@@ -169,7 +169,7 @@ $twins->query('SELECT pg_reload_conf()');
 my $before = $twins->{produced};
 $twins->produce_slice for 1 .. 5;
 $twins->poll('the end of the topic', sub {
-	my (undef, $out) = $node->psql('postgres', "SET statement_timeout = 0; SELECT sum(next_offset) FROM clickstream.partition");
+	my (undef, $out) = ask($node, "SET statement_timeout = 0; SELECT sum(next_offset) FROM clickstream.partition");
 	return ($out // '') eq $before + 5 * 400;
 });
 $node->safe_psql('postgres', "SET statement_timeout = 0; ALTER SYSTEM RESET ALL;");
