@@ -568,6 +568,73 @@ CREATE AGGREGATE last(value anyelement) (SFUNC = without_place, STYPE = anyeleme
 COMMENT ON AGGREGATE last(anyelement) IS
 	'in definitions: value of the event whose place comes last; an error elsewhere';
 
+CREATE TYPE page_stay AS (page text, began timestamptz, seconds double precision, views bigint);
+COMMENT ON TYPE page_stay IS 'one page view and how long it lasted: what page_dwell() gives an array of';
+COMMENT ON COLUMN page_stay.page IS 'page; NULL: those beyond the first 1000 page views, or 64 kB of pages, together';
+COMMENT ON COLUMN page_stay.began IS 'time of the page view';
+COMMENT ON COLUMN page_stay.seconds IS 'how long it lasted: until the next page view; NULL: not known, as of the last one';
+COMMENT ON COLUMN page_stay.views IS 'how many page views it stands for: 1, but without a page';
+
+CREATE FUNCTION dwell_step(state internal, page text, place bytea)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_dwell_step'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION dwell_step(internal, text, bytea) IS 'transition of page_dwell(page, place)';
+
+CREATE FUNCTION dwell_step(state internal, page text, event_time timestamptz)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_dwell_time_step'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION dwell_step(internal, text, timestamptz) IS 'transition of page_dwell(page, event_time)';
+
+CREATE FUNCTION dwell_combine(state internal, other internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_dwell_combine'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION dwell_combine(internal, internal) IS 'combines two states of page_dwell';
+
+CREATE FUNCTION dwell_serialize(state internal)
+RETURNS bytea
+AS 'MODULE_PATHNAME', 'clickstream_dwell_serialize'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION dwell_serialize(internal) IS 'state of page_dwell as bytes';
+
+CREATE FUNCTION dwell_deserialize(bytes bytea, unused internal)
+RETURNS internal
+AS 'MODULE_PATHNAME', 'clickstream_dwell_deserialize'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION dwell_deserialize(bytea, internal) IS 'state of page_dwell from bytes';
+
+CREATE FUNCTION dwell_final(state internal)
+RETURNS page_stay[]
+AS 'MODULE_PATHNAME', 'clickstream_dwell_final'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION dwell_final(internal) IS 'result of page_dwell';
+
+CREATE AGGREGATE page_dwell(page text, place bytea) (
+	SFUNC = dwell_step, STYPE = internal, FINALFUNC = dwell_final, COMBINEFUNC = dwell_combine,
+	SERIALFUNC = dwell_serialize, DESERIALFUNC = dwell_deserialize, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE page_dwell(text, bytea) IS
+	'page views in order of place, each with how long it lasted: up to the next one; a row without a page ends the last one';
+
+CREATE AGGREGATE page_dwell(page text, event_time timestamptz) (
+	SFUNC = dwell_step, STYPE = internal, FINALFUNC = dwell_final, COMBINEFUNC = dwell_combine,
+	SERIALFUNC = dwell_serialize, DESERIALFUNC = dwell_deserialize, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE page_dwell(text, timestamptz) IS
+	'page views in order of event_time, each with how long it lasted: up to the next one; a row without a page ends the last one';
+
+CREATE FUNCTION without_place(state page_stay[], page text)
+RETURNS page_stay[]
+AS 'MODULE_PATHNAME', 'clickstream_dwell_without_place'
+LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION without_place(page_stay[], text) IS 'raises: page_dwell(page) is for definitions, which know the place';
+
+CREATE AGGREGATE page_dwell(page text) (SFUNC = without_place, STYPE = page_stay[], PARALLEL = SAFE);
+COMMENT ON AGGREGATE page_dwell(text) IS
+	'in definitions: page views by place, each with how long it lasted; an error elsewhere';
+
 -- ---------------------------------------------------------------------
 -- streams
 -- ---------------------------------------------------------------------
@@ -658,11 +725,10 @@ COMMENT ON FUNCTION is_preloaded() IS 'is the library in shared_preload_librarie
 -- sessions
 -- ---------------------------------------------------------------------
 
-CREATE FUNCTION create_session(
-	name          text,
-	stream        text,
-	gap           interval DEFAULT '30 minutes',
-	measures      text     DEFAULT $$
+-- a function, so that further measures can be put behind these
+CREATE FUNCTION session_measures() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN $$
 		count(*) AS event_count,
 		count(DISTINCT page_url) AS pages_viewed,
 		min(event_time) AS first_event,
@@ -673,7 +739,15 @@ CREATE FUNCTION create_session(
 		last(page_url) FILTER (WHERE page_url IS NOT NULL) AS exit_page,
 		first(utm_source) AS utm_source,
 		first(utm_campaign) AS utm_campaign,
-		first(device_type) AS device_type$$,
+		first(device_type) AS device_type$$;
+COMMENT ON FUNCTION session_measures() IS
+	'measures of a table of sessions for which none are given; yours go behind them: session_measures() || '', sum(x) AS y''';
+
+CREATE FUNCTION create_session(
+	name          text,
+	stream        text,
+	gap           interval DEFAULT '30 minutes',
+	measures      text     DEFAULT session_measures(),
 	key           text     DEFAULT NULL,
 	filter        text     DEFAULT NULL,
 	max_length    interval DEFAULT '24 hours',
@@ -1507,7 +1581,8 @@ CREATE FUNCTION quickstart(
 	start_from    text    DEFAULT NULL,
 	options       jsonb   DEFAULT NULL,
 	event_log     boolean DEFAULT false,
-	start         boolean DEFAULT true)
+	start         boolean DEFAULT true,
+	time_on_page  boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 AS $quickstart$
@@ -1526,7 +1601,9 @@ BEGIN
 	PERFORM clickstream.create_stream(name, brokers => brokers, topic => topic, start_from => start_from,
 		options => options);
 	PERFORM clickstream.create_session(pg_catalog.concat(prefix, 'user_sessions'), stream => name,
-		gap => '30 minutes');
+		gap => '30 minutes',
+		measures => pg_catalog.concat(clickstream.session_measures(), CASE WHEN time_on_page
+			THEN $$, page_dwell(page_url) FILTER (WHERE event_type = 'page_view') AS page_stays$$ END));
 	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'page_views_per_minute'), stream => name,
 		size => '1 minute',
 		filter => $$event_type = 'page_view'$$,
@@ -1576,8 +1653,8 @@ BEGIN
 	END IF;
 END
 $quickstart$;
-COMMENT ON FUNCTION quickstart(text, text, text, text, text, jsonb, boolean, boolean) IS
-	'makes a stream with sessions, page views, funnel and session metrics, and starts it';
+COMMENT ON FUNCTION quickstart(text, text, text, text, text, jsonb, boolean, boolean, boolean) IS
+	'makes a stream with sessions, page views, funnel and session metrics, and starts it; event_log: keeps every event as a row; time_on_page: sessions say how long each page was looked at';
 
 -- ---------------------------------------------------------------------
 -- running: in the session, or waiting for the worker
@@ -2193,6 +2270,51 @@ COMMENT ON COLUMN definition_shape.kind IS 's session, w window, f funnel, r rol
 COMMENT ON COLUMN definition_shape.steps IS 'funnel: names of the steps';
 COMMENT ON COLUMN definition_shape.key_column IS 'session, funnel: the column of whose row it is';
 GRANT SELECT ON definition_shape TO PUBLIC;
+
+CREATE FUNCTION page_stays(
+	t          regclass,
+	start_time timestamptz DEFAULT NULL,
+	end_time   timestamptz DEFAULT NULL,
+	OUT session_id    text,
+	OUT visitor       text,
+	OUT session_start timestamptz,
+	OUT page          text,
+	OUT began         timestamptz,
+	OUT seconds       double precision,
+	OUT views         bigint,
+	OUT is_exit       boolean)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	key text;
+	stays text;
+BEGIN
+	IF t IS NULL THEN
+		RAISE EXCEPTION 't must be given' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	SELECT s.key_column INTO key FROM clickstream.definition_shape s WHERE s.table_oid = t AND s.kind = 's';
+	IF NOT FOUND THEN
+		RAISE EXCEPTION '"%" is not a table of sessions', t
+			USING ERRCODE = 'wrong_object_type', DETAIL = 'Or you may not read it.';
+	END IF;
+	SELECT a.attname INTO stays FROM pg_attribute a
+	WHERE a.attrelid = t AND a.attnum > 0 AND a.atttypid = 'clickstream.page_stay[]'::regtype ORDER BY a.attnum LIMIT 1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'table "%" does not say how long pages were looked at', t
+			USING ERRCODE = 'undefined_column',
+				HINT = 'Make it with a measure page_dwell(page_url) FILTER (WHERE event_type = ''page_view'') AS page_stays.';
+	END IF;
+	RETURN QUERY EXECUTE format($query$
+		SELECT s.session_id, s.%1$I::text, s.session_start, p.page, p.began, p.seconds, p.views, p.n = cardinality(s.%2$I)
+		FROM %3$s s CROSS JOIN LATERAL unnest(s.%2$I) WITH ORDINALITY AS p(page, began, seconds, views, n)
+		WHERE ($1 IS NULL OR s.session_start >= $1) AND ($2 IS NULL OR s.session_start < $2)
+	$query$, key, stays, t) USING start_time, end_time;
+END
+$$;
+COMMENT ON FUNCTION page_stays(regclass, timestamptz, timestamptz) IS
+	'page views of a table of sessions that has a measure page_dwell(page), one a row, with how long each lasted; is_exit: it is the session''s last';
 
 CREATE FUNCTION explain_event(
 	stream         text,

@@ -9,7 +9,7 @@ CREATE FUNCTION fuzz_state(t regclass, seed bigint, cases integer, OUT shown big
 AS '$libdir/clickstream', 'clickstream_fuzz_state' LANGUAGE C STRICT;
 SELECT clickstream.create_stream('s423', watermark_delay => '10 minutes', visitor => 'user_id', dedupe_by => 'message_offset') > 0 AS made;
 CREATE FUNCTION numbers() RETURNS text LANGUAGE sql AS $$ SELECT 'count(*) AS n, count(DISTINCT page_url) AS pages, sum(length(page_url)) AS s,
-	min(event_time) AS mi, max(length(page_url)) AS ma, first(page_url) AS f, last(country) AS l, max(page_url) AS a, clickstream.approx_count_distinct(user_id) AS about,
+	min(event_time) AS mi, max(length(page_url)) AS ma, first(page_url) AS f, last(country) AS l, max(page_url) AS a, clickstream.approx_count_distinct(user_id) AS about, page_dwell(page_url) AS stays,
 bool_or(page_url = ''1'') AS b' $$;
 CREATE FUNCTION abc() RETURNS clickstream.step[] LANGUAGE sql AS $$
 	SELECT ARRAY[clickstream.step('a', 'page_url = ''1'''), clickstream.step('b', 'page_url = ''2''', optional => true), clickstream.step('c', 'page_url = ''3''')] $$;

@@ -25,7 +25,7 @@ typedef enum CsViewRule
 {
 	CS_VIEW_NO_AGGREGATES = 1 << 0,
 	CS_VIEW_NO_VISITOR = 1 << 1, /* effective_user_id cannot be read: it is being defined */
-	CS_VIEW_NO_PLACE = 1 << 2	 /* first() and last() cannot be used: rows have no place */
+	CS_VIEW_NO_PLACE = 1 << 2	 /* first(), last(), page_dwell() of one argument cannot be used: rows have no place */
 } CsViewRule;
 
 /*

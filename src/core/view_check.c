@@ -30,13 +30,13 @@ typedef struct Walk
 	Node   *node;  /* whose functions are being looked at */
 } Walk;
 
-/* Is this a call of name(x), ours or unqualified? */
+/* Is this a call of first(x), last(x) or page_dwell(x), ours or unqualified? */
 static bool
 is_place_call(const FuncCall *call)
 {
 	const char *name = strVal(llast(call->funcname));
 
-	if (strcmp(name, "first") != 0 && strcmp(name, "last") != 0)
+	if (strcmp(name, "first") != 0 && strcmp(name, "last") != 0 && strcmp(name, "page_dwell") != 0)
 		return false;
 	if (list_length(call->funcname) == 2 && strcmp(strVal(linitial(call->funcname)), CS_SCHEMA) != 0)
 		return false;
