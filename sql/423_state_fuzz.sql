@@ -38,6 +38,8 @@ SELECT test.feed('s423', string_agg(format('u%s %s %s country=%s', (random() * 8
 	(random() * 3)::int, chr(65 + (random() * 2)::int)), E'\n')) FROM generate_series(0, 400) AS t;
 -- more than fit into an entry
 SELECT test.feed('s423', string_agg(format('u1 0:27 /%s', i), E'\n')) FROM generate_series(1, 60) AS i;
+-- and so that something is open of each of them
+SELECT test.feed('s423', E'v 0:20 3\nw 0:27 1');
 CALL clickstream.process('s423');
 SELECT t, shown + refused AS cases, shown > 0 AS some_are_shown, refused > 300 AS many_are_refused
 FROM unnest('{plain,revised,cut,nightly,numbered,tumbling,hopping,cumulative,rolled,ordered,broken_down,strict,unordered}'::text[]) AS t,

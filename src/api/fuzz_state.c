@@ -2,17 +2,14 @@
  * api/fuzz_state.c
  *	  Damages entries of the state at random, in memory, and has them read and
  *	  shown.  For tests: only in a library with mutants, and no function of the
- *	  extension; sql/423_state_fuzz.sql makes it.
+ *	  extension; sql/423_state_fuzz.sql and sql/440_forged_states.sql make them.
  *
- * Each case takes an entry of the definition as it is stored, changes some of
- * its bytes and shows what is open.  That must give rows or raise
- * ERRCODE_DATA_CORRUPTED, in bounded memory; anything else is raised with the
- * seed, the case and the bytes.  Nothing is stored.
- *
- * What a value or transition state of a foreign type holds inside (a jsonb's
- * offsets, the digits of avg(numeric)) PostgreSQL trusts, and so do we: the
- * log's rows have checksums.  So definitions that are fuzzed have numbers,
- * texts, and aggregates of our own.
+ * Each case of fuzz_state() takes an entry of the definition as it is stored,
+ * changes some of its bytes and shows what is open.  That must give rows or
+ * raise ERRCODE_DATA_CORRUPTED, in bounded memory; anything else is raised with
+ * the seed, the case and the bytes.  flip_state() flips each bit of each entry,
+ * one at a time, and also counts how often a column then shows what it did not
+ * before.  Nothing is stored.
  */
 #include "postgres.h"
 
@@ -26,6 +23,7 @@
 #include "utils/resowner.h"
 
 PG_FUNCTION_INFO_V1(clickstream_fuzz_state);
+PG_FUNCTION_INFO_V1(clickstream_flip_state);
 
 #define MEMORY_MAX (64 * 1024 * 1024)
 
@@ -37,6 +35,8 @@ typedef struct Fuzz
 	CsEntry	   **entries;
 	int64		 rows;
 	int64		 shown, refused; /* cases */
+	int			 column;		 /* whose values are gathered, or -1 */
+	StringInfo	 seen;
 } Fuzz;
 
 static uint32
@@ -122,6 +122,16 @@ damage(Fuzz *f, StringInfo buf)
 /* ---- reading ---- */
 
 static void
+see(Fuzz *f, const CsOpenRow *row)
+{
+	const char *value = "null";
+
+	if (!row->isnull[f->column])
+		value = TextDatumGetCString(cs_open_text(&f->reader.op->columns[f->column], row->values[f->column]));
+	appendStringInfo(f->seen, "%s\n", value);
+}
+
+static void
 take_row(void *arg, const CsOpenRow *row)
 {
 	Fuzz *f = arg;
@@ -130,6 +140,8 @@ take_row(void *arg, const CsOpenRow *row)
 	for (int i = 0; i < f->reader.op->ncolumns; i++)
 		if (!row->isnull[i] && f->reader.op->columns[i].type == TEXTOID)
 			(void) text_to_cstring(DatumGetTextPP(row->values[i]));
+	if (f->column >= 0)
+		see(f, row);
 	f->rows++;
 }
 
@@ -151,9 +163,9 @@ show(Fuzz *f, CsEntry *entry)
 		ops->show_all(r->op, r->state, r->row_context, take_row, f);
 }
 
-/* Raises what is not damage. */
+/* Raises what is not damage; name says which case it was. */
 static void
-judge(Fuzz *f, const ErrorData *error, const StringInfoData *buf, int64 seed, int i)
+judge(Fuzz *f, const ErrorData *error, const StringInfoData *buf, const char *name)
 {
 	Size		used = MemoryContextMemAllocated(f->reader.row_context, true);
 	const char *bytes;
@@ -165,24 +177,19 @@ judge(Fuzz *f, const ErrorData *error, const StringInfoData *buf, int64 seed, in
 	}
 	bytes =
 		DatumGetCString(DirectFunctionCall1(byteaout, PointerGetDatum(cstring_to_text_with_len(buf->data, buf->len))));
-	elog(ERROR, "seed " INT64_FORMAT ", case %d: %s (%zu bytes of memory): %s", seed, i, error->message, used, bytes);
+	elog(ERROR, "%s: %s (%zu bytes of memory): %s", name, error->message, used, bytes);
 }
 
+/* Show what is open as if these were the entry's bytes. */
 static void
-run_case(Fuzz *f, int64 seed, int i)
+show_damaged(Fuzz *f, CsEntry *entry, const StringInfoData *buf, const char *name)
 {
-	CsEntry		  *entry = f->entries[below(f, (uint32) f->n)];
-	CsEntry		   intact = *entry;
-	MemoryContext  context = CurrentMemoryContext;
-	ResourceOwner  owner = CurrentResourceOwner;
-	StringInfoData buf;
+	CsEntry		  intact = *entry;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 
-	initStringInfo(&buf);
-	appendBinaryStringInfo(&buf, entry->data, (int) entry->len);
-	for (uint32 k = 1 + below(f, 3); k > 0 && buf.len > 0; k--)
-		damage(f, &buf);
-	entry->data = memcpy(palloc(buf.len + 1), buf.data, buf.len); /* so that valgrind sees its end */
-	entry->len = (uint32) buf.len;
+	entry->data = memcpy(palloc(buf->len + 1), buf->data, buf->len); /* so that valgrind sees its end */
+	entry->len = (uint32) buf->len;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
@@ -200,12 +207,44 @@ run_case(Fuzz *f, int64 seed, int i)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
-		judge(f, error, &buf, seed, i);
+		judge(f, error, buf, name);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	*entry = intact;
+}
+
+static void
+run_case(Fuzz *f, int64 seed, int i)
+{
+	CsEntry		  *entry = f->entries[below(f, (uint32) f->n)];
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendBinaryStringInfo(&buf, entry->data, (int) entry->len);
+	for (uint32 k = 1 + below(f, 3); k > 0 && buf.len > 0; k--)
+		damage(f, &buf);
+	show_damaged(f, entry, &buf, psprintf("seed " INT64_FORMAT ", case %d", seed, i));
+}
+
+/* Flip one bit; true if the column then shows what it did not before. */
+static bool
+flip(Fuzz *f, CsEntry *entry, int bit)
+{
+	StringInfoData buf, before, after;
+	int64		   shown = f->shown;
+
+	initStringInfo(&buf);
+	initStringInfo(&before);
+	initStringInfo(&after);
+	appendBinaryStringInfo(&buf, entry->data, (int) entry->len);
+	f->seen = &before;
+	show(f, entry);
+	buf.data[bit / 8] ^= (char) (1 << bit % 8);
+	f->seen = &after;
+	show_damaged(f, entry, &buf, psprintf("bit %d", bit));
+	return f->shown > shown && after.len > 0 && strcmp(before.data, after.data) != 0;
 }
 
 static void
@@ -224,22 +263,65 @@ ignore_row(void *arg, const CsOpenRow *row)
 	(void) row;
 }
 
+static MemoryContext
+begin(Fuzz *f, FunctionCallInfo fcinfo)
+{
+	static const CsKind kinds[] = {CS_KIND_SESSION, CS_KIND_WINDOW, CS_KIND_FUNNEL, CS_KIND_ROLLUP, 0};
+
+	f->column = -1;
+	cs_open_begin(&f->reader, fcinfo, PG_GETARG_OID(0), kinds, "state", "");
+	cs_open_rows(&f->reader, ignore_row, NULL);
+	cs_state_walk(f->reader.state, f->reader.def->definition_id, collect, f);
+	if (f->n == 0)
+		elog(ERROR, "nothing is open");
+	return AllocSetContextCreate(f->reader.context, "clickstream fuzz case", ALLOCSET_DEFAULT_SIZES);
+}
+
+/* flip_state(t regclass, column text, OUT shown bigint, OUT refused bigint, OUT changed bigint) */
+Datum
+clickstream_flip_state(PG_FUNCTION_ARGS)
+{
+	Fuzz		  f = {0};
+	MemoryContext scratch = begin(&f, fcinfo);
+	char		 *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	int64		  changed = 0;
+	Datum		  values[3];
+	bool		  isnull[3] = {false, false, false};
+
+	for (int i = 0; i < f.reader.op->ncolumns; i++)
+		if (strcmp(f.reader.op->columns[i].name, name) == 0)
+			f.column = i;
+	if (f.column < 0)
+		elog(ERROR, "there is no column %s", name);
+	for (int i = 0; i < f.n; i++)
+	{
+		for (int bit = 0; bit < (int) f.entries[i]->len * 8; bit++)
+		{
+			MemoryContext old = MemoryContextSwitchTo(scratch);
+
+			changed += flip(&f, f.entries[i], bit);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(scratch);
+			MemoryContextReset(f.reader.row_context);
+		}
+	}
+	values[0] = Int64GetDatum(f.shown);
+	values[1] = Int64GetDatum(f.refused);
+	values[2] = Int64GetDatum(changed);
+	cs_open_put(&f.reader, values, isnull);
+	cs_open_end(&f.reader);
+	return (Datum) 0;
+}
+
 /* fuzz_state(t regclass, seed bigint, cases integer, OUT shown bigint, OUT refused bigint) */
 Datum
 clickstream_fuzz_state(PG_FUNCTION_ARGS)
 {
-	static const CsKind kinds[] = {CS_KIND_SESSION, CS_KIND_WINDOW, CS_KIND_FUNNEL, CS_KIND_ROLLUP, 0};
-	Fuzz				f = {.random = (uint64) PG_GETARG_INT64(1)};
-	Datum				values[2];
-	bool				isnull[2] = {false, false};
-	MemoryContext		scratch;
+	Fuzz		  f = {.random = (uint64) PG_GETARG_INT64(1)};
+	MemoryContext scratch = begin(&f, fcinfo);
+	Datum		  values[2];
+	bool		  isnull[2] = {false, false};
 
-	cs_open_begin(&f.reader, fcinfo, PG_GETARG_OID(0), kinds, "state", "");
-	cs_open_rows(&f.reader, ignore_row, NULL);
-	cs_state_walk(f.reader.state, f.reader.def->definition_id, collect, &f);
-	if (f.n == 0)
-		elog(ERROR, "nothing is open");
-	scratch = AllocSetContextCreate(f.reader.context, "clickstream fuzz case", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < PG_GETARG_INT32(2); i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scratch);

@@ -35,7 +35,8 @@
 	M(SPILL_FORGETS, "spill_forgets")		/* the index forgets some spilled keys */                       \
 	M(SPILL_STALE_ROW, "spill_stale_row")	/* rows of entries that have changed since are kept, and win */ \
 	M(SPILL_NOT_DUE, "spill_not_due")		/* spilled entries are never due */                             \
-	M(DAMAGE_ENTRY, "damage_entry")			/* entries are stored with a byte too many */
+	M(DAMAGE_ENTRY, "damage_entry")			/* entries are stored with a byte too many */                   \
+	M(DAMAGE_VALUE, "damage_value")			/* values with a checksum are stored with a bit wrong */
 
 typedef enum CsMutant
 {

@@ -10,6 +10,10 @@
  * Functions that ask for their aggregate context get a made-up AggState whose
  * context is the batch's memory.
  *
+ * What is stored has a checksum of its own where its functions believe it:
+ * a deserialization function checks that it has bytes enough, and nothing of
+ * what they say (digits of a numeric, say, may be any number).
+ *
  * Guarding.  A combine or final function must not take the batch down.  One
  * of PostgreSQL's own (language internal, built in) computes in memory only:
  * catching its error needs no subtransaction.  Any other runs in one.
@@ -58,6 +62,7 @@ struct CsAggregate
 	Oid			transtype;
 	int16		translen;
 	bool		transbyval;
+	int16		stored; /* of what is stored: cs_stored_form() */
 	bool		init_isnull;
 	Datum		init;
 	AggFunction trans;
@@ -179,6 +184,7 @@ cs_aggregate_compile(Aggref *aggref, Node *aggstate)
 	agg->nargs = ninputs;
 	agg->transtype = resolve_aggregate_transtype(aggref->aggfnoid, form->aggtranstype, inputs, ninputs);
 	get_typlenbyval(agg->transtype, &agg->translen, &agg->transbyval);
+	agg->stored = agg->transtype == INTERNALOID ? CS_STORED_CHECKED : cs_stored_form(agg->transtype);
 	get_typlenbyval(aggref->aggtype, &agg->result_len, &agg->result_byval);
 	agg->init = init_value(tuple, agg->transtype, &agg->init_isnull);
 	compile_functions(agg, aggref, form, inputs, ninputs);
@@ -274,22 +280,61 @@ set_arg(AggFunction *f, int i, Datum value, bool isnull)
 	f->fcinfo->args[i].isnull = isnull;
 }
 
-/* Bring a stored state to life. */
-static bool
+static void
+deserialize(CsAggregate *agg, CsMeasureState *st)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	agg->deserial.fcinfo->isnull = false;
+	PG_TRY();
+	{
+		st->value = FunctionCallInvoke(agg->deserial.fcinfo);
+		st->isnull = agg->deserial.fcinfo->isnull;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (cs_error_is_servers(error->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("stored state is damaged: aggregate %s does not take it: %s", agg->name, error->message),
+						errhint(CS_DAMAGE_HINT)));
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Bring a stored state to life.  That its bytes are what was stored is known
+ * by their checksum; so if the aggregate does not take them it is another one
+ * than it was, and a NULL would hide what is lost.
+ */
+static void
 wake(CsAggregate *agg, CsMeasureState *st)
 {
 	if (!st->serial)
-		return true;
+		return;
 	st->serial = false;
-	if (st->isnull || !OidIsValid(agg->deserial.oid))
+	if (st->isnull)
+		return;
+	if (!OidIsValid(agg->deserial.oid))
 	{
-		if (!st->isnull)
-			st->value = copy_state(agg, st->value); /* combine may write into it */
-		return true;
+		st->value = copy_state(agg, st->value); /* combine may write into it */
+		return;
 	}
 	set_arg(&agg->deserial, 0, st->value, false);
 	set_arg(&agg->deserial, 1, (Datum) 0, false);
-	return call_guarded(&agg->deserial, &st->value, &st->isnull);
+	deserialize(agg, st);
+}
+
+void
+cs_aggregate_examine(CsAggregate *agg, CsMeasureState *st)
+{
+	if (st->has && !st->broken)
+		wake(agg, st);
 }
 
 static bool
@@ -314,8 +359,7 @@ cs_aggregate_combine(CsAggregate *agg, CsMeasureState *dst, Datum src, bool src_
 		dst->value = src_isnull ? (Datum) 0 : src;
 		return true;
 	}
-	if (!wake(agg, dst))
-		return fail(dst);
+	wake(agg, dst);
 	if (agg->combine.strict)
 	{
 		if (src_isnull)
@@ -348,8 +392,7 @@ cs_aggregate_merge(CsAggregate *agg, CsMeasureState *dst, CsMeasureState *src)
 		return true;
 	if (dst->has)
 	{
-		if (!wake(agg, src))
-			return fail(dst);
+		wake(agg, src);
 		return cs_aggregate_combine(agg, dst, src->value, src->isnull);
 	}
 	dst->has = true;
@@ -385,8 +428,7 @@ cs_aggregate_final(CsAggregate *agg, CsMeasureState *st, Datum *value, bool *isn
 		empty.value = agg->init_isnull ? (Datum) 0 : copy_state(agg, agg->init);
 		st = &empty;
 	}
-	if (!wake(agg, st))
-		return fail(st);
+	wake(agg, st);
 	if (!OidIsValid(agg->final.oid))
 	{
 		*value = st->value;
@@ -436,10 +478,7 @@ cs_aggregate_put(CsAggregate *agg, CsMeasureState *st, StringInfo buf)
 	else
 	{
 		cs_put_u8(buf, STORED_VALUE);
-		if (OidIsValid(agg->serial.oid))
-			cs_put_datum(buf, value, false, -1, false);
-		else
-			cs_put_datum(buf, value, false, agg->translen, agg->transbyval);
+		cs_put_datum(buf, value, false, agg->stored, agg->stored >= 0 && agg->transbyval);
 	}
 	return ok;
 }
@@ -457,8 +496,7 @@ cs_aggregate_get(CsAggregate *agg, CsMeasureState *st, CsReader *r)
 		cs_reader_corrupt(r, "an aggregate's state is of no known form");
 	if (how != STORED_VALUE)
 		return;
-	if (OidIsValid(agg->serial.oid))
-		st->value = cs_get_datum(r, &st->isnull, -1, false);
-	else
-		st->value = cs_get_datum(r, &st->isnull, agg->translen, agg->transbyval);
+	st->value = cs_get_datum(r, &st->isnull, agg->stored, agg->stored >= 0 && agg->transbyval);
+	if (st->isnull)
+		cs_reader_corrupt(r, "an aggregate's state is not there");
 }

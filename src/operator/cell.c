@@ -12,7 +12,7 @@
 #include "utils/datum.h"
 #include "utils/timestamp.h"
 
-#define CELL_VERSION 1
+#define CELL_VERSION 2
 
 enum
 {
@@ -115,9 +115,18 @@ cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry)
 	cell->revision = (int32) cs_get_uint(&r);
 	cell->rows = (int64) cs_get_uint(&r);
 	for (int i = 0; i < g->ngroups; i++)
-		cell->values[i] = cs_get_datum(&r, &cell->isnull[i], g->groups[i].typlen, g->groups[i].typbyval);
+		cell->values[i] = cs_get_datum(&r, &cell->isnull[i], g->groups[i].stored, g->groups[i].typbyval);
 	cs_measures_get(g->ms, state, cell->states, NULL, NULL, &r);
 	cs_get_end(&r);
+}
+
+void
+cs_cell_check(CsGrouping *g, CsState *state, const CsEntry *entry)
+{
+	CsCell *cell = cs_cell_make(g);
+
+	cs_cell_read(g, state, cell, entry);
+	cs_measures_examine(g->ms, cell->states);
 }
 
 bool
@@ -145,7 +154,7 @@ cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf)
 	cs_put_uint(buf, (uint32) cell->revision);
 	cs_put_uint(buf, (uint64) cell->rows);
 	for (int i = 0; i < g->ngroups; i++)
-		cs_put_datum(buf, cell->values[i], cell->isnull[i], g->groups[i].typlen, g->groups[i].typbyval);
+		cs_put_datum(buf, cell->values[i], cell->isnull[i], g->groups[i].stored, g->groups[i].typbyval);
 	cs_measures_put(g->ms, state, cell->states, NULL, NULL, buf);
 }
 

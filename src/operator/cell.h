@@ -73,8 +73,10 @@ extern CsCell *cs_cell_of(CsGrouping *g, CsState *state, CsWork *work);
 /* An empty cell; and one filled from an entry's bytes, which it goes on pointing to. */
 extern CsCell *cs_cell_make(CsGrouping *g);
 extern void	   cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry);
-extern void	   cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf);
-extern void	   cs_cell_delete(CsGrouping *g, CsState *state, CsWork *work);
+/* Raise if it cannot be read. */
+extern void cs_cell_check(CsGrouping *g, CsState *state, const CsEntry *entry);
+extern void cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf);
+extern void cs_cell_delete(CsGrouping *g, CsState *state, CsWork *work);
 
 /* floor((t - origin) / slide) * slide + origin */
 extern TimestampTz cs_slide_start(TimestampTz t, int64 slide, TimestampTz origin);

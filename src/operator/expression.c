@@ -16,6 +16,7 @@
 #include "nodes/nodeFuncs.h"
 #include "operator/expression.h"
 #include "optimizer/optimizer.h"
+#include "state/codec.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -250,6 +251,18 @@ check_tests(const CsExpr *expr, const TupleTableSlot *slot)
 
 /* ---- compiling and running ---- */
 
+/* Texts and byteas are any bytes: nobody believes what they say. */
+int16
+cs_stored_form(Oid type)
+{
+	Oid	  base = getBaseType(type);
+	int16 typlen = get_typlen(base);
+
+	if (typlen == -1 && base != TEXTOID && base != VARCHAROID && base != BPCHAROID && base != BYTEAOID)
+		return CS_STORED_CHECKED;
+	return typlen;
+}
+
 void
 cs_expr_init(CsExpr *expr, Expr *node)
 {
@@ -258,6 +271,7 @@ cs_expr_init(CsExpr *expr, Expr *node)
 	expr->typmod = exprTypmod((Node *) node);
 	expr->collation = exprCollation((Node *) node);
 	get_typlenbyval(expr->type, &expr->typlen, &expr->typbyval);
+	expr->stored = cs_stored_form(expr->type);
 	while (IsA(node, RelabelType))
 		node = ((RelabelType *) node)->arg;
 	if (IsA(node, Var) && ((Var *) node)->varattno > 0)

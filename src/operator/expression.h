@@ -27,6 +27,7 @@ typedef struct CsExpr
 	int32	   typmod;
 	Oid		   collation;
 	int16	   typlen;
+	int16	   stored; /* cs_stored_form() */
 	bool	   typbyval;
 
 	/*
@@ -39,6 +40,9 @@ typedef struct CsExpr
 } CsExpr;
 
 extern void cs_expr_init(CsExpr *expr, Expr *node);
+
+/* How entries hold values of the type: "stored" of cs_put_datum(). */
+extern int16 cs_stored_form(Oid type);
 
 static inline Datum
 cs_expr_eval(const CsExpr *expr, ExprContext *econtext, bool *isnull)

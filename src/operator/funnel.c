@@ -404,7 +404,7 @@ evaluate_group(CsFunnelOperator *op, ExprContext *econtext)
 		Datum value = cs_expr_eval(&op->groups[i], econtext, &isnull);
 
 		hash = cs_hash_combine(hash, cs_hash_value(&op->hashers[i], value, isnull));
-		cs_put_datum(&buf, value, isnull, op->groups[i].typlen, op->groups[i].typbyval);
+		cs_put_datum(&buf, value, isnull, op->groups[i].stored, op->groups[i].typbyval);
 	}
 	group = palloc(offsetof(CsFunnelGroup, bytes) + buf.len);
 	group->hash = hash;

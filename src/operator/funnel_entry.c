@@ -13,7 +13,7 @@
 #include "operator/funnel_entry.h"
 #include "utils/memutils.h"
 
-#define FUNNEL_VERSION 2
+#define FUNNEL_VERSION 3
 
 /* Flags of an entry. */
 enum
@@ -184,8 +184,22 @@ get_mask(const CsFunnelOperator *op, CsReader *r)
 	return (uint32) mask;
 }
 
+/* They are read when a row is shown: what is wrong with them is found here, where the key is known. */
+static void
+check_values(const CsFunnelOperator *op, const CsReader *r, const char *bytes, size_t len)
+{
+	CsReader values = *r;
+	bool	 isnull;
+
+	values.pos = bytes;
+	values.end = bytes + len;
+	for (int i = 0; i < op->ngroups; i++)
+		(void) cs_get_datum(&values, &isnull, op->groups[i].stored, op->groups[i].typbyval);
+	cs_get_end(&values);
+}
+
 static const CsFunnelGroup *
-get_group(CsReader *r)
+get_group(const CsFunnelOperator *op, CsReader *r)
 {
 	CsFunnelGroup *group;
 	const char	  *hash;
@@ -196,6 +210,7 @@ get_group(CsReader *r)
 		return NULL;
 	hash = cs_get_raw(r, sizeof(CsHash128));
 	bytes = cs_get_bytes(r, &len);
+	check_values(op, r, bytes, len);
 	group = palloc(offsetof(CsFunnelGroup, bytes) + len);
 	memcpy(&group->hash, hash, sizeof(CsHash128));
 	group->len = (uint32) len;
@@ -246,7 +261,7 @@ get_held(const CsFunnelOperator *op, CsReader *r, CsFunnel *f)
 static void
 get_slot(const CsFunnelOperator *op, CsReader *r, CsFunnelWork *w)
 {
-	const CsFunnelGroup *group = op->ngroups > 0 ? get_group(r) : NULL;
+	const CsFunnelGroup *group = op->ngroups > 0 ? get_group(op, r) : NULL;
 	CsFunnelSlot		*slot = cs_funnel_slot_add(op, &w->open, group);
 	CsFunnel			*f = slot->funnel;
 	bool				 unordered = op->rule.mode == CS_FUNNEL_UNORDERED;
@@ -284,7 +299,7 @@ get_waiting(const CsFunnelOperator *op, CsReader *r, CsFunnelWork *w)
 		cs_get_place(r, &e->place);
 		e->meets.steps = get_mask(op, r);
 		e->meets.taints = op->nexclusions > 0 ? get_mask(op, r) : 0;
-		e->group = op->ngroups > 0 ? get_group(r) : NULL;
+		e->group = op->ngroups > 0 ? get_group(op, r) : NULL;
 		w->earliest = Min(w->earliest, e->place.time);
 	}
 }

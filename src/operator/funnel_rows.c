@@ -126,7 +126,7 @@ fill_groups(const CsFunnelOperator *op, const CsFunnelGroup *group, Datum *value
 	r.pos = group->bytes;
 	r.end = group->bytes + group->len;
 	for (int i = 0; i < op->ngroups; i++)
-		values[i] = cs_get_datum(&r, &isnull[i], op->groups[i].typlen, op->groups[i].typbyval);
+		values[i] = cs_get_datum(&r, &isnull[i], op->groups[i].stored, op->groups[i].typbyval);
 }
 
 static void

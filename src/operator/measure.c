@@ -408,6 +408,17 @@ cs_measures_copy(CsMeasures *ms, CsMeasureState *dst, CsMeasureState *src)
 	}
 }
 
+void
+cs_measures_examine(CsMeasures *ms, CsMeasureState *states)
+{
+	ms->aggcontext->ecxt_per_tuple_memory = CurrentMemoryContext;
+	for (int i = 0; i < ms->n; i++)
+	{
+		if (ms->measures[i].kind == CS_MEASURE_GENERIC)
+			cs_aggregate_examine(ms->measures[i].aggregate, &states[i]);
+	}
+}
+
 /* ---- results ---- */
 
 static Datum

@@ -15,7 +15,8 @@
  *
  * Errors: cs_measures_evaluate() may raise (the event's and definition's
  * fault).  Everything after it does not: a combine or final function that
- * fails makes that measure NULL from then on, and is counted in errors.
+ * fails makes that measure NULL from then on, and is counted in errors.  Only
+ * stored state that its aggregate does not take back raises: it is damaged.
  */
 #ifndef CS_OPERATOR_MEASURE_H
 #define CS_OPERATOR_MEASURE_H
@@ -147,6 +148,9 @@ extern void cs_measures_result(CsMeasures *ms, CsMeasureState *states, Datum *va
 /* Drop what lies outside of the entry (large sets); before the entry goes. */
 extern void cs_measures_drop(CsMeasures *ms, CsState *state, CsMeasureState *states);
 
+/* Raise ERRCODE_DATA_CORRUPTED now if an aggregate does not take its state; else that comes when it is needed. */
+extern void cs_measures_examine(CsMeasures *ms, CsMeasureState *states);
+
 /* Is there anything for cs_measures_drop() to drop? */
 extern bool cs_measures_have_big_sets(const CsMeasures *ms, const CsMeasureState *states);
 
@@ -171,6 +175,8 @@ extern bool cs_aggregate_one(CsAggregate *agg, const Datum *args, const bool *ar
 extern bool cs_aggregate_combine(CsAggregate *agg, CsMeasureState *dst, Datum src, bool src_isnull);
 extern bool cs_aggregate_merge(CsAggregate *agg, CsMeasureState *dst, CsMeasureState *src);
 extern bool cs_aggregate_final(CsAggregate *agg, CsMeasureState *st, Datum *value, bool *isnull);
+/* Wake a stored state. */
+extern void cs_aggregate_examine(CsAggregate *agg, CsMeasureState *st);
 extern bool cs_aggregate_put(CsAggregate *agg, CsMeasureState *st, StringInfo buf);
 extern void cs_aggregate_get(CsAggregate *agg, CsMeasureState *st, CsReader *r);
 

@@ -34,7 +34,7 @@ put_placed(const CsExpr *expr, CsMeasureState *st, const CsPlace *first, const C
 		cs_put_u8(buf, PLACE_OWN);
 		cs_put_place(buf, &st->place);
 	}
-	cs_put_datum(buf, st->value, st->isnull, expr->typlen, expr->typbyval);
+	cs_put_datum(buf, st->value, st->isnull, expr->stored, expr->typbyval);
 }
 
 static void
@@ -53,7 +53,7 @@ get_placed(const CsExpr *expr, CsMeasureState *st, const CsPlace *first, const C
 	else
 		cs_reader_corrupt(r, "a place is of no known form");
 	st->has = true;
-	st->value = cs_get_datum(r, &st->isnull, expr->typlen, expr->typbyval);
+	st->value = cs_get_datum(r, &st->isnull, expr->stored, expr->typbyval);
 }
 
 static void
@@ -208,7 +208,7 @@ keep_placed(const CsExpr *expr, const char *old_last, const char *old_end, CsRea
 		cs_put_raw(buf, old_last, old_end - old_last);
 	if (how == PLACE_OWN)
 		cs_get_place(r, &place);
-	cs_skip_datum(r, expr->typlen, expr->typbyval);
+	cs_skip_datum(r, expr->stored, expr->typbyval);
 	cs_put_raw(buf, kept, r->pos - kept);
 }
 
@@ -221,9 +221,9 @@ replace_placed(const CsExpr *expr, const CsInput *in, CsReader *r, StringInfo bu
 	if (how == PLACE_OWN)
 		cs_get_place(r, &place);
 	if (how != PLACE_NONE)
-		cs_skip_datum(r, expr->typlen, expr->typbyval);
+		cs_skip_datum(r, expr->stored, expr->typbyval);
 	cs_put_u8(buf, PLACE_LAST);
-	cs_put_datum(buf, in->value, in->isnull, expr->typlen, expr->typbyval);
+	cs_put_datum(buf, in->value, in->isnull, expr->stored, expr->typbyval);
 }
 
 bool

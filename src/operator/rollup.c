@@ -359,7 +359,7 @@ rollup_check(CsOperator *op, CsState *state, const CsEntry *entry)
 {
 	CsGrouping *grouping = &((CsRollup *) op)->grouping;
 
-	cs_cell_read(grouping, state, cs_cell_make(grouping), entry);
+	cs_cell_check(grouping, state, entry);
 }
 
 static void

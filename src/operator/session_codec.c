@@ -18,7 +18,7 @@
 /* Version in the low bits of the first byte, flags above. */
 enum
 {
-	ENTRY_VERSION = 2,
+	ENTRY_VERSION = 3,
 	ENTRY_VERSION_MASK = 0x0f,
 	ENTRY_COMPARE = 0x10,
 	ENTRY_HAS_SHOW_DUE = 0x20
@@ -124,7 +124,7 @@ cs_session_serialize(void *op, CsState *state, CsWork *work, StringInfo buf)
 	cs_put_int(buf, line_due(s, v));
 	if (has_show_due)
 		cs_put_int(buf, v->show_due);
-	cs_put_datum(buf, v->name, false, s->key.typlen, s->key.typbyval);
+	cs_put_datum(buf, v->name, false, s->key.stored, s->key.typbyval);
 	cs_put_uint(buf, (uint64) v->n);
 	for (int i = 0; i < v->n; i++)
 		put_session(s, state, &v->sessions[i], buf);
@@ -250,7 +250,7 @@ cs_session_decode(CsSessions *s, CsState *state, const CsKey *key, const char *d
 
 	v->compare = head.compare;
 	v->show_due = head.show_due;
-	v->name = cs_get_datum(&r, &isnull, s->key.typlen, s->key.typbyval);
+	v->name = cs_get_datum(&r, &isnull, s->key.stored, s->key.typbyval);
 	if (isnull)
 		cs_reader_corrupt(&r, "it has no key");
 	if (s->key.typlen == -1)
@@ -310,7 +310,13 @@ cs_session_due_of(void *op, const CsEntry *entry)
 void
 cs_session_check(CsOperator *op, CsState *state, const CsEntry *entry)
 {
-	(void) cs_session_read((CsSessions *) op, state, entry);
+	CsSessions *s = (CsSessions *) op;
+	CsVisitor  *v = cs_session_read(s, state, entry);
+
+	for (int i = 0; i < v->n; i++)
+		cs_measures_examine(s->ms, v->sessions[i].states);
+	for (int i = 0; i < v->nwaiting; i++)
+		cs_measures_examine(s->ms, v->waiting[i].states);
 }
 
 /* ---- after recovery ---- */

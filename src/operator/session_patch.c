@@ -52,7 +52,7 @@ open_patch(const CsSessions *s, Patch *p, const CsKey *key, const char *data, ui
 	if (!cs_session_head_is_plain(&p->r))
 		return false;
 	p->name = p->r.pos;
-	cs_skip_datum(&p->r, s->key.typlen, s->key.typbyval);
+	cs_skip_datum(&p->r, s->key.stored, s->key.typbyval);
 	if (cs_get_uint(&p->r) != 1)
 		return false;
 	flags = cs_session_plain_flags(&p->r);

@@ -467,7 +467,7 @@ window_check(CsOperator *op, CsState *state, const CsEntry *entry)
 	if (cs_bucket_kind(entry->key.bucket) == CS_BUCKET_NOTE)
 		(void) cs_note_read(op->def, entry);
 	else
-		cs_cell_read(grouping, state, cs_cell_make(grouping), entry);
+		cs_cell_check(grouping, state, entry);
 }
 
 /* Rows of hopping and cumulative windows are put together from what is there, and written over. */

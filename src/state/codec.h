@@ -30,6 +30,11 @@ typedef struct CsReader
 	size_t				name_len;
 } CsReader;
 
+/* Where it is one entry, or a few. */
+#define CS_DAMAGE_HINT                                        \
+	"clickstream.damaged_state() shows what cannot be read; " \
+	"clickstream.discard_damaged_state() gives it up, then the stream can go on."
+
 /* The log itself is damaged. */
 pg_noreturn extern void cs_codec_corrupt(const char *what);
 /* What is read is damaged: of an entry, say which. */
@@ -132,10 +137,18 @@ cs_get_int(CsReader *r)
  * A Datum as flat bytes.  Varlenas are stored detoasted; one of up to 126
  * bytes is stored with its one-byte header and read back in place, without a
  * copy, so it lives as long as the bytes do.  Longer ones are palloc'd.
+ *
+ * PostgreSQL's functions believe what most varlenas say of their own inside:
+ * the offsets of a jsonb, the dimensions of an array, the state of an
+ * aggregate.  Damaged, these would make the server read where nothing is.  So
+ * "stored" is the type's length, or CS_STORED_CHECKED for such a type: then
+ * the bytes have a checksum, and are always palloc'd.
  */
-extern void	 cs_put_datum(StringInfo buf, Datum value, bool isnull, int16 typlen, bool typbyval);
-extern Datum cs_get_datum(CsReader *r, bool *isnull, int16 typlen, bool typbyval);
+#define CS_STORED_CHECKED (-3)
+
+extern void	 cs_put_datum(StringInfo buf, Datum value, bool isnull, int16 stored, bool typbyval);
+extern Datum cs_get_datum(CsReader *r, bool *isnull, int16 stored, bool typbyval);
 /* Go past one without reading it. */
-extern void cs_skip_datum(CsReader *r, int16 typlen, bool typbyval);
+extern void cs_skip_datum(CsReader *r, int16 stored, bool typbyval);
 
 #endif

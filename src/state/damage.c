@@ -60,6 +60,5 @@ cs_reader_corrupt(const CsReader *r, const char *what)
 	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 					errmsg("stored state of %s for %s%s%s%s is damaged: %s", r->def ? r->def->name : "dedupe_by",
 						   name ? "\"" : "", name ? name : "", name ? "\", key " : "key ", key_of(r->key), what),
-					errhint("clickstream.damaged_state() shows what cannot be read; "
-							"clickstream.discard_damaged_state() gives it up, then the stream can go on.")));
+					errhint(CS_DAMAGE_HINT)));
 }
