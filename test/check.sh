@@ -22,6 +22,7 @@
 # Everything started inherits CLICKSTREAM_CHECK from here or works in that
 # directory: that is how the end finds what was left running.
 #
+#   CLICKSTREAM_TMP       where that directory is made (/tmp; a short path, for the sockets' sake)
 #   CLICKSTREAM_ROUNDS    how often "random" goes through its tests (10)
 #   CLICKSTREAM_SEED      seed of random tests (each has its own); of the first round of "random"
 #   CLICKSTREAM_CASES     random windows: times as many events (1)
@@ -35,7 +36,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES "${!PG@}"
 passed=0
 failed=0
 
-work=$(mktemp -d /tmp/clickstream-check.XXXXXX) || exit 2
+work=$(mktemp -d "${CLICKSTREAM_TMP:-/tmp}/clickstream-check.XXXXXX") || exit 2
 mkdir "$work/log" "$work/server"
 mkdir -m 1777 "$work/tmp"
 export CLICKSTREAM_CHECK=$work TMPDIR=$work/tmp
