@@ -367,6 +367,8 @@ if wanted regress || wanted isolation; then
 			CLICKSTREAM_DATABASE=clickstream_cookbook test/readme.sh doc/cookbook.md
 		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme-reliability as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
 			CLICKSTREAM_DATABASE=clickstream_reliability test/readme.sh doc/reliability.md
+		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme-kafka as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
+			CLICKSTREAM_DATABASE=clickstream_kafka test/readme.sh doc/kafka.md
 		wanted isolation && run_isolation
 		step no-crash no_crash
 	fi

@@ -241,7 +241,10 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait, bool reads)
 	recover(e);
 	e->decoder = cs_decoder_create(e->stream, e->needed, e->context);
 	if (reads)
-		e->source = cs_source_for(e->stream)->open(e->stream, e->context);
+	{
+		e->source_context = AllocSetContextCreate(e->context, "clickstream source", ALLOCSET_DEFAULT_SIZES);
+		e->source = cs_source_for(e->stream)->open(e->stream, e->source_context);
+	}
 	e->catching_up = true;
 	e->previewed = CS_WM_NONE;
 	e->preview_again = CS_WM_NONE;
@@ -583,6 +586,8 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	bool		  polls_outside = e->stream->brokers != NULL;
 
 	begin_batch(e);
+	if (e->source->ops->is_outdated(e->source))
+		cs_positions_reopen(e);
 	if (polls_outside && e->assigned)
 	{
 		int64 room = max_messages > 0 ? Min(max_messages, cs_batch_messages) : cs_batch_messages;

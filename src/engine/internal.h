@@ -65,6 +65,7 @@ struct CsEngine
 	int				   nstages;
 	CsStage			  *stages;
 	CsSource		  *source;
+	MemoryContext	   source_context;
 	CsDecoder		  *decoder;
 	bool			  *needed;	  /* event columns that anything reads */
 	struct CsEventLog *event_log; /* NULL: none */
@@ -101,7 +102,7 @@ struct CsEngine
 	TimestampTz	  previewed;	  /* rows are shown as of up to here since the last message; CS_WM_NONE not at all */
 	TimestampTz	  previewed_next; /* as this batch leaves it */
 	TimestampTz	  preview_again;  /* clock: not before; a preview commits no oftener than messages do */
-	char		  problem[256];
+	char		  problem[512];
 
 	/* the batch */
 	CsBatchContext ctx;
@@ -167,6 +168,7 @@ extern void		   cs_align_forget(CsEngine *e);
 extern void	 cs_positions_load(CsEngine *e);
 extern bool	 cs_positions_refresh(CsEngine *e, int timeout_ms);
 extern void	 cs_positions_rewind(CsEngine *e);
+extern void	 cs_positions_reopen(CsEngine *e);
 extern void	 cs_positions_committed(CsEngine *e);
 extern void	 cs_positions_pass_gaps(CsEngine *e);
 extern bool	 cs_positions_changed(CsEngine *e, int i);

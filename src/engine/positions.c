@@ -163,6 +163,34 @@ cs_positions_rewind(CsEngine *e)
 		assign(e);
 }
 
+/*
+ * Another source in the place of one that is outdated, reading from where we
+ * are.  Between batches.  If it cannot be opened the old one stays.
+ */
+void
+cs_positions_reopen(CsEngine *e)
+{
+	MemoryContext context = AllocSetContextCreate(e->context, "clickstream source", ALLOCSET_DEFAULT_SIZES);
+	CsSource	 *source = NULL;
+
+	PG_TRY();
+	{
+		source = cs_source_for(e->stream)->open(e->stream, context);
+	}
+	PG_CATCH();
+	{
+		MemoryContextDelete(context);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	MemoryContextDelete(e->source_context);
+	e->source = source;
+	e->source_context = context;
+	if (e->assigned)
+		assign(e);
+	ereport(LOG, (errmsg("stream \"%s\" connects anew: a file that its options name has changed", e->stream->name)));
+}
+
 /* A partition may end in offsets without a message (marks of transactions, compaction): nobody shall wait for those. */
 void
 cs_positions_pass_gaps(CsEngine *e)

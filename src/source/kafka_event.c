@@ -36,20 +36,6 @@
 /* Events taken in one go, so that a flood of log lines cannot hold us. */
 #define EVENTS_MAX 1000
 
-/*
- * Texts of the library may hold what a broker sent: keep printable ASCII
- * only, which is valid in every server encoding.
- */
-void
-cs_kafka_copy_text(char *target, const char *text, size_t size)
-{
-	size_t i = 0;
-
-	for (; text && text[i] && i + 1 < size; i++)
-		target[i] = (text[i] >= ' ' && text[i] <= '~') ? text[i] : '?';
-	target[i] = '\0';
-}
-
 void
 cs_kafka_set_problem(KafkaSource *source, const char *text)
 {
@@ -58,16 +44,23 @@ cs_kafka_set_problem(KafkaSource *source, const char *text)
 	source->has_problem = true;
 }
 
-/* A request got no answer in time: say so, with the library's reason if it gave one. */
+/* A request got no answer in time: the library's reason says more, if it gave one. */
 void
 cs_kafka_no_answer(KafkaSource *source, const char *what, rd_kafka_resp_err_t code)
 {
-	char text[KAFKA_TEXT * 2];
+	char text[KAFKA_TEXT];
 
 	cs_kafka_serve_events(source);
-	snprintf(text, sizeof(text), "no answer to the request for %s: %s", what,
-			 source->last_error[0] ? source->last_error : rd_kafka_err2str(code));
-	cs_kafka_set_problem(source, text);
+	snprintf(text, sizeof(text), "no answer to the request for %s: %s", what, rd_kafka_err2str(code));
+	cs_kafka_set_problem(source, source->last_error[0] ? source->last_error : text);
+}
+
+/* The newest words on the brokers; that all are down says less than what brought them down, which came before. */
+static void
+keep_words(KafkaSource *source, rd_kafka_resp_err_t code, const char *text)
+{
+	if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || source->last_error[0] == '\0')
+		cs_kafka_explain(source->last_error, text, sizeof(source->last_error));
 }
 
 static bool
@@ -185,7 +178,7 @@ cs_kafka_message_error(KafkaSource *source, const rd_kafka_message_t *message, i
 
 	if (topic < 0 && is_group_error(message->err))
 		return;
-	cs_kafka_copy_text(text, rd_kafka_message_errstr(message), sizeof(text));
+	cs_kafka_explain(text, rd_kafka_message_errstr(message), sizeof(text));
 	if (is_transient_error(message->err) || topic < 0)
 	{
 		strlcpy(source->last_error, text, sizeof(source->last_error));
@@ -217,7 +210,7 @@ cs_kafka_error_callback(rd_kafka_t *rk, int code, const char *text, void *opaque
 	if (code != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC && code != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION &&
 		code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
 	{
-		cs_kafka_copy_text(source->last_error, text, sizeof(source->last_error));
+		keep_words(source, code, text);
 		return;
 	}
 	if (source->fault.code != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -330,16 +323,8 @@ on_error(KafkaSource *source)
 	if (is_group_error(code))
 		return;
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-	{
 		mark_unreachable(source);
-		/* The reason came before this, and says more. */
-		if (source->last_error[0] == '\0')
-			strlcpy(source->last_error, text, sizeof(source->last_error));
-	}
-	else if (is_access_error(code))
-		snprintf(source->last_error, sizeof(source->last_error), "broker refused us: %.480s", text);
-	else
-		strlcpy(source->last_error, text, sizeof(source->last_error));
+	keep_words(source, code, rd_kafka_event_error_string(source->event));
 	if (!any_reachable(source))
 		cs_kafka_set_problem(source, source->last_error);
 }
@@ -489,6 +474,7 @@ on_statistics(KafkaSource *source)
 	judge_partitions(source, DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text))));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(source->scratch);
+	source->is_outdated |= cs_kafka_files_changed(source);
 }
 
 static void

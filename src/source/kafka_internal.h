@@ -2,12 +2,14 @@
  * source/kafka_internal.h
  *	  What the files of the Kafka source share.  Nobody else includes it.
  *
- * kafka.c			the interface: open, assign, poll, close
+ * kafka.c			the interface: assign, poll
+ * kafka_client.c	open and close: the library's client
  * kafka_lookup.c	questions that wait for a broker: partitions, first offsets
  * kafka_event.c	what the library tells us: logs, errors, statistics
  * kafka_pause.c	a partition that waits
  * kafka_headers.c	headers of a message as jsonb
  * kafka_options.c	properties that a stream may set
+ * kafka_secrets.c	files with passwords, keys, certificates
  *
  * Everything runs on the backend's main thread.  The library's threads see
  * none of our memory; they write to the pipe, and that is all.
@@ -18,6 +20,7 @@
 #include "postgres.h"
 
 #include <librdkafka/rdkafka.h>
+#include <sys/stat.h>
 
 #include "lib/ilist.h"
 
@@ -28,6 +31,20 @@
 
 /* Topic that vanished from the metadata: a broker that just started may not know it yet, so wait this long (ms). */
 #define KAFKA_MISSING_PATIENCE 30000
+
+/* Longest value of an option and longest secret, in bytes. */
+#define CS_KAFKA_VALUE_MAX 65536
+
+/* A file that the client was made with. */
+typedef struct KafkaFile
+{
+	char			 *option;
+	char			 *path;
+	bool			  is_secret;  /* read by us, by its name in the secrets' directory */
+	bool			  is_private; /* nobody else may read it */
+	struct stat		  seen;		  /* as it was */
+	struct KafkaFile *next;
+} KafkaFile;
 
 /* An assigned partition. */
 typedef struct KafkaPartition
@@ -74,7 +91,9 @@ typedef struct KafkaSource
 	int								 nheld;
 	int								 held_size;
 
-	KafkaPartition *partitions; /* sorted by topic, id */
+	KafkaFile	   *files;
+	bool			is_outdated; /* one of them has changed */
+	KafkaPartition *partitions;	 /* sorted by topic, id */
 	int				npartitions;
 	int				silence_limit; /* ms without a word that make a broker unreachable */
 	TimestampTz		assigned_at;   /* when assign() was last called */
@@ -91,6 +110,11 @@ typedef struct KafkaSource
 /* kafka.c */
 extern KafkaPartition *cs_kafka_find_partition(KafkaSource *source, int topic, int32 id);
 
+/* kafka_client.c */
+extern CsSource *cs_kafka_open(const CsStream *stream, MemoryContext cxt);
+extern void		 cs_kafka_destroy_held(KafkaSource *source);
+extern void		 cs_kafka_destroy_in_flight(KafkaSource *source);
+
 /* kafka_lookup.c */
 extern CsPartition *cs_kafka_list(CsSource *base, int *n, int timeout_ms);
 extern bool			cs_kafka_start_offset(CsSource *base, CsPartition *partition, bool is_first_time, int timeout_ms);
@@ -98,13 +122,16 @@ extern bool			cs_kafka_watermarks(KafkaSource *source, const CsPartition *partit
 										int timeout_ms);
 
 /* kafka_event.c */
-extern void cs_kafka_copy_text(char *target, const char *text, size_t size);
 extern void cs_kafka_serve_events(KafkaSource *source);
 extern void cs_kafka_message_error(KafkaSource *source, const rd_kafka_message_t *message, int topic);
 extern void cs_kafka_error_callback(rd_kafka_t *rk, int code, const char *text, void *opaque);
 extern void cs_kafka_raise_fault(KafkaSource *source);
 extern void cs_kafka_set_problem(KafkaSource *source, const char *text);
 extern void cs_kafka_no_answer(KafkaSource *source, const char *what, rd_kafka_resp_err_t code);
+
+/* kafka_words.c */
+extern void cs_kafka_copy_text(char *target, const char *text, size_t size);
+extern void cs_kafka_explain(char *target, const char *text, size_t size);
 
 /* kafka_pause.c */
 extern void cs_kafka_pause(CsSource *base, CsPartition *partition, bool paused);
@@ -113,6 +140,12 @@ extern void cs_kafka_pause(CsSource *base, CsPartition *partition, bool paused);
 extern Jsonb *cs_kafka_headers(CsSource *base, const CsMessage *message);
 
 /* kafka_options.c */
-extern void cs_kafka_options_apply(rd_kafka_conf_t *conf, const CsOption *options, int n);
+extern void cs_kafka_options_apply(KafkaSource *source);
+extern void cs_kafka_secret_name_validate(const char *option, const char *name);
+
+/* kafka_secrets.c */
+extern char *cs_kafka_secret_read(KafkaSource *source, const char *option, const char *name, bool is_private);
+extern void	 cs_kafka_file_watch(KafkaSource *source, const char *option, const char *path);
+extern bool	 cs_kafka_files_changed(KafkaSource *source);
 
 #endif

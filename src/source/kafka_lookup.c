@@ -132,6 +132,7 @@ static bool
 topic_is_well(KafkaSource *source, int topic, const struct rd_kafka_metadata_topic *answer)
 {
 	char text[KAFKA_TEXT];
+	char words[KAFKA_TEXT];
 
 	switch (answer->err)
 	{
@@ -145,8 +146,8 @@ topic_is_well(KafkaSource *source, int topic, const struct rd_kafka_metadata_top
 			topic_is_missing(source, topic);
 			return false;
 		default:
-			snprintf(text, sizeof(text), "the broker does not show topic %s: %s", source->stream->topics[topic],
-					 rd_kafka_err2str(answer->err));
+			cs_kafka_explain(words, rd_kafka_err2str(answer->err), sizeof(words));
+			snprintf(text, sizeof(text), "topic %s: %.400s", source->stream->topics[topic], words);
 			cs_kafka_set_problem(source, text);
 			return false;
 	}

@@ -7,14 +7,13 @@
  * must stay closed until somebody has looked at it.  Left out on purpose:
  * plugin.library.paths, ssl.engine.*, ssl.providers (load code);
  * sasl.kerberos.* and the GSSAPI mechanism (run kinit through a shell);
- * sasl.oauthbearer.* (token endpoint URLs); everything that turns off the
- * check of certificates; and what the source itself depends on (offsets,
- * queues, logging).
+ * everything that turns off the check of certificates; unsigned tokens; and
+ * what the source itself depends on (offsets, queues, logging).  What makes the
+ * server read a file of one's choice, or send a request to an address of one's
+ * choice, is for administrators.
  *
  * Values that must not be read in a catalog are given as {"secret": "name"}:
- * the content of the file <clickstream.secrets_directory>/name, read when the
- * source is opened.  It never appears in an error or a log line, which is why
- * the library's own words are left out where a secret is refused.
+ * see kafka_secrets.c.
  *
  * No locks.
  */
@@ -23,17 +22,13 @@
 #include "catalog/pg_authid.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "storage/fd.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
-#include "core/settings.h"
 #include "source/kafka_internal.h"
 #include "source/kafka_options.h"
 
-/* Longest value of an option and longest secret, in bytes. */
-#define VALUE_MAX 65536
 #define SECRET_NAME_MAX 200
 
 typedef enum OptionKind
@@ -41,7 +36,8 @@ typedef enum OptionKind
 	OPTION_PLAIN,  /* in the open only */
 	OPTION_EITHER, /* in the open or a secret */
 	OPTION_SECRET, /* a secret only */
-	OPTION_FILE	   /* path of a file of the server: for administrators */
+	OPTION_FILE,   /* path of a file of the server: for administrators */
+	OPTION_URL	   /* address that the server asks: for administrators */
 } OptionKind;
 
 typedef struct OptionRule
@@ -73,6 +69,11 @@ static const OptionRule option_rules[] = {
 	{"reconnect.backoff.ms", OPTION_PLAIN, 60000},
 	{"sasl.mechanism", OPTION_PLAIN, 0},
 	{"sasl.mechanisms", OPTION_PLAIN, 0},
+	{"sasl.oauthbearer.client.id", OPTION_EITHER, 0},
+	{"sasl.oauthbearer.client.secret", OPTION_SECRET, 0},
+	{"sasl.oauthbearer.extensions", OPTION_PLAIN, 0},
+	{"sasl.oauthbearer.scope", OPTION_PLAIN, 0},
+	{"sasl.oauthbearer.token.endpoint.url", OPTION_URL, 0},
 	{"sasl.password", OPTION_SECRET, 0},
 	{"sasl.username", OPTION_EITHER, 0},
 	{"security.protocol", OPTION_PLAIN, 0},
@@ -97,7 +98,11 @@ static const OptionRule option_rules[] = {
 	{"topic.metadata.refresh.interval.ms", OPTION_PLAIN, 0},
 };
 
-static const char *const sasl_mechanisms[] = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"};
+static const char *const sasl_mechanisms[] = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"};
+
+/* What OAUTHBEARER cannot do without. */
+static const char *const oauth_musts[] = {"sasl.oauthbearer.client.id", "sasl.oauthbearer.client.secret",
+										  "sasl.oauthbearer.token.endpoint.url"};
 
 static const OptionRule *
 option_rule(const char *name)
@@ -134,9 +139,9 @@ option_rule_or_raise(const char *name)
 static void
 check_characters(const char *name, const char *value)
 {
-	if (strlen(value) > VALUE_MAX)
+	if (strlen(value) > CS_KAFKA_VALUE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("value of option \"%s\" is too long", name),
-						errdetail("At most %d bytes are accepted.", VALUE_MAX)));
+						errdetail("At most %d bytes are accepted.", CS_KAFKA_VALUE_MAX)));
 	for (const char *p = value; *p; p++)
 		if ((unsigned char) *p < ' ' && strchr("\n\r\t", *p) == NULL)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -146,8 +151,8 @@ check_characters(const char *name, const char *value)
 /*
  * The name of a secret becomes part of a path, hence the narrow alphabet.
  */
-static void
-check_secret_name(const char *option, const char *secret)
+void
+cs_kafka_secret_name_validate(const char *option, const char *secret)
 {
 	size_t length = strlen(secret);
 
@@ -178,7 +183,7 @@ secret_value(const char *option, JsonbContainer *object)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a single value", option),
 				 errhint("Give a string, a number, true or false, or {\"secret\": \"name\"}.")));
 	name = string_of(secret);
-	check_secret_name(option, name);
+	cs_kafka_secret_name_validate(option, name);
 	return psprintf("%c%s", CS_SECRET_MARK, name);
 }
 
@@ -213,9 +218,38 @@ check_kind(const OptionRule *rule, const char *value)
 			 errdetail("The options of a stream can be read in its catalog and in dumps."),
 			 errhint("Put the value into a file in the directory that clickstream.secrets_directory names, and give "
 					 "{\"secret\": \"file name\"}.")));
-	if ((rule->kind == OPTION_PLAIN || rule->kind == OPTION_FILE) && is_secret)
+	if (rule->kind != OPTION_SECRET && rule->kind != OPTION_EITHER && is_secret)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"%s\" cannot be a secret", rule->name), errhint("Give the value itself.")));
+}
+
+/* Fetching a token needs a library that was built with libcurl; Debian 12's was not. */
+static void
+check_oauth_support(void)
+{
+	rd_kafka_conf_t	   *conf = rd_kafka_conf_new();
+	rd_kafka_conf_res_t result = rd_kafka_conf_set(conf, "sasl.oauthbearer.method", "oidc", NULL, 0);
+
+	rd_kafka_conf_destroy(conf);
+	if (result != RD_KAFKA_CONF_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("SASL mechanism \"OAUTHBEARER\" is not supported by this librdkafka"),
+				 errdetail("librdkafka %s was built without libcurl and cannot fetch tokens.", rd_kafka_version_str()),
+				 errhint("Use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or a client certificate, or a librdkafka built with "
+						 "libcurl (Debian 13 has one).")));
+}
+
+/* In the clear only on this machine: the request carries the client's secret. */
+static void
+check_url(const OptionRule *rule, const char *value)
+{
+	if (rule->kind != OPTION_URL || strncmp(value, "https://", 8) == 0 || strncmp(value, "http://127.0.0.1", 16) == 0 ||
+		strncmp(value, "http://localhost", 16) == 0)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("value of option \"%s\" is not the address of a token endpoint", rule->name),
+					errhint("It begins with https://; http:// is taken for localhost only.")));
 }
 
 static void
@@ -246,7 +280,9 @@ check_words(const OptionRule *rule, const char *value)
 		known |= strcmp(value, sasl_mechanisms[i]) == 0;
 	if (!known)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("SASL mechanism \"%s\" is not supported", value),
-						errhint("Use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.")));
+						errhint("Use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.")));
+	if (strcmp(value, "OAUTHBEARER") == 0)
+		check_oauth_support();
 }
 
 /* Let the library itself say whether it likes a value in the open. */
@@ -270,24 +306,48 @@ check_by_library(const CsOption *option)
 					errdetail("librdkafka %s: %s", rd_kafka_version_str(), clean)));
 }
 
-/* Without a mechanism the library takes GSSAPI, and runs kinit. */
+static const char *
+find_option(const CsOption *options, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(options[i].name, name) == 0)
+			return options[i].value;
+	return NULL;
+}
+
+/* What can only be judged together. */
 static void
 check_sasl(const CsOption *options, int n)
 {
-	bool is_sasl = false;
-	bool has_mechanism = false;
+	const char *protocol = find_option(options, n, "security.protocol");
+	const char *mechanism = find_option(options, n, "sasl.mechanism");
+	bool		is_sasl = protocol && pg_strncasecmp(protocol, "sasl", 4) == 0;
 
-	for (int i = 0; i < n; i++)
-	{
-		if (strcmp(options[i].name, "security.protocol") == 0)
-			is_sasl = pg_strncasecmp(options[i].value, "sasl", 4) == 0;
-		else if (strncmp(options[i].name, "sasl.mechanism", 14) == 0)
-			has_mechanism = true;
-	}
-	if (is_sasl && !has_mechanism)
+	if (mechanism == NULL)
+		mechanism = find_option(options, n, "sasl.mechanisms");
+	/* Without a mechanism the library takes GSSAPI, and runs kinit. */
+	if (is_sasl && mechanism == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"sasl.mechanism\" is missing"),
 						errdetail("The option \"security.protocol\" asks for SASL."),
-						errhint("Add \"sasl.mechanism\": PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.")));
+						errhint("Add \"sasl.mechanism\": PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.")));
+	/* A password that is never asked for is a protocol forgotten. */
+	if (!is_sasl && mechanism != NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"sasl.mechanism\" has no effect without SASL"),
+						errhint("Add \"security.protocol\": SASL_SSL, or SASL_PLAINTEXT in a network that is safe.")));
+	for (int i = 0; is_sasl && strcmp(mechanism, "OAUTHBEARER") == 0 && i < (int) lengthof(oauth_musts); i++)
+		if (find_option(options, n, oauth_musts[i]) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" is missing", oauth_musts[i]),
+					 errdetail("The SASL mechanism OAUTHBEARER needs it.")));
+	for (int i = 0; is_sasl && strcmp(mechanism, "OAUTHBEARER") != 0 && i < 2; i++)
+	{
+		const char *name = i == 0 ? "sasl.username" : "sasl.password";
+
+		if (find_option(options, n, name) == NULL)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" is missing", name),
+							errdetail("The SASL mechanism %s needs it.", mechanism)));
+	}
 }
 
 static void
@@ -300,6 +360,7 @@ check_option(const CsOption *option)
 	{
 		check_characters(rule->name, option->value);
 		check_number(rule, option->value);
+		check_url(rule, option->value);
 		check_words(rule, option->value);
 	}
 	check_by_library(option);
@@ -346,12 +407,18 @@ cs_kafka_options_validate(Jsonb *options)
 
 	for (int i = 0; i < n; i++)
 	{
-		if (option_rule(list[i].name)->kind != OPTION_FILE || has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+		OptionKind kind = option_rule(list[i].name)->kind;
+
+		if ((kind != OPTION_FILE && kind != OPTION_URL) || has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
 			continue;
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied to set option \"%s\"", list[i].name),
-						errdetail("It names a file of the server, which needs the privileges of pg_read_server_files."),
-						errhint("Use ssl.ca.pem, ssl.certificate.pem and ssl.key.pem with secrets instead.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to set option \"%s\"", list[i].name),
+			 kind == OPTION_FILE
+				 ? errdetail("It names a file of the server, which needs the privileges of pg_read_server_files.")
+				 : errdetail("It lets the server ask an address, which needs the privileges of pg_read_server_files."),
+			 kind == OPTION_FILE ? errhint("Use ssl.ca.pem, ssl.certificate.pem and ssl.key.pem with secrets instead.")
+								 : errhint("Let a role that has them make the stream.")));
 	}
 }
 
@@ -378,76 +445,40 @@ cs_kafka_topic_validate(const char *topic)
 						errdetail("Kafka accepts 1 to 249 letters, digits, \"_\", \".\" and \"-\".")));
 }
 
-/*
- * Content of a secret's file, without the line break at its end.  A file that
- * is too long or holds a zero byte cannot be meant.
- */
-static char *
-read_secret(const char *option, const char *name)
-{
-	char   path[MAXPGPATH];
-	char  *content;
-	size_t length;
-	FILE  *file;
-
-	check_secret_name(option, name);
-	if (cs_secrets_directory == NULL || cs_secrets_directory[0] == '\0')
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("secret \"%s\" of option \"%s\" cannot be read", name, option),
-						errdetail("The setting clickstream.secrets_directory is empty.")));
-	snprintf(path, sizeof(path), "%s/%s", cs_secrets_directory, name);
-	content = palloc(VALUE_MAX + 1);
-	file = AllocateFile(path, PG_BINARY_R);
-	if (file == NULL)
-		ereport(ERROR,
-				(errcode_for_file_access(), errmsg("could not open secret \"%s\" of option \"%s\": %m", name, option),
-				 errhint("Secrets are files in the directory that clickstream.secrets_directory names.")));
-	length = fread(content, 1, VALUE_MAX + 1, file);
-	if (ferror(file))
-		ereport(ERROR,
-				(errcode_for_file_access(), errmsg("could not read secret \"%s\" of option \"%s\": %m", name, option)));
-	FreeFile(file);
-	if (length > VALUE_MAX || memchr(content, '\0', length) != NULL)
-	{
-		explicit_bzero(content, VALUE_MAX + 1);
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("secret \"%s\" of option \"%s\" is too long or holds a zero byte", name, option)));
-	}
-	if (length > 0 && content[length - 1] == '\n')
-		length--;
-	if (length > 0 && content[length - 1] == '\r')
-		length--;
-	content[length] = '\0';
-	return content;
-}
-
+/* The library's words are left out where a secret is refused: they may quote it. */
 static void
-apply_secret(rd_kafka_conf_t *conf, const CsOption *option)
+apply_secret(KafkaSource *source, const CsOption *option)
 {
-	char			   *content = read_secret(option->name, option->value + 1);
+	bool				is_private = option_rule(option->name)->kind == OPTION_SECRET;
+	char			   *content = cs_kafka_secret_read(source, option->name, option->value + 1, is_private);
 	char				ignored[KAFKA_TEXT];
-	rd_kafka_conf_res_t result = rd_kafka_conf_set(conf, option->name, content, ignored, sizeof(ignored));
+	rd_kafka_conf_res_t result = rd_kafka_conf_set(source->conf, option->name, content, ignored, sizeof(ignored));
 
-	explicit_bzero(content, VALUE_MAX + 1);
+	explicit_bzero(content, CS_KAFKA_VALUE_MAX + 1);
 	explicit_bzero(ignored, sizeof(ignored));
 	pfree(content);
 	if (result != RD_KAFKA_CONF_OK)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("secret \"%s\" is not a valid value of option \"%s\"", option->value + 1, option->name)));
 }
 
 /* Checks again: the catalog may have been written by other means. */
 void
-cs_kafka_options_apply(rd_kafka_conf_t *conf, const CsOption *options, int n)
+cs_kafka_options_apply(KafkaSource *source)
 {
+	const CsOption *options = source->stream->options;
+	int				n = source->stream->noptions;
+
 	for (int i = 0; i < n; i++)
 	{
 		check_option(&options[i]);
 		if (options[i].value[0] == CS_SECRET_MARK)
-			apply_secret(conf, &options[i]);
+			apply_secret(source, &options[i]);
 		else
-			(void) rd_kafka_conf_set(conf, options[i].name, options[i].value, NULL, 0);
+			(void) rd_kafka_conf_set(source->conf, options[i].name, options[i].value, NULL, 0);
+		if (option_rule(options[i].name)->kind == OPTION_FILE)
+			cs_kafka_file_watch(source, options[i].name, options[i].value);
 	}
 	check_sasl(options, n);
 }

@@ -18,8 +18,8 @@
 /*
  * Raise an error with a hint if options (may be NULL) name a property that
  * is not on the list, or hold a value that it cannot have.  Checks as the
- * current user: properties that name files of the server need the rights of
- * pg_read_server_files.  Secrets are checked by name only, not read.
+ * current user: properties that name files of the server or addresses to ask need the
+ * rights of pg_read_server_files.  Secrets are checked by name only, not read.
  */
 extern void cs_kafka_options_validate(Jsonb *options);
 

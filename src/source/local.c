@@ -567,6 +567,13 @@ local_pause(CsSource *base, CsPartition *partition, bool paused)
 	(void) paused;
 }
 
+static bool
+local_is_outdated(CsSource *base)
+{
+	(void) base;
+	return false;
+}
+
 const CsSourceOps cs_local_source = {
 	.name = "local",
 	.open = local_open,
@@ -580,4 +587,5 @@ const CsSourceOps cs_local_source = {
 	.headers = local_headers,
 	.committed = local_committed,
 	.problem = local_problem,
+	.is_outdated = local_is_outdated,
 };

@@ -81,6 +81,12 @@ typedef struct CsSourceOps
 
 	/* Why nothing comes, or NULL.  Valid until the next call. */
 	const char *(*problem)(CsSource *source);
+
+	/*
+	 * Has what it was opened with changed (a password's file)?  Then another
+	 * one should be opened, and take its place.
+	 */
+	bool (*is_outdated)(CsSource *source);
 } CsSourceOps;
 
 /* First member of every source's own struct. */

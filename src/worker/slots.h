@@ -37,7 +37,7 @@
 #include "storage/lwlock.h"
 
 #define CS_SLOT_ERROR_LEN 512
-#define CS_SLOT_PROBLEM_LEN 256
+#define CS_SLOT_PROBLEM_LEN 512
 #define CS_SLOTS_SPARE 128 /* streams that are known beyond cs_max_workers */
 #define CS_RATE_SECONDS 6  /* the second that runs, and five complete ones */
 

@@ -421,9 +421,9 @@ run_batches(void)
 /* ---- errors ---- */
 
 /*
- * Classes that may mend themselves: connection, rollback (deadlock,
- * serialization), transaction state (a server made read-only), resources,
- * object state (locks), intervention, system.  Internal errors may be races
+ * Classes that may mend themselves: connection, authorization (the file of a
+ * secret), rollback (deadlock, serialization), transaction state (a server made
+ * read-only), resources, object state (locks), intervention, system.  Internal errors may be races
  * (a tuple concurrently updated) or bugs: some tries.  An offset that is gone
  * from the topic (a state, but not of a lock) comes back by no try at all.
  */
@@ -431,9 +431,9 @@ static Verdict
 judge(int sqlstate)
 {
 	static const int transient[] = {MAKE_SQLSTATE('0', '8', '0', '0', '0'), MAKE_SQLSTATE('2', '5', '0', '0', '0'),
-									MAKE_SQLSTATE('4', '0', '0', '0', '0'), MAKE_SQLSTATE('5', '3', '0', '0', '0'),
-									MAKE_SQLSTATE('5', '5', '0', '0', '0'), MAKE_SQLSTATE('5', '7', '0', '0', '0'),
-									MAKE_SQLSTATE('5', '8', '0', '0', '0')};
+									MAKE_SQLSTATE('2', '8', '0', '0', '0'), MAKE_SQLSTATE('4', '0', '0', '0', '0'),
+									MAKE_SQLSTATE('5', '3', '0', '0', '0'), MAKE_SQLSTATE('5', '5', '0', '0', '0'),
+									MAKE_SQLSTATE('5', '7', '0', '0', '0'), MAKE_SQLSTATE('5', '8', '0', '0', '0')};
 
 	if (sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 		return HOPELESS;

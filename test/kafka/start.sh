@@ -6,7 +6,11 @@
 #
 # DIR holds everything of it: data, log, kafka.pid, and address ("host:port").
 # A DIR that was used before starts with its data and, unless told otherwise,
-# its address.  stop.sh DIR stops it.
+# its addresses.  stop.sh DIR stops it.
+#
+# DIR/listeners, if there is one, names more listeners, "NAME PROTOCOL" a line;
+# DIR/addresses then says where each listens.  DIR/more.properties is added to
+# the configuration, DIR/format.options to the command that formats the disk.
 #
 # CLICKSTREAM_KAFKA_LIBS   the jars (default: where test/setup.sh puts them)
 # CLICKSTREAM_KAFKA_HEAP   default 512m
@@ -24,11 +28,25 @@ fail() {
 	exit 1
 }
 
-# Two ports that are free now: the clients' and the controller's.
+# So many ports that are free now.
 free_ports() {
 	perl -MIO::Socket::INET -e '
-		my @s = map { IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1", LocalPort => 0) or die $! } 1, 2;
-		print join(" ", map { $_->sockport } @s), "\n";'
+		my @s = map { IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1", LocalPort => 0) or die $! } 1 .. shift;
+		print join("\n", map { $_->sockport } @s), "\n";' "$1"
+}
+
+# A port for each of DIR/listeners, the first time.
+place_listeners() {
+	[ -f "$dir/listeners" ] && [ ! -f "$dir/addresses" ] || return 0
+	free_ports "$(wc -l <"$dir/listeners")" | paste -d ' ' "$dir/listeners" - |
+		while read -r name protocol free; do echo "$name $protocol 127.0.0.1:$free"; done >"$dir/addresses"
+}
+
+# listed FORMAT: DIR/addresses as a list; %1 is the name, %2 the protocol, %3 the address.
+listed() {
+	[ ! -f "$dir/addresses" ] || while read -r name protocol at; do
+		printf ',%s' "$1" | sed "s,%1,$name,; s,%2,$protocol,; s,%3,$at,"
+	done <"$dir/addresses"
 }
 
 write_configuration() {
@@ -37,11 +55,11 @@ write_configuration() {
 		process.roles=broker,controller
 		node.id=1
 		controller.quorum.voters=1@127.0.0.1:$controller
-		listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-		advertised.listeners=PLAINTEXT://127.0.0.1:$port
+		listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller$(listed %1://%3)
+		advertised.listeners=PLAINTEXT://127.0.0.1:$port$(listed %1://%3)
 		controller.listener.names=CONTROLLER
 		inter.broker.listener.name=PLAINTEXT
-		listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+		listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT$(listed %1:%2)
 		log.dirs=$dir/data
 		offsets.topic.num.partitions=1
 		offsets.topic.replication.factor=1
@@ -53,6 +71,7 @@ write_configuration() {
 		message.max.bytes=33554432
 		log.retention.ms=-1
 	END
+	[ ! -f "$dir/more.properties" ] || cat "$dir/more.properties" >>"$dir/server.properties"
 	cat >"$dir/log4j.properties" <<-END
 		log4j.rootLogger=WARN, file
 		log4j.appender.file=org.apache.log4j.FileAppender
@@ -68,19 +87,22 @@ if [ -f "$dir/kafka.pid" ] && kill -0 "$(cat "$dir/kafka.pid")" 2>/dev/null; the
 fi
 
 # shellcheck disable=SC2046
-set -- $(free_ports)
+set -- $(free_ports 2)
 controller=$2
 if [ "$port" = 0 ] && [ -f "$dir/address" ]; then
 	port=$(sed 's/.*://' "$dir/address")
 elif [ "$port" = 0 ]; then
 	port=$1
 fi
+place_listeners
 write_configuration
 
 java="java -Dlog4j.configuration=file:$dir/log4j.properties -XX:TieredStopAtLevel=1 -cp $libs/*"
 set -f # the classpath's star is Java's to expand
 if [ ! -f "$dir/data/meta.properties" ]; then
-	$java kafka.tools.StorageTool format -t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'Aa' | tr -d =)" \
+	[ ! -f "$dir/format.options" ] || format=$(cat "$dir/format.options")
+	# shellcheck disable=SC2086
+	$java kafka.tools.StorageTool format ${format:-} -t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'Aa' | tr -d =)" \
 		-c "$dir/server.properties" >"$dir/format.log" 2>&1 || {
 		cat "$dir/format.log" >&2
 		fail "could not format $dir/data"

@@ -57,11 +57,13 @@ sub start_broker
 	return $broker;
 }
 
-# A real Kafka server with topics (name => partitions, ...).
+# A real Kafka server with topics (name => partitions, ...).  '--listeners' => {NAME => PROTOCOL, ...}: these as well;
+# '--properties' => [lines of its configuration]; '--format' => options of the tool that formats its disk.
 sub start_kafka
 {
 	my (%topics) = @_;
-	my $kafka = ClickstreamTest::Kafka->new;
+	my %options = map { $_ => delete $topics{"--$_"} } qw(listeners properties format);
+	my $kafka = ClickstreamTest::Kafka->new(%options);
 
 	push @running, $kafka;
 	$kafka->start;
@@ -246,22 +248,55 @@ sub stop
 # ---- a real Kafka server
 package ClickstreamTest::Kafka;
 
+my $started = 0;
+
 sub new
 {
-	my ($class) = @_;
-	my $directory = "$PostgreSQL::Test::Utils::tmp_check/kafka";
+	my ($class, %options) = @_;
+	my $directory = File::Spec->rel2abs("$PostgreSQL::Test::Utils::tmp_check/kafka" . ($started++ || ''));
+	my $self = bless { directory => $directory }, $class;
+	my $listeners = $options{listeners} // {};
 
-	return bless { directory => File::Spec->rel2abs($directory) }, $class;
+	mkdir $directory or die "could not make $directory: $!";
+	$self->keep('listeners', map { "$_ $listeners->{$_}" } sort keys %$listeners) if %$listeners;
+	$self->keep('more.properties', @{ $options{properties} }) if $options{properties};
+	$self->keep('format.options', $options{format}) if $options{format};
+	return $self;
 }
 
-# Starts it, again with the data and the address that it had.
+# Writes a file of start.sh's directory.
+sub keep
+{
+	my ($self, $name, @lines) = @_;
+	PostgreSQL::Test::Utils::append_to_file("$self->{directory}/$name", join('', map { "$_\n" } @lines));
+}
+
+# Starts it, again with the data and the addresses that it had.
 sub start
 {
 	my ($self) = @_;
 	$self->{address} = ClickstreamTest::kafka_script('start.sh', $self->{directory});
+	return unless -f "$self->{directory}/addresses";
+	for (split /\n/, PostgreSQL::Test::Utils::slurp_file("$self->{directory}/addresses"))
+	{
+		my ($name, $protocol, $address) = split;
+		$self->{addresses}{$name} = $address;
+	}
 }
 
-sub address { return $_[0]{address} }
+# Where clients reach it: without a name, in the clear.
+sub address
+{
+	my ($self, $listener) = @_;
+	return $listener ? $self->{addresses}{$listener} : $self->{address};
+}
+
+# Runs a tool of Kafka's by its class; returns what it printed.
+sub tool
+{
+	my ($self, $class, @arguments) = @_;
+	return ClickstreamTest::kafka_script('tool.sh', $class, '--bootstrap-server', $self->{address}, @arguments);
+}
 
 sub create_topic
 {

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Runs a tool of Kafka's by the name of its class; its output, and that of
+# its errors only if it fails.
+#
+#   test/kafka/tool.sh org.apache.kafka.tools.GetOffsetShell --bootstrap-server ADDRESS ...
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+libs=${CLICKSTREAM_KAFKA_LIBS:-$("$here/../setup.sh" kafka-libs)}
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+
+java -XX:TieredStopAtLevel=1 -cp "$libs/*" "$@" 2>"$errors" || {
+	cat "$errors" >&2
+	exit 1
+}
