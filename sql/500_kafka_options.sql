@@ -10,7 +10,7 @@ BEGIN
 	RAISE EXCEPTION 'made';
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RAISE WARNING '%, %', SQLSTATE, concat_ws(' | ', SQLERRM, nullif(detail, ''), left(nullif(hint, ''), 100));
+	RAISE WARNING '%, %', SQLSTATE, concat_ws(' | ', SQLERRM, regexp_replace(nullif(detail, ''), 'librdkafka [0-9.]+', 'librdkafka'), left(nullif(hint, ''), 100));
 END $$;
 
 -- not on the list
@@ -41,11 +41,11 @@ SELECT try('{"sasl.mechanism": "PLAIN"}');
 SELECT try('{"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.password": {"secret": "a"}}');
 SELECT try('{"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "a"}');
 SELECT try('{"sasl.oauthbearer.token.endpoint.url": "http://example.com/token"}');
--- files of the server, and addresses that it asks, are for administrators
+SELECT try('{"sasl.oauthbearer.token.endpoint.url": "http://localhost.example.com/token"}');
+-- files of the server are for administrators
 CREATE ROLE regress_cs_kafka IN ROLE clickstream_admin;
 SET ROLE regress_cs_kafka;
 SELECT public.try('{"ssl.ca.location": "/etc/passwd"}');
-SELECT public.try('{"sasl.oauthbearer.token.endpoint.url": "https://example.com/token"}');
 RESET ROLE;
 -- all of these are taken
 SELECT try('{"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-256", "sasl.username": {"secret": "user"}, "sasl.password": {"secret": "password"},

@@ -244,12 +244,19 @@ check_oauth_support(void)
 static void
 check_url(const OptionRule *rule, const char *value)
 {
-	if (rule->kind != OPTION_URL || strncmp(value, "https://", 8) == 0 || strncmp(value, "http://127.0.0.1", 16) == 0 ||
-		strncmp(value, "http://localhost", 16) == 0)
-		return;
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("value of option \"%s\" is not the address of a token endpoint", rule->name),
-					errhint("It begins with https://; http:// is taken for localhost only.")));
+	static const char *const here[] = {"http://127.0.0.1", "http://localhost"};
+	bool					 good = strncmp(value, "https://", 8) == 0;
+
+	for (int i = 0; i < (int) lengthof(here); i++)
+	{
+		size_t length = strlen(here[i]);
+
+		good |= strncmp(value, here[i], length) == 0 && (value[length] == ':' || value[length] == '/');
+	}
+	if (rule->kind == OPTION_URL && !good)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("value of option \"%s\" is not the address of a token endpoint", rule->name),
+						errhint("It begins with https://; http:// is taken for localhost only.")));
 }
 
 static void
