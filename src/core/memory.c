@@ -11,6 +11,11 @@
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "storage/shmem.h"
+
+#if defined(__linux__) && !defined(MADV_COLLAPSE)
+#define MADV_COLLAPSE 25 /* Linux 6.1; an older C library does not name it */
+#endif
 
 #define HUGE_PAGE ((uintptr_t) 2 * 1024 * 1024)
 #define MMAP_THRESHOLD (32 * 1024 * 1024) /* the C library's own upper bound */
@@ -50,6 +55,7 @@ cs_memory_init(void)
 	cs_memory_advise_heap();
 }
 
+/* Pages that are in use may stay as they are. */
 static void
 advise(uintptr_t begin, uintptr_t end)
 {
@@ -58,6 +64,21 @@ advise(uintptr_t begin, uintptr_t end)
 	end = TYPEALIGN_DOWN(HUGE_PAGE, end);
 	if (begin < end)
 		(void) madvise((void *) begin, end - begin, MADV_HUGEPAGE);
+#else
+	(void) begin;
+	(void) end;
+#endif
+}
+
+/* What is in use already becomes large pages at once. */
+static void
+collapse(uintptr_t begin, uintptr_t end)
+{
+#ifdef __linux__
+	begin = TYPEALIGN(HUGE_PAGE, begin);
+	end = TYPEALIGN_DOWN(HUGE_PAGE, end);
+	if (begin < end)
+		(void) madvise((void *) begin, end - begin, MADV_COLLAPSE);
 #else
 	(void) begin;
 	(void) end;
@@ -78,6 +99,91 @@ cs_memory_advise_heap(void)
 void
 cs_memory_advise(void *data, Size size)
 {
-	if (heap_begin != 0)
-		advise((uintptr_t) data, (uintptr_t) data + size);
+	if (heap_begin == 0)
+		return;
+	advise((uintptr_t) data, (uintptr_t) data + size);
+	collapse((uintptr_t) data, (uintptr_t) data + size);
+}
+
+/* ---- shared memory ---- */
+
+static char *second_view = NULL; /* of the segment that the server has now */
+static Size	 second_size = 0;
+
+/* Where the server's segment begins: what is before it is not valid. */
+static uintptr_t
+segment_begin(uintptr_t inside)
+{
+	uintptr_t outside = 0;
+
+	while (inside - outside > 1)
+	{
+		uintptr_t middle = outside + (inside - outside) / 2;
+
+		if (ShmemAddrIsValid((void *) middle))
+			inside = middle;
+		else
+			outside = middle;
+	}
+	return inside;
+}
+
+/*
+ * The server has been started anew, with another segment.  Processes that live
+ * on (the logger) may still have the old one mapped: so its pages are given
+ * back, not only our view of them.
+ */
+static void
+drop_second_view(void)
+{
+	if (second_view == NULL)
+		return;
+#ifdef MADV_REMOVE
+	(void) madvise(second_view, second_size, MADV_REMOVE);
+#endif
+	(void) munmap(second_view, second_size);
+	second_view = NULL;
+}
+
+char *
+cs_memory_view_shared(char *data, Size size)
+{
+#if defined(__linux__) && !defined(EXEC_BACKEND)
+	char *room;
+	char *room_end;
+	char *at;
+
+	drop_second_view();
+	room = mmap(NULL, size + 2 * HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return data;
+	room_end = room + size + 2 * HUGE_PAGE;
+	at = (char *) TYPEALIGN(HUGE_PAGE, room) + ((uintptr_t) data - segment_begin((uintptr_t) data)) % HUGE_PAGE;
+	if (mremap(data, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED)
+	{
+		(void) munmap(room, room_end - room);
+		return data;
+	}
+	(void) munmap(room, at - room);
+	(void) munmap(at + size, room_end - (at + size));
+	second_view = at;
+	second_size = size;
+	advise((uintptr_t) at, (uintptr_t) at + size);
+	return at;
+#else
+	(void) size;
+	return data;
+#endif
+}
+
+void
+cs_memory_enlarge(char *piece, Size size)
+{
+	uintptr_t begin = TYPEALIGN(HUGE_PAGE, (uintptr_t) piece);
+
+	if (begin >= (uintptr_t) piece + size || (char *) begin < second_view ||
+		(char *) begin + HUGE_PAGE > second_view + second_size)
+		return;
+	(void) *(volatile char *) begin; /* of what is empty nothing is made */
+	collapse(begin, begin + HUGE_PAGE);
 }

@@ -5,7 +5,7 @@
  * A stream's state is hundreds of megabytes that are read in no order, and a
  * batch takes and gives back tens of megabytes each second.  Keeping freed
  * memory spares page faults; large pages spare misses of the address cache.
- * Only a stream's worker does this: it has the process to itself.  Where the
+ * Only a stream's worker does this, which has the process to itself.  Where the
  * system does not know the advice, nothing happens.
  */
 #ifndef CS_CORE_MEMORY_H
@@ -19,5 +19,22 @@ extern void cs_memory_init(void);
 extern void cs_memory_advise_heap(void);
 /* A large array that stays.  Does nothing unless cs_memory_init() was called. */
 extern void cs_memory_advise(void *data, Size size);
+
+/*
+ * Shared memory.  The server maps its segment wherever there is room; large
+ * pages can lie there only if that is a multiple of their size.  So what is to
+ * have them gets a second view, of the same memory at another address, which
+ * all processes that are started later have too.  Returns data itself where
+ * that cannot be had.  To be called as the server starts; data and size are
+ * multiples of CS_MEMORY_PAGE.
+ */
+#define CS_MEMORY_PAGE 4096
+extern char *cs_memory_view_shared(char *data, Size size);
+/*
+ * A piece of such a view is about to be filled: if a large page begins in it,
+ * let that be one.  Systems that are told to give shared memory no large
+ * pages by themselves, as most are, give them to who asks.
+ */
+extern void cs_memory_enlarge(char *piece, Size size);
 
 #endif

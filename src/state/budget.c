@@ -72,14 +72,15 @@ cs_state_used(const CsState *state)
 void
 cs_state_bound_kept(CsState *state)
 {
-	int64 most;
+	const CsEntry *first = cs_gone_first(&state->gone);
+	int64		   most;
 
-	if (state->gone == NULL)
+	if (first == NULL)
 		return;
 	most = cs_state_budget(state) / KEPT_SHARE;
-	while (state->gone && state->kept_bytes > most)
+	for (; first && state->kept_bytes > most; first = cs_gone_first(&state->gone))
 	{
-		int64 commit = state->gone->gone;
+		int64 commit = first->gone;
 
 		pg_atomic_write_u64(&state->region->readable_from, (uint64) commit);
 		cs_entries_forget(state, commit);

@@ -112,6 +112,43 @@ slot_bytes(const CsEntry *slot)
 	return CS_SLOT + (slot->kind == CS_HOLDS_SET ? slot->len * sizeof(CsHash128) : slot->len);
 }
 
+void
+cs_gone_init(CsGone *gone)
+{
+	memset(gone, 0, sizeof(*gone));
+	for (int i = 0; i < CS_GONE_LANES; i++)
+		gone->tail[i] = &gone->first[i];
+}
+
+static void
+gone_add(CsGone *gone, CsEntry *slot)
+{
+	CsEntry ***tail = &gone->tail[gone->nadded++ % CS_GONE_LANES];
+
+	slot->next_gone = NULL;
+	**tail = slot;
+	*tail = &slot->next_gone;
+}
+
+/* The first one, and announce those to come. */
+static void
+gone_take(CsGone *gone, CsEntry *slot)
+{
+	uint32	 lane = gone->ntaken++ % CS_GONE_LANES;
+	CsEntry *half_way = gone->first[(gone->ntaken + CS_GONE_LANES / 2) % CS_GONE_LANES];
+
+	gone->first[lane] = slot->next_gone;
+	if (slot->next_gone == NULL)
+		gone->tail[lane] = &gone->first[lane];
+	else
+	{
+		__builtin_prefetch(slot->next_gone, 1);
+		__builtin_prefetch((const char *) slot->next_gone + CS_SLOT / 2, 1);
+	}
+	if (half_way && half_way->data)
+		__builtin_prefetch(half_way->data, 1);
+}
+
 /* Nothing of the worker's points to it any more. */
 void
 cs_slot_drop(CsState *state, CsEntry *slot)
@@ -127,25 +164,21 @@ cs_slot_drop(CsState *state, CsEntry *slot)
 	slot->is_gone = true;
 	slot->gone = state->commit;
 	unlock(lock);
-	slot->next_gone = NULL;
-	*state->gone_tail = slot;
-	state->gone_tail = &slot->next_gone;
+	gone_add(&state->gone, slot);
 	state->kept_bytes += slot_bytes(slot);
 }
 
 void
 cs_entries_forget(CsState *state, int64 commit)
 {
-	while (state->gone && state->gone->gone <= commit)
-	{
-		CsEntry *slot = state->gone;
+	CsEntry *slot;
 
-		state->gone = slot->next_gone;
+	while ((slot = cs_gone_first(&state->gone)) != NULL && slot->gone <= commit)
+	{
+		gone_take(&state->gone, slot);
 		state->kept_bytes -= slot_bytes(slot);
 		free_slot(state, slot);
 	}
-	if (state->gone == NULL)
-		state->gone_tail = &state->gone;
 }
 
 /* ---- bytes ---- */

@@ -55,7 +55,7 @@ delete_changed(Eviction *e)
 {
 	CsState *state = e->state;
 
-	for (int i = 0; i < state->ndefs; i++)
+	for (int i = 0; i < state->ndefs && state->from_table > 0; i++)
 	{
 		for (int64 k = 0; k < state->defs[i].nlogged; k++)
 		{

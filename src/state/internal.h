@@ -143,6 +143,29 @@ cs_key_equal(const CsKey *a, const CsKey *b)
 #endif
 #include "lib/simplehash.h"
 
+/*
+ * Slots that are gone and kept for readers, in the order of commits.  Most have
+ * left the processor's caches long before they are freed, and a list tells no
+ * more than which is next; so they stand in several lists in turn, whose next
+ * ones are fetched while the others are worked on.
+ */
+#define CS_GONE_LANES 8
+
+typedef struct CsGone
+{
+	CsEntry	 *first[CS_GONE_LANES];
+	CsEntry **tail[CS_GONE_LANES];
+	uint32	  nadded; /* modulo the number of lanes: where the next one is added, */
+	uint32	  ntaken; /* and taken */
+} CsGone;
+
+/* The first one that went, NULL: none is kept. */
+static inline CsEntry *
+cs_gone_first(const CsGone *gone)
+{
+	return gone->first[gone->ntaken % CS_GONE_LANES];
+}
+
 struct CsState
 {
 	bool			lenient; /* recovery takes entries that cannot be read: they are never due */
@@ -156,8 +179,7 @@ struct CsState
 	CsArena			entry_pieces; /* CsEntry only */
 	CsArena			data_pieces;  /* entries' bytes, members of sets */
 	int64			commit;		  /* number of the commit that is published or replayed */
-	CsEntry		   *gone;		  /* kept for readers, in the order of commits */
-	CsEntry		  **gone_tail;
+	CsGone			gone;
 	int64			kept_bytes;
 	int32			needs[CS_ARENA_CLASSES]; /* pieces that publication will take, see reserve.c */
 	int32			needs_slots;
@@ -189,7 +211,8 @@ struct CsState
 	CsLogPosition	log_next;	  /* as this batch leaves it */
 	int64			log_bytes[2]; /* size of the halves, about */
 	int64			log_bytes_next[2];
-	CsEntry		  **popped; /* taken out of timers by this batch */
+	int64			from_table; /* works of this batch whose base the spill table has, about */
+	CsEntry		  **popped;		/* taken out of timers by this batch */
 	int				npopped, popped_capacity;
 	CsEntry		  **copied; /* copied forward by this batch */
 	int				ncopied, copied_capacity;
@@ -226,6 +249,7 @@ extern void cs_entries_forget(CsState *state, int64 commit);
 /* Nothing is in it, as after its making. */
 extern void cs_state_clear(CsState *state);
 
+extern void		cs_gone_init(CsGone *gone);
 extern CsEntry *cs_slot_make(CsState *state, const CsKey *key, CsSlotKind kind);
 extern void		cs_slot_drop(CsState *state, CsEntry *slot);
 /* The lock under which readers see the slot, taken; NULL: they do not see it. */

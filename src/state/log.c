@@ -247,6 +247,8 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 		CsWork *work = def->logged[i];
 
 		prefetch_works(def, i);
+		if (work->base && work->base->half == CS_HALF_TABLE)
+			state->from_table++;
 		if (work->deleted)
 		{
 			if (work->base)

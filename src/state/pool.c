@@ -4,9 +4,9 @@
  */
 #include "postgres.h"
 
+#include "core/memory.h"
 #include "core/settings.h"
 #include "miscadmin.h"
-#include "state/arena.h"
 #include "state/pool.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -35,7 +35,7 @@ head_size(void)
 static Size
 pool_size(void)
 {
-	return add_size(add_size(head_size(), CS_ARENA_ALIGN), mul_size(count_blocks(), CS_BLOCK));
+	return add_size(add_size(head_size(), CS_MEMORY_PAGE), mul_size(count_blocks(), CS_BLOCK));
 }
 
 void
@@ -58,7 +58,8 @@ make_pool(void)
 	cs_pool->regions = (CsRegion *) (at + MAXALIGN(sizeof(CsPool)));
 	cs_pool->blocks =
 		(CsBlockInfo *) ((char *) cs_pool->regions + MAXALIGN(mul_size(cs_max_workers, sizeof(CsRegion))));
-	cs_pool->base = (char *) TYPEALIGN(CS_ARENA_ALIGN, at + head_size());
+	cs_pool->base =
+		cs_memory_view_shared((char *) TYPEALIGN(CS_MEMORY_PAGE, at + head_size()), mul_size(count_blocks(), CS_BLOCK));
 	for (int32 i = 0; i < cs_pool->nblocks; i++)
 		cs_pool->blocks[i].next = i + 1 < cs_pool->nblocks ? i + 1 : -1;
 	for (int32 i = 0; i < cs_pool->nregions; i++)
@@ -221,7 +222,10 @@ cs_region_take(CsRegion *region)
 	else
 		region->wants++;
 	LWLockRelease(cs_pool_lock());
-	return block < 0 ? NULL : cs_block_address(block);
+	if (block < 0)
+		return NULL;
+	cs_memory_enlarge(cs_block_address(block), CS_BLOCK);
+	return cs_block_address(block);
 }
 
 void

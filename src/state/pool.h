@@ -6,6 +6,7 @@
  * clickstream.state_memory is taken at the server's start and cut into equal
  * blocks.  It is mapped at one address in all processes, so a pointer into a
  * block means the same everywhere; pages that nobody touched are not resident.
+ * Large ones are used where the system has any (core/memory.h).
  *
  * A region belongs to one running stream, whose worker alone writes in it.
  * Others read the slots (CsEntry) in its blocks of slots, and what these point

@@ -41,15 +41,21 @@ clean_buckets(CsDefState *def)
 	}
 }
 
-/* What publish and abort have in common: the overlay is gone, timers are whole. */
+/* No entry has a work any more. */
 static void
-forget_batch(CsState *state)
+unlink_works(CsState *state)
 {
 	for (CsWork *work = state->all_works; work; work = work->next)
 	{
 		if (work->base)
 			work->base->work = NULL;
 	}
+}
+
+/* What publish and abort have in common: the overlay is gone, timers are whole. */
+static void
+forget_batch(CsState *state)
+{
 	for (int i = 0; i < state->npopped; i++)
 	{
 		CsEntry *entry = state->popped[i];
@@ -80,6 +86,7 @@ forget_batch(CsState *state)
 	memset(state->announced, 0, sizeof(state->announced));
 	state->popped = state->copied = NULL;
 	state->npopped = state->popped_capacity = 0;
+	state->from_table = 0;
 	state->ncopied = state->copied_capacity = 0;
 	state->copied_set = NULL;
 	state->copied_sets = NULL;
@@ -104,6 +111,7 @@ cs_state_abort(CsState *state)
 	state->log_next = state->log;
 	state->log_bytes_next[0] = state->log_bytes[0];
 	state->log_bytes_next[1] = state->log_bytes[1];
+	unlink_works(state);
 	forget_batch(state);
 	cs_evict_abort(state);
 }
@@ -225,6 +233,8 @@ end_publishing(CsState *state)
 void
 cs_state_publish(CsState *state)
 {
+	int64 npublished = 0;
+
 	begin_publishing(state);
 	publish_copies(state);
 	for (int i = 0; i < state->npopped; i++)
@@ -236,7 +246,12 @@ cs_state_publish(CsState *state)
 	/* Sets first: members that were inline until now still lie in the bytes that entries are about to lose. */
 	publish_sets(state);
 	for (int i = 0; i < state->ndefs; i++)
+	{
 		publish_works(state, &state->defs[i]);
+		npublished += state->defs[i].nlogged;
+	}
+	if (npublished < state->nworks) /* the rest was looked at only */
+		unlink_works(state);
 	if (state->advised != state->entries->data)
 	{
 		state->advised = state->entries->data;

@@ -55,7 +55,7 @@ cs_state_create(MemoryContext parent, MemoryContext batch)
 	cs_blocks_init(&state->blocks, context, NULL);
 	cs_arena_init(&state->entry_pieces, &state->blocks, true);
 	cs_arena_init(&state->data_pieces, &state->blocks, false);
-	state->gone_tail = &state->gone;
+	cs_gone_init(&state->gone);
 	state->entries = keyset_create(context, 1024, NULL);
 	state->works = keyset_create(context, 1024, NULL);
 	state->sets = make_table(state, "clickstream sets", sizeof(CsBigSet));

@@ -58,7 +58,7 @@ typedef struct CsEntry
 	union
 	{
 		struct CsWork  *work;	   /* this batch's overlay, or NULL */
-		struct CsEntry *next_gone; /* is_gone: the next one that went */
+		struct CsEntry *next_gone; /* is_gone: a later one that went, see CsGone */
 	};
 	union
 	{
