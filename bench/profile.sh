@@ -2,11 +2,15 @@
 # Where the worker's time goes in live traffic: a small, repeatable run
 # for pairs of before and after, on a machine that others use too.
 #
-#   bench/profile.sh [perf | time]
+#   bench/profile.sh [perf | time | instructions]
 #
 #   perf    where the worker's time goes, by perf (the default): shares, which
 #           a loaded machine changes less than times
 #   time    the worker's CPU time an event
+#   instructions
+#           how many instructions of the worker an event takes, and where, by
+#           callgrind: the same on any machine, but blind to waiting for memory
+#           and to the kernel
 #
 # Events of generate.c at 6,000 a second of event time come through the local
 # topic, a second of them in one transaction, the next when that is committed:
@@ -17,7 +21,7 @@
 #
 # environment, with defaults:
 #   BENCH_WORK=/var/tmp/clickstream-profile   BENCH_WARM=1200000
-#   BENCH_BATCHES=60  BENCH_FRESH=
+#   BENCH_BATCHES=60 (instructions: 20)  BENCH_FRESH=
 set -eu
 bench=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$bench")
@@ -25,7 +29,7 @@ mode=${1:-perf}
 work=${BENCH_WORK:-/var/tmp/clickstream-profile}
 warm=${BENCH_WARM:-1200000}
 rate=6000
-batches=${BENCH_BATCHES:-60}
+batches=${BENCH_BATCHES:-$([ "$mode" = instructions ] && echo 20 || echo 60)}
 out=$bench/out
 postmaster=
 
@@ -103,10 +107,12 @@ make_warm() {
 		shared_buffers = 512MB
 		max_wal_size = 4GB
 		autovacuum = off
+		clickstream.state_memory = '2GB'
 	END
 	start_cluster "$work/warm"
 	ask "CREATE EXTENSION clickstream;
 		SELECT clickstream.quickstart('web', target_schema => 'web', start => false);
+		SELECT clickstream.alter_stream('web', idle_timeout => '1 day'); -- else a pause shows all that is open
 		CREATE TABLE events (n bigint GENERATED ALWAYS AS IDENTITY, key text, payload text)"
 	"$bench/bin/generate" "$total" 42 $rate 5000000 |
 		ask "COPY events (key, payload) FROM STDIN (FORMAT csv, DELIMITER E'\t', QUOTE E'\x01')"
@@ -155,6 +161,20 @@ measure() {
 				perf report -i "$work/perf.data" --stdio --no-children -g none 2>/dev/null >"$out/profile-self.txt"
 				perf report -i "$work/perf.data" --stdio --children -g none 2>/dev/null >"$out/profile-inclusive.txt"
 			fi
+			;;
+		instructions)
+			rm -f "$work"/callgrind.*
+			start_cluster "$work/run" valgrind -q --tool=callgrind --collect-atstart=no \
+				--toggle-collect=cs_engine_batch --callgrind-out-file="$work/callgrind.%p"
+			until pid=$(worker) && [ -n "$pid" ]; do sleep 0.5; done
+			run_batches 0 5
+			as_server callgrind_control -z "$pid" >/dev/null
+			run_batches 5 "$batches"
+			as_server callgrind_control -d "$pid" >/dev/null
+			callgrind_annotate --inclusive=no "$work/callgrind.$pid.1" >"$out/instructions-self.txt"
+			callgrind_annotate --inclusive=yes "$work/callgrind.$pid.1" >"$out/instructions-inclusive.txt"
+			awk -v n=$((batches * rate)) '/PROGRAM TOTALS/ { gsub(",", "", $1); printf "an event: %.0f instructions of the worker\n", $1 / n }' \
+				"$out/instructions-self.txt"
 			;;
 	esac
 	stop_cluster immediate

@@ -29,7 +29,8 @@
 #   BENCH_KEEP=       1: leave broker data and logs; the next run loads nothing
 #   BENCH_CONF=       lines added to postgresql.conf
 #   BENCH_STATE_MEMORY=6GB   clickstream.state_memory where nothing is to spill
-#   BENCH_PERF=       1: profile the worker with perf in the first steady 20 s
+#   BENCH_PERF=       1: profile the cluster with perf in the first steady BENCH_PERF_SECONDS (20);
+#                     BENCH_PERF_OPTIONS are perf record's
 #   BENCH_BUILD=1     0: take the extension that is installed
 set -eu
 bench=$(cd "$(dirname "$0")" && pwd)
@@ -286,11 +287,21 @@ count_rows() {
 
 worker_pid() { ask "SELECT coalesce(max(pid), 0) FROM clickstream.stat_stream"; }
 
+# Where the time goes: of the worker, and of the processes beside it, those that begin meanwhile too.
 profile() {
 	[ -n "${BENCH_PERF:-}" ] || return 0
-	perf record -q -F 3999 -p "$worker" -o "$work/perf.data" -- sleep 20 >/dev/null 2>&1 || return 0
-	perf report -i "$work/perf.data" --stdio --no-children 2>/dev/null >"$out/perf-$mode.txt"
-	say "profile in $out/perf-$mode.txt"
+	pids=$(ps -o pid= --ppid "$postmaster" | grep -vw "$observer_backend" | tr -d ' ' | paste -sd, -)
+	# shellcheck disable=SC2086
+	perf record -q -F 3999 ${BENCH_PERF_OPTIONS:-} -p "$postmaster,$pids" -o "$work/perf.data" -- \
+		sleep "${BENCH_PERF_SECONDS:-20}" >/dev/null 2>&1 || return 0
+	ps -o pid=,args= --ppid "$postmaster" >"$out/perf-$mode-processes.txt"
+	perf report -i "$work/perf.data" --stdio --no-children -g none --sort pid \
+		2>/dev/null >>"$out/perf-$mode-processes.txt"
+	perf report -i "$work/perf.data" --stdio --no-children -g none --sort pid,dso,symbol 2>/dev/null |
+		grep '^ ' >"$out/perf-$mode-all.txt"
+	grep " $worker:" "$out/perf-$mode-all.txt" >"$out/perf-$mode.txt" || true
+	grep -v " $worker:" "$out/perf-$mode-all.txt" >"$out/perf-$mode-beside.txt" || true
+	say "profile in $out/perf-$mode*.txt"
 }
 
 # MB of open state, in memory; and rows of the spill table.
