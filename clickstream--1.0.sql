@@ -2256,9 +2256,11 @@ COMMENT ON FUNCTION discard_damaged_state(text) IS
 -- What explain_event() must know of definitions, for whom may see their rows.
 CREATE VIEW definition_shape WITH (security_barrier) AS
 SELECT s.name AS stream, s.event_relation, d.table_oid, d.view_oid, d.kind, d.steps,
-	   a.attname AS key_column
+	   a.attname AS key_column, d.start_column, d.size, r.table_oid AS source, r.start_column AS source_start, g.closed
 FROM clickstream.definition d
 JOIN clickstream.stream s USING (stream_id)
+LEFT JOIN clickstream.definition r ON r.definition_id = d.source_id
+LEFT JOIN clickstream.progress g ON g.stream_id = d.stream_id
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.view_oid AND a.attnum = 1
 WHERE pg_catalog.has_table_privilege(d.table_oid::pg_catalog.oid, 'SELECT');
 COMMENT ON VIEW definition_shape IS 'definitions whose tables you may read';
@@ -2269,6 +2271,11 @@ COMMENT ON COLUMN definition_shape.view_oid IS 'view of its expressions; NULL fo
 COMMENT ON COLUMN definition_shape.kind IS 's session, w window, f funnel, r rollup, l event log';
 COMMENT ON COLUMN definition_shape.steps IS 'funnel: names of the steps';
 COMMENT ON COLUMN definition_shape.key_column IS 'session, funnel: the column of whose row it is';
+COMMENT ON COLUMN definition_shape.start_column IS 'column of the result that says when a row started; rollup: when a row of its source did';
+COMMENT ON COLUMN definition_shape.size IS 'window, rollup: length';
+COMMENT ON COLUMN definition_shape.closed IS 'everything up to this watermark is closed';
+COMMENT ON COLUMN definition_shape.source IS 'rollup: table it reads';
+COMMENT ON COLUMN definition_shape.source_start IS 'rollup: column of that table that says when a row started';
 GRANT SELECT ON definition_shape TO PUBLIC;
 
 CREATE FUNCTION page_stays(
@@ -2315,6 +2322,11 @@ END
 $$;
 COMMENT ON FUNCTION page_stays(regclass, timestamptz, timestamptz) IS
 	'page views of a table of sessions that has a measure page_dwell(page), one a row, with how long each lasted; is_exit: it is the session''s last';
+
+CREATE FUNCTION view_over(view regclass, rows text) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_view_over' LANGUAGE C STRICT STABLE PARALLEL UNSAFE;
+COMMENT ON FUNCTION view_over(regclass, text) IS
+	'a definition''s view over the rows of a SELECT, whose columns are those of what the view reads; the caller''s column list names the view''s';
 
 CREATE FUNCTION explain_event(
 	stream         text,
@@ -2372,10 +2384,9 @@ BEGIN
 		RETURN NEXT;
 		RETURN;
 	END IF;
-	source := format('(SELECT l.*, clickstream.place(l.event_time, l.topic, l.partition, l.message_offset) AS place FROM %s l'
-		' WHERE l.topic = %L AND l.partition = %s AND l.message_offset = %s) e', log, at.topic, partition, message_offset);
 	IF log IS NOT NULL THEN
-		EXECUTE format('SELECT to_jsonb(e) - ''{place, message_key}''::text[] FROM %s', source) INTO event;
+		EXECUTE format('SELECT to_jsonb(e) - ''{message_key, commit_number, arrival, watermark}''::text[] FROM %s e'
+			' WHERE e.topic = $1 AND e.partition = $2 AND e.message_offset = $3', log) INTO event USING at.topic, partition, message_offset;
 	END IF;
 	outcome := coalesce(event ->> 'class', CASE WHEN log IS NULL THEN 'unknown' ELSE 'not in the event log' END);
 	detail := CASE WHEN event IS NULL THEN jsonb_build_object('hint', CASE WHEN log IS NULL
@@ -2411,8 +2422,13 @@ BEGIN
 			AND p.since_offset > explain_event.message_offset);
 		-- its own view, over this one event; what it raises now it has raised then, or would
 		BEGIN
-			FOR evaluated IN EXECUTE format('SELECT to_jsonb(v) FROM (%s) v', replace(rtrim(pg_get_viewdef(shape.view_oid), ';'),
-				format('FROM %s e', shape.event_relation), 'FROM ' || source))
+			SELECT format('SELECT %s FROM %s l WHERE l.topic = %L AND l.partition = %s AND l.message_offset = %s',
+				string_agg(CASE a.attname WHEN 'place' THEN 'clickstream.place(l.event_time, l.topic, l.partition, l.message_offset)' ELSE format('l.%I', a.attname) END,
+					', ' ORDER BY a.attnum), log, at.topic, partition, message_offset) INTO source
+			FROM pg_attribute a WHERE a.attrelid = shape.event_relation AND a.attnum > 0;
+			FOR evaluated IN EXECUTE format('SELECT to_jsonb(v) FROM clickstream.view_over($1, $2) AS v(%s)', (
+				SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
+				FROM pg_attribute a WHERE a.attrelid = shape.view_oid AND a.attnum > 0)) USING shape.view_oid, source
 			LOOP
 				outcome := 'used';
 				detail := evaluated;
@@ -2445,6 +2461,108 @@ END
 $$;
 COMMENT ON FUNCTION explain_event(text, integer, bigint, text) IS
 	'what became of a message: first of itself, then of each definition that took it, with the session or attempts it is in and what the definition''s expressions make of it';
+
+-- ---------------------------------------------------------------------
+-- verify: a definition's rows made again, and compared
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION result_columns(t regclass, OUT name text, OUT type text, OUT role text) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_result_columns' LANGUAGE C STRICT STABLE PARALLEL UNSAFE;
+COMMENT ON FUNCTION result_columns(regclass) IS
+	'columns of a result table that its definition makes; role: key, group or value';
+
+CREATE FUNCTION recompute(t regclass, start_time timestamptz, end_time timestamptz) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_recompute' LANGUAGE C STABLE PARALLEL UNSAFE;
+COMMENT ON FUNCTION recompute(regclass, timestamptz, timestamptz) IS
+	'final rows of a session, window or funnel as the event log makes them, those that start in the period; the caller''s column list names columns of the table';
+
+CREATE FUNCTION recompute_border(t regclass) RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'clickstream_recompute_border' LANGUAGE C STRICT STABLE PARALLEL UNSAFE;
+COMMENT ON FUNCTION recompute_border(regclass) IS
+	'from which start on rows can be made again; -infinity: all, infinity: none';
+
+CREATE FUNCTION verify(
+	t regclass,
+	start_time timestamptz DEFAULT NULL,
+	end_time timestamptz DEFAULT NULL,
+	OUT outcome text,
+	OUT key jsonb,
+	OUT detail jsonb)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	shape clickstream.definition_shape;
+	border timestamptz;
+	settled timestamptz;
+	keys text;
+	columns text;
+	floats text[];
+	made text;
+	side text;
+	ours jsonb;
+	theirs jsonb;
+BEGIN
+	IF t IS NULL THEN
+		RAISE EXCEPTION 't must be given' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF start_time >= end_time THEN
+		RAISE EXCEPTION 'start_time must be before end_time' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'start_time is inclusive, end_time exclusive; both mean the start of rows.';
+	END IF;
+	border := clickstream.recompute_border(t);
+	SELECT d.* INTO shape FROM clickstream.definition_shape d WHERE d.table_oid = t;
+	end_time := coalesce(end_time, 'infinity');
+	IF shape.kind = 'r' AND start_time < border THEN
+		RAISE EXCEPTION 'rows that "%" is made of may have been deleted by retention', t USING ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = format('Those that start before %s.', border), HINT = 'Give a later start_time.';
+	END IF;
+	start_time := coalesce(start_time, border);
+	SELECT string_agg(format('%I', c.name), ', ') FILTER (WHERE c.role IN ('key', 'group') AND (shape.kind <> 'r' OR c.name NOT IN ('group_key', 'window_end'))),
+		string_agg(format('%I', c.name), ', ') FILTER (WHERE c.role = 'value' AND c.name <> 'revision' AND (shape.kind <> 'r' OR c.name NOT IN ('window_end', 'is_final', 'is_rest'))),
+		array_agg(c.name) FILTER (WHERE c.type IN ('double precision', 'real')),
+		format('clickstream.recompute(%L, %L, %L) AS x(%s)', t, start_time, end_time, string_agg(format('%I %s', c.name, c.type), ', '))
+	INTO keys, columns, floats, made FROM clickstream.result_columns(t) c;
+
+	side := format('SELECT (SELECT to_jsonb(k) FROM (SELECT %s) AS k) AS key, (SELECT to_jsonb(v) FROM (SELECT %s) AS v) AS line FROM %%source', keys, columns);
+
+	-- A rollup in plain SQL: its view over its source table. Missing can only be what is settled: nothing of the source is open there, or can change.
+	IF shape.kind = 'r' THEN
+		EXECUTE format('SELECT least($1, (SELECT min(%1$I) FROM %2$s WHERE NOT is_final), (SELECT min(o.%1$I) FROM clickstream.%3$s($2) o))',
+			shape.source_start, shape.source, CASE shape.source_start WHEN 'started_at' THEN 'open_funnels' ELSE 'open_sessions' END)
+			INTO settled USING coalesce(shape.closed, '-infinity'), shape.source;
+		made := format('(SELECT * FROM clickstream.view_over(%1$L, %2$L) AS v(%3$s) WHERE window_start >= %4$L AND window_start < %5$L'
+			' AND (window_start + %6$L::interval <= %7$L OR EXISTS (SELECT FROM %8$s f WHERE f.is_final AND f.window_start = v.window_start))) AS x',
+			shape.view_oid, format('SELECT * FROM %s e WHERE e.%I >= %L AND e.%2$I < %4$L', shape.source, shape.source_start, start_time, end_time + shape.size),
+			(SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
+				FROM pg_attribute a WHERE a.attrelid = shape.view_oid AND a.attnum > 0),
+			start_time, end_time, shape.size, settled, t);
+	END IF;
+	FOR key, ours, theirs IN EXECUTE format('SELECT coalesce(o.key, m.key), o.line, m.line FROM (%s) AS o FULL JOIN (%s) AS m ON o.key = m.key'
+			' WHERE o.line IS DISTINCT FROM m.line', replace(side, '%source', format('(SELECT * FROM %1$s WHERE is_final AND %2$I >= %3$L AND %2$I < %4$L) AS x', t,
+				CASE shape.kind WHEN 'r' THEN 'window_start' ELSE shape.start_column END, start_time, end_time)), replace(side, '%source', made))
+	LOOP
+		outcome := CASE WHEN ours IS NULL THEN 'missing' WHEN theirs IS NULL THEN 'unexpected' ELSE 'different' END;
+		detail := coalesce(ours, theirs);
+		IF outcome = 'different' THEN
+			-- sums of floats depend on the order of adding in their last digits
+			SELECT jsonb_object_agg(a.name, jsonb_build_object('table', a.value, 'recomputed', theirs -> a.name)) INTO detail
+			FROM jsonb_each(ours) AS a(name, value)
+			WHERE a.value IS DISTINCT FROM theirs -> a.name
+			  AND CASE WHEN a.name = ANY (floats) AND jsonb_typeof(a.value) = 'number' AND jsonb_typeof(theirs -> a.name) = 'number'
+				THEN abs(a.value::float8 - (theirs -> a.name)::float8) > 1e-9 * greatest(abs(a.value::float8), abs((theirs -> a.name)::float8)) ELSE true END;
+		END IF;
+		IF detail IS NOT NULL THEN
+			RETURN NEXT;
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION verify(regclass, timestamptz, timestamptz) IS
+	'makes the final rows of a result table again that start in a period, sessions, windows and funnels from the event log, rollups from their source table, and returns where the table differs; nothing: it is right';
+
 
 -- ---------------------------------------------------------------------
 -- rights: keep this section last

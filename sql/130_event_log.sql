@@ -12,7 +12,7 @@ SELECT clickstream.create_event_log('log', stream => 's130', retention => '3 day
 -- partitioned by the day of arrival, with an index on event_time that is small
 SELECT pg_get_partkeydef('log'::regclass);
 SELECT a.amname, pg_get_indexdef(i.indexrelid, 1, true) AS key FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
-WHERE i.indrelid = 'log'::regclass ORDER BY 1;
+WHERE i.indrelid = 'log'::regclass ORDER BY 1, 2;
 SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute WHERE attrelid = 'log'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT attname FROM pg_attribute WHERE attrelid = 'log'::regclass AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 CREATE VIEW days AS SELECT inhrelid::regclass AS partition, (SELECT count(*) FROM log WHERE log.tableoid = inhrelid) AS events

@@ -92,6 +92,25 @@ cs_init_range_table(EState *estate, RangeTblEntry *rte, Bitmapset *updated)
 #endif
 }
 
+/* The entry of a query's first relation becomes one of something else: nothing is checked about the relation. */
+static inline void
+cs_rte_forget_relation(Query *query, RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	query->rteperminfos = NIL;
+	rte->perminfoindex = 0;
+#else
+	(void) query;
+	rte->requiredPerms = 0;
+	rte->checkAsUser = InvalidOid;
+	rte->selectedCols = NULL;
+#endif
+	rte->relid = InvalidOid;
+	rte->relkind = 0;
+	rte->rellockmode = 0;
+	rte->inh = false;
+}
+
 /* ---- new in 17 ---- */
 
 /* A loop that declares its variable. */
@@ -132,6 +151,17 @@ cs_flatten_groups(Query *query)
 	query->hasGroupRTE = false;
 #else
 	(void) query;
+#endif
+}
+
+/* A query that was started is run to its end, once. */
+static inline void
+cs_executor_run(QueryDesc *desc)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(desc, ForwardScanDirection, 0);
+#else
+	ExecutorRun(desc, ForwardScanDirection, 0, true);
 #endif
 }
 

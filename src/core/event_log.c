@@ -81,7 +81,9 @@ column_list(const CsStream *stream)
 		appendStringInfo(&list, "%s %s, ", quote_identifier(NameStr(att->attname)),
 						 cs_type_name(att->atttypid, att->atttypmod, att->attcollation));
 	}
-	appendStringInfoString(&list, "class pg_catalog.text, arrived_at pg_catalog.timestamptz NOT NULL");
+	appendStringInfoString(&list, "class pg_catalog.text, arrived_at pg_catalog.timestamptz NOT NULL,"
+								  " commit_number pg_catalog.int8 NOT NULL, arrival pg_catalog.int4 NOT NULL,"
+								  " watermark pg_catalog.timestamptz");
 	return list.data;
 }
 
@@ -104,6 +106,12 @@ comment_columns(Oid log, const CsStream *stream)
 	CreateComments(log, RelationRelationId, get_attnum(log, "class"),
 				   "what became of it: used, late, filtered, duplicate");
 	CreateComments(log, RelationRelationId, get_attnum(log, "arrived_at"), "when it was consumed; partitions go by it");
+	CreateComments(log, RelationRelationId, get_attnum(log, "commit_number"),
+				   "number of the commit that consumed it; with arrival: the order in which events came");
+	CreateComments(log, RelationRelationId, get_attnum(log, "arrival"), "which of that commit's messages it was");
+	CreateComments(log, RelationRelationId, get_attnum(log, "watermark"),
+				   "the stream's watermark, as it stood when the event came: by it definitions judged what is late; "
+				   "NULL: none of them saw it");
 }
 
 Oid
@@ -115,6 +123,7 @@ cs_event_log_create(const char *name, const CsStream *stream, TimestampTz now)
 	cs_execute_as(stream->owner,
 				  psprintf("CREATE TABLE %s (%s) PARTITION BY RANGE (arrived_at)", qualified, column_list(stream)));
 	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s USING brin (event_time)", qualified));
+	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s USING brin (commit_number)", qualified));
 	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s (topic, partition, message_offset)", qualified));
 	log = cs_relation_find(qualified);
 	comment_columns(log, stream);

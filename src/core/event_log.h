@@ -15,7 +15,8 @@
 
 /*
  * Make the partitioned table: the stream's columns but place, then class
- * text and arrived_at timestamptz.  With today's and tomorrow's partition.
+ * text, arrived_at timestamptz, and how it came: commit_number bigint, arrival
+ * integer, watermark timestamptz.  With today's and tomorrow's partition.
  */
 extern Oid cs_event_log_create(const char *name, const CsStream *stream, TimestampTz now);
 

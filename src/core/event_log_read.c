@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #define FETCH_ROWS 1000
+#define OWN_COLUMNS 4 /* class, commit_number, arrival, watermark */
 
 static CsClass
 class_of(const char *name)
@@ -30,7 +31,7 @@ class_of(const char *name)
 	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("unknown class \"%s\" in an event log", name)));
 }
 
-/* "SELECT <the event relation's columns>, class FROM <log> WHERE " */
+/* "SELECT <the event relation's columns>, <the log's own> FROM <log> WHERE " */
 static char *
 select_from(Oid log, const CsStream *stream)
 {
@@ -45,8 +46,22 @@ select_from(Oid log, const CsStream *stream)
 
 		appendStringInfo(&sql, "%s, ", is_place ? "NULL" : quote_identifier(NameStr(TupleDescAttr(desc, i)->attname)));
 	}
-	appendStringInfo(&sql, "class FROM %s WHERE ", cs_relation_name(log));
+	appendStringInfo(&sql, "class, commit_number, arrival, watermark FROM %s WHERE ", cs_relation_name(log));
 	return sql.data;
+}
+
+/* The log's own columns, which come behind the event's. */
+static CsLogged
+logged_of(const Datum *own, const bool *isnull)
+{
+	CsLogged logged;
+
+	logged.class = isnull[0] ? CS_CLASS_USED : class_of(TextDatumGetCString(own[0]));
+	logged.mark.commit_number = DatumGetInt64(own[1]);
+	logged.mark.arrival = DatumGetInt32(own[2]);
+	logged.seen = !isnull[3];
+	logged.watermark = isnull[3] ? CS_WM_NONE : DatumGetTimestampTz(own[3]);
+	return logged;
 }
 
 /* Hand out the rows in SPI_tuptable, in the caller's memory context. */
@@ -56,15 +71,18 @@ hand_out(const CsStream *stream, MemoryContext caller, CsLogRow row, void *arg)
 	int			   natts = stream->event_desc->natts;
 	SPITupleTable *table = SPI_tuptable;
 	uint64		   n = SPI_processed;
-	Datum		  *values = palloc((natts + 1) * sizeof(Datum));
-	bool		  *isnull = palloc((natts + 1) * sizeof(bool));
+	Datum		  *values = palloc((natts + OWN_COLUMNS) * sizeof(Datum));
+	bool		  *isnull = palloc((natts + OWN_COLUMNS) * sizeof(bool));
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		MemoryContext spi = MemoryContextSwitchTo(caller);
+		CsLogged	  logged;
+		MemoryContext spi;
 
 		heap_deform_tuple(table->vals[i], table->tupdesc, values, isnull);
-		row(values, isnull, isnull[natts] ? CS_CLASS_USED : class_of(TextDatumGetCString(values[natts])), arg);
+		logged = logged_of(values + natts, isnull + natts);
+		spi = MemoryContextSwitchTo(caller);
+		row(values, isnull, &logged, arg);
 		MemoryContextSwitchTo(spi);
 	}
 	pfree(values);
@@ -72,30 +90,56 @@ hand_out(const CsStream *stream, MemoryContext caller, CsLogRow row, void *arg)
 	SPI_freetuptable(table);
 }
 
-void
-cs_event_log_scan(Oid log, const CsStream *stream, TimestampTz from, TimestampTz to, CsLogRow row, void *arg)
+/* Rows of a query, at most max of them (0: all); how many. */
+static int64
+fetch(const CsStream *stream, const char *sql, int nargs, Oid *types, Datum *values, int64 max, CsLogRow row, void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Oid			  types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		  values[2] = {TimestampTzGetDatum(from), TimestampTzGetDatum(to)};
+	int64		  n = 0;
 	Portal		  portal;
 
 	SPI_connect();
-	portal = SPI_cursor_open_with_args(NULL,
-									   psprintf("%s event_time OPERATOR(pg_catalog.>=) $1 AND event_time "
-												"OPERATOR(pg_catalog.<) $2",
-												select_from(log, stream)),
-									   2, types, values, NULL, true, CURSOR_OPT_NO_SCROLL);
-	for (;;)
+	portal = SPI_cursor_open_with_args(NULL, sql, nargs, types, values, NULL, true, CURSOR_OPT_NO_SCROLL);
+	while (max == 0 || n < max)
 	{
-		SPI_cursor_fetch(portal, true, FETCH_ROWS);
+		SPI_cursor_fetch(portal, true, max == 0 ? FETCH_ROWS : (long) Min(max - n, FETCH_ROWS));
 		if (SPI_processed == 0)
 			break;
+		n += (int64) SPI_processed;
 		hand_out(stream, caller, row, arg);
 		CHECK_FOR_INTERRUPTS();
 	}
 	SPI_cursor_close(portal);
 	SPI_finish();
+	return n;
+}
+
+#define IN_PERIOD "event_time OPERATOR(pg_catalog.>=) $1 AND event_time OPERATOR(pg_catalog.<) $2"
+
+void
+cs_event_log_scan(Oid log, const CsStream *stream, TimestampTz from, TimestampTz to, CsLogRow row, void *arg)
+{
+	Oid	  types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[] = {TimestampTzGetDatum(from), TimestampTzGetDatum(to)};
+
+	(void) fetch(stream, psprintf("%s" IN_PERIOD, select_from(log, stream)), 2, types, values, 0, row, arg);
+}
+
+#define BEHIND_MARK                                                                              \
+	" AND commit_number OPERATOR(pg_catalog.>=) $3 AND commit_number OPERATOR(pg_catalog.<=) $5" \
+	" AND (commit_number OPERATOR(pg_catalog.>) $3 OR arrival OPERATOR(pg_catalog.>) $4)"        \
+	" ORDER BY commit_number, arrival"
+
+int64
+cs_event_log_in_order(Oid log, const CsStream *stream, CsLogMark after, int64 upto, TimestampTz from, TimestampTz to,
+					  int64 max, CsLogRow row, void *arg)
+{
+	Oid	  types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT8OID};
+	Datum values[] = {TimestampTzGetDatum(from), TimestampTzGetDatum(to), Int64GetDatum(after.commit_number),
+					  Int32GetDatum(after.arrival), Int64GetDatum(upto)};
+
+	return fetch(stream, psprintf("%s" IN_PERIOD BEHIND_MARK, select_from(log, stream)), 5, types, values, max, row,
+				 arg);
 }
 
 #define ONE_OFFSET                                                                 \

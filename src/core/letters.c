@@ -14,20 +14,20 @@
 #include "utils/timestamp.h"
 
 CsLateRow *
-cs_late_rows(int32 definition_id, int *n)
+cs_late_rows(int32 definition_id, bool applied, int *n)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Oid			  types[1] = {INT4OID};
-	Datum		  values[1] = {Int32GetDatum(definition_id)};
+	Oid			  types[2] = {INT4OID, BOOLOID};
+	Datum		  values[2] = {Int32GetDatum(definition_id), BoolGetDatum(applied)};
 	CsIdentity	  frame;
 	CsLateRow	 *rows;
 
 	cs_identity_enter(&frame, cs_extension_owner(), true);
 	SPI_connect();
 	SPI_execute_with_args("SELECT late_event_id, topic, partition, message_offset, event_time"
-						  " FROM clickstream.late_event_data WHERE definition_id = $1 AND applied_at IS NULL"
+						  " FROM clickstream.late_event_data WHERE definition_id = $1 AND (applied_at IS NOT NULL) = $2"
 						  " ORDER BY event_time, late_event_id",
-						  1, types, values, NULL, true, 0);
+						  2, types, values, NULL, true, 0);
 	*n = (int) SPI_processed;
 	rows = MemoryContextAllocHuge(caller, Max(*n, 1) * sizeof(CsLateRow));
 	for (int i = 0; i < *n; i++)

@@ -18,7 +18,7 @@
 /* Delete those of a stream that arrived before then, at most so many of each kind; how many. */
 extern int64 cs_letters_trim(int32 stream_id, TimestampTz before, int64 limit);
 
-/* An event that came too late for a definition and has not been applied. */
+/* An event that came too late for a definition. */
 typedef struct CsLateRow
 {
 	int64		id;
@@ -28,8 +28,8 @@ typedef struct CsLateRow
 	TimestampTz event_time;
 } CsLateRow;
 
-/* All of a definition, by event time; *n of them in the current context. */
-extern CsLateRow *cs_late_rows(int32 definition_id, int *n);
+/* Those of a definition that were applied, or those that were not, by event time; *n of them in the current context. */
+extern CsLateRow *cs_late_rows(int32 definition_id, bool applied, int *n);
 
 /* They are in the definition's results now. */
 extern void cs_late_rows_applied(const int64 *ids, int n, TimestampTz now);

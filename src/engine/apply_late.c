@@ -72,29 +72,20 @@ cs_repair_takes(CsRepair *r, const CsPlace *place, CsClass class)
 	return place->offset >= p->counts[r->stage - r->e->stages].since;
 }
 
+/* A late event, one of those asked for or not. */
 static void
-load_lates(CsRepair *r, TimestampTz from, TimestampTz to)
+add_late(CsRepair *r, const CsLateRow *row, bool selected)
 {
-	HASHCTL ctl = {.keysize = sizeof(((PlaceEntry *) 0)->place), .entrysize = sizeof(PlaceEntry), .hcxt = r->context};
-	CsLateRow *rows = cs_late_rows(r->stage->op->def->definition_id, &r->nlates);
+	CsLate	  *late = &r->lates[r->nlates++];
+	PlaceEntry key;
 
-	r->lates =
-		MemoryContextAllocExtended(r->context, Max(r->nlates, 1) * sizeof(CsLate), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	r->by_place =
-		hash_create("clickstream late events", Max(r->nlates, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	for (int i = 0; i < r->nlates; i++)
-	{
-		CsLate	  *late = &r->lates[i];
-		PlaceEntry key;
-
-		late->row = rows[i];
-		late->topic = cs_stream_topic_index(r->e->stream, rows[i].topic);
-		late->selected = rows[i].event_time >= from && rows[i].event_time < to;
-		key.place.topic = late->topic;
-		key.place.partition = rows[i].partition;
-		key.place.offset = rows[i].offset;
-		((PlaceEntry *) hash_search(r->by_place, &key.place, HASH_ENTER, NULL))->late = late;
-	}
+	late->row = *row;
+	late->topic = cs_stream_topic_index(r->e->stream, row->topic);
+	late->selected = selected;
+	key.place.topic = late->topic;
+	key.place.partition = row->partition;
+	key.place.offset = row->offset;
+	((PlaceEntry *) hash_search(r->by_place, &key.place, HASH_ENTER, NULL))->late = late;
 }
 
 typedef struct Finding
@@ -104,13 +95,13 @@ typedef struct Finding
 } Finding;
 
 static void
-found_in_log(const Datum *values, const bool *isnull, CsClass class, void *arg)
+found_in_log(const Datum *values, const bool *isnull, const CsLogged *logged, void *arg)
 {
 	Finding		 *finding = arg;
 	MemoryContext old = MemoryContextSwitchTo(finding->r->context);
 
 	cs_replay_event(finding->r->replay, &finding->late->event, values, isnull);
-	finding->late->class = class;
+	finding->late->class = logged->class;
 	MemoryContextSwitchTo(old);
 }
 
@@ -132,29 +123,25 @@ find_lates(CsRepair *r)
 	}
 }
 
-/* From when on the log is sure to hold what the definition counted in a partition. */
-static TimestampTz
-partition_horizon(CsRepair *r, const CsPartition *p)
+void
+cs_repair_load(CsRepair *r, bool applied, TimestampTz from, TimestampTz to)
 {
-	const CsEngine *e = r->e;
-	int64			since = p->counts[r->stage - e->stages].since;
-	int64			offset;
-	TimestampTz		time;
+	HASHCTL ctl = {.keysize = sizeof(((PlaceEntry *) 0)->place), .entrysize = sizeof(PlaceEntry), .hcxt = r->context};
+	int32	id = r->stage->op->def->definition_id;
+	int		nopen;
+	int		napplied = 0;
+	CsLateRow *open = cs_late_rows(id, false, &nopen);
+	CsLateRow *done = applied ? cs_late_rows(id, true, &napplied) : NULL;
 
-	if (p->counts[e->nstages].since <= since && e->event_log_retention < 0)
-		return CS_WM_NONE;
-	if (!cs_event_log_first(r->log, e->stream->topics[p->topic], p->id, &offset, &time))
-		return p->next_offset > since ? CS_WM_DONE : CS_WM_NONE;
-	return offset <= since ? CS_WM_NONE : time + e->stream->watermark_delay;
-}
-
-static void
-find_horizon(CsRepair *r)
-{
-	r->deleted = r->stage->op->def->deleted_before;
-	r->horizon = CS_WM_NONE;
-	for (int i = 0; i < r->e->npartitions; i++)
-		r->horizon = Max(r->horizon, partition_horizon(r, r->e->partitions[i]));
+	r->lates = MemoryContextAllocExtended(r->context, Max(nopen + napplied, 1) * sizeof(CsLate),
+										  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	r->by_place =
+		hash_create("clickstream late events", Max(nopen + napplied, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	for (int i = 0; i < nopen; i++)
+		add_late(r, &open[i], !applied && open[i].event_time >= from && open[i].event_time < to);
+	for (int i = 0; i < napplied; i++)
+		add_late(r, &done[i], true);
+	find_lates(r);
 }
 
 /* ---- rows ---- */
@@ -274,36 +261,20 @@ finish_lates(CsRepair *r, CsLateResult result, void *arg)
 
 /* ---- the transaction ---- */
 
-static CsStage *
-stage_of_table(CsEngine *e, Oid table)
+void
+cs_repair_begin(CsRepair *r, CsEngine *e, CsStage *stage, CsReplay *replay)
 {
-	for (int i = 0; i < e->nstages; i++)
-	{
-		if (e->stages[i].op->def->table == table)
-			return &e->stages[i];
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the definition of \"%s\" is gone", get_rel_name(table))));
-}
-
-static Oid
-require_log(const CsEngine *e)
-{
-	if (e->event_log_id == 0)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("stream \"%s\" has no event log", e->stream->name),
-						errdetail("Late events are applied by making what they touch again from the event log."),
-						errhint("clickstream.create_event_log() makes one, which holds what comes from then on.")));
-	return e->event_log_table;
-}
-
-static void
-require_closed(const CsEngine *e)
-{
-	if (e->stored.closed != e->stored.watermark)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("stream \"%s\" is closing what its watermark has passed", e->stream->name),
-						errhint("Try again when that is done.")));
+	memset(r, 0, sizeof(*r));
+	r->e = e;
+	r->stage = stage;
+	r->replay = replay;
+	r->log = e->event_log_table;
+	r->context = CurrentMemoryContext;
+	r->settled = e->watermark;
+	if (r->settled != CS_WM_DONE && r->settled != CS_WM_NONE)
+		r->settled -= Max(stage->op->def->lateness, 0);
+	r->deleted = stage->op->def->deleted_before;
+	r->horizon = cs_replay_horizon(replay);
 }
 
 void
@@ -311,18 +282,12 @@ cs_apply_late_run(CsEngine *e, Oid table, TimestampTz from, TimestampTz to, CsLa
 {
 	MemoryContext context = AllocSetContextCreate(e->batch, "clickstream repair", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	CsRepair	  r = {.e = e, .context = context};
+	CsStage		 *stage = cs_replay_stage(e, table);
+	CsRepair	  r;
 
-	r.stage = stage_of_table(e, table);
-	r.log = require_log(e);
-	require_closed(e);
-	r.replay = cs_replay_create(e, r.stage);
-	r.settled = e->watermark;
-	if (r.settled != CS_WM_DONE && r.settled != CS_WM_NONE)
-		r.settled -= Max(r.stage->op->def->lateness, 0);
-	load_lates(&r, from, to);
-	find_lates(&r);
-	find_horizon(&r);
+	(void) cs_replay_log(e, "Late events are applied by making what they touch again from the event log.");
+	cs_repair_begin(&r, e, stage, cs_replay_create(e, stage));
+	cs_repair_load(&r, false, from, to);
 	if (r.stage->op->ops->key_of)
 		cs_repair_keys(&r);
 	else

@@ -29,6 +29,7 @@
 #include "engine/event_log.h"
 #include "engine/examine.h"
 #include "engine/internal.h"
+#include "engine/recompute.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "state/budget.h"
@@ -176,7 +177,10 @@ load_definitions(CsEngine *e)
 		CsDefinition *def = lfirst(lc);
 
 		if (def->kind != CS_KIND_EVENT_LOG)
-			add_stage(e, def);
+		{
+			if (!OidIsValid(e->only) || def->table == e->only)
+				add_stage(e, def);
+		}
 		else
 		{
 			e->event_log = cs_event_log_open(e->stream, def);
@@ -190,18 +194,23 @@ load_definitions(CsEngine *e)
 	cs_dedupe_register(e);
 }
 
+typedef enum Purpose
+{
+	TO_RUN,
+	TO_REPAIR,	/* without a source */
+	TO_EXAMINE, /* without one, and some entries may be damaged */
+	TO_READ		/* without source, lock and state */
+} Purpose;
+
 static void
-recover(CsEngine *e)
+recover_state(CsEngine *e)
 {
 	CsLogPosition position;
 
-	cs_progress_load(e->stream->stream_id, &e->stored);
 	position.half = e->stored.log_half;
 	position.copied = e->stored.log_copied;
 	position.copied_xid = e->stored.log_copied_xid;
 	position.next_set_id = e->stored.next_set_id;
-	e->watermark = e->stored.watermark;
-	e->closings_left = e->stored.closed != e->stored.watermark; /* a large closing goes on where it was */
 	cs_state_recover(e->state, e->stream, &position, GetActiveSnapshot());
 	for (int i = 0; i < e->nstages; i++)
 	{
@@ -212,6 +221,16 @@ recover(CsEngine *e)
 		if (op->ops->recovered && !e->examines)
 			op->ops->recovered(op, e->state);
 	}
+}
+
+static void
+recover(CsEngine *e, Purpose purpose)
+{
+	cs_progress_load(e->stream->stream_id, &e->stored);
+	e->watermark = e->stored.watermark;
+	e->closings_left = e->stored.closed != e->stored.watermark; /* a large closing goes on where it was */
+	if (purpose != TO_READ)
+		recover_state(e);
 	cs_counts_load(e);
 	cs_positions_load(e);
 }
@@ -229,18 +248,19 @@ make_slot(CsEngine *e)
 }
 
 static void
-open_in_transaction(CsEngine *e, int32 stream_id, bool wait, bool reads)
+open_in_transaction(CsEngine *e, int32 stream_id, bool wait, Purpose purpose)
 {
 	CsControl control;
 
-	take_lock(e, stream_id, wait);
+	if (purpose != TO_READ)
+		take_lock(e, stream_id, wait);
 	cs_control_load(stream_id, &control);
 	e->version = control.version;
 	load_definitions(e);
 	make_slot(e);
-	recover(e);
+	recover(e, purpose);
 	e->decoder = cs_decoder_create(e->stream, e->needed, e->context);
-	if (reads)
+	if (purpose == TO_RUN)
 	{
 		e->source_context = AllocSetContextCreate(e->context, "clickstream source", ALLOCSET_DEFAULT_SIZES);
 		e->source = cs_source_for(e->stream)->open(e->stream, e->source_context);
@@ -250,15 +270,8 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait, bool reads)
 	e->preview_again = CS_WM_NONE;
 }
 
-typedef enum Purpose
-{
-	TO_RUN,
-	TO_REPAIR, /* without a source */
-	TO_EXAMINE /* without one, and some entries may be damaged */
-} Purpose;
-
 static CsEngine *
-open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent, Purpose purpose)
+open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent, Purpose purpose, Oid only)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "clickstream engine", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
@@ -270,6 +283,7 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	e->batch = AllocSetContextCreate(context, "clickstream batch", ALLOCSET_DEFAULT_SIZES);
 	e->chunk = AllocSetContextCreate(context, "clickstream chunk", ALLOCSET_DEFAULT_SIZES);
 	e->host = host;
+	e->only = only;
 	e->examines = purpose == TO_EXAMINE;
 	e->state = cs_state_create(context, e->batch);
 	if (e->examines)
@@ -281,7 +295,7 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	e->stream = cs_stream_load_by_id(stream_id, context);
 	GetUserIdAndSecContext(&user, &sec);
 	become_owner(e);
-	open_in_transaction(e, stream_id, wait, purpose == TO_RUN);
+	open_in_transaction(e, stream_id, wait, purpose);
 	finish_transaction(e, user, sec);
 	cs_state_open_to_readers(e->state, e->stored.commit_number);
 	MemoryContextSwitchTo(old);
@@ -291,7 +305,7 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 CsEngine *
 cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent)
 {
-	return open_engine(stream_id, host, wait, parent, TO_RUN);
+	return open_engine(stream_id, host, wait, parent, TO_RUN, InvalidOid);
 }
 
 void
@@ -630,7 +644,7 @@ void
 cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz from, TimestampTz to,
 					 CsLateResult result, void *arg)
 {
-	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, TO_REPAIR);
+	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, TO_REPAIR, InvalidOid);
 	MemoryContext old = MemoryContextSwitchTo(e->context);
 	CsProgressRow next;
 	Oid			  user;
@@ -651,7 +665,7 @@ cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz
 void
 cs_engine_examine(int32 stream_id, const CsHost *host, bool discard, CsDamageResult result, void *arg)
 {
-	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, TO_EXAMINE);
+	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, TO_EXAMINE, InvalidOid);
 	MemoryContext old = MemoryContextSwitchTo(e->context);
 	CsProgressRow next;
 	Oid			  user;
@@ -667,6 +681,40 @@ cs_engine_examine(int32 stream_id, const CsHost *host, bool discard, CsDamageRes
 	finish_transaction(e, user, sec);
 	MemoryContextSwitchTo(old);
 	cs_engine_close(e);
+}
+
+void
+cs_engine_recompute(int32 stream_id, const CsHost *host, Oid table, TimestampTz from, TimestampTz to,
+					CsRecomputeBegin begin_rows, CsRecomputedRow row, void *arg)
+{
+	CsEngine	 *e = open_engine(stream_id, host, false, CurrentMemoryContext, TO_READ, table);
+	MemoryContext old = MemoryContextSwitchTo(e->context);
+	Oid			  user;
+	int			  sec;
+
+	begin_batch(e);
+	begin(e, &user, &sec);
+	cs_recompute_run(e, table, from, to, begin_rows, row, arg);
+	finish_transaction(e, user, sec);
+	MemoryContextSwitchTo(old);
+	cs_engine_close(e);
+}
+
+TimestampTz
+cs_engine_recompute_border(int32 stream_id, const CsHost *host, Oid table)
+{
+	CsEngine	 *e = open_engine(stream_id, host, false, CurrentMemoryContext, TO_READ, table);
+	MemoryContext old = CurrentMemoryContext;
+	TimestampTz	  border;
+	Oid			  user;
+	int			  sec;
+
+	begin(e, &user, &sec);
+	border = cs_recompute_border(e, table);
+	finish_transaction(e, user, sec);
+	MemoryContextSwitchTo(old);
+	cs_engine_close(e);
+	return border;
 }
 
 void

@@ -16,13 +16,28 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+/* Columns of the log behind those of an event. */
+enum
+{
+	LOG_CLASS,
+	LOG_ARRIVED_AT,
+	LOG_COMMIT_NUMBER,
+	LOG_ARRIVAL,
+	LOG_WATERMARK,
+	LOG_OWN_COLUMNS
+};
+
+static const char *const own_columns[LOG_OWN_COLUMNS] = {"class", "arrived_at", "commit_number", "arrival",
+														 "watermark"};
+
 struct CsEventLog
 {
 	const CsDefinition *def;
 	const CsStream	   *stream;
-	int					ncolumns; /* event columns but place, class, arrived_at */
+	int					nevent;	  /* event columns but place */
+	int					ncolumns; /* those and the log's own */
 	const char		  **columns;
-	AttrNumber		   *attnos; /* of the event relation; 0 for the last two */
+	AttrNumber		   *attnos; /* of the event columns, in the event relation */
 	int64				day;	/* of partition */
 	Oid					partition;
 	CsTable			   *table;		 /* open for this batch */
@@ -39,17 +54,18 @@ cs_event_log_open(const CsStream *stream, const CsDefinition *def)
 	log->def = def;
 	log->stream = stream;
 	log->day = log->expired_day = -1;
-	log->columns = palloc((desc->natts + 2) * sizeof(char *));
-	log->attnos = palloc0((desc->natts + 2) * sizeof(AttrNumber));
+	log->columns = palloc((desc->natts + LOG_OWN_COLUMNS) * sizeof(char *));
+	log->attnos = palloc(desc->natts * sizeof(AttrNumber));
 	for (int i = 0; i < desc->natts; i++)
 	{
 		if (i + 1 == place)
 			continue; /* follows from the others */
-		log->columns[log->ncolumns] = pstrdup(NameStr(TupleDescAttr(desc, i)->attname));
-		log->attnos[log->ncolumns++] = (AttrNumber) (i + 1);
+		log->columns[log->nevent] = pstrdup(NameStr(TupleDescAttr(desc, i)->attname));
+		log->attnos[log->nevent++] = (AttrNumber) (i + 1);
 	}
-	log->columns[log->ncolumns++] = "class";
-	log->columns[log->ncolumns++] = "arrived_at";
+	log->ncolumns = log->nevent;
+	for (int i = 0; i < LOG_OWN_COLUMNS; i++)
+		log->columns[log->ncolumns++] = own_columns[i];
 	return log;
 }
 
@@ -71,6 +87,20 @@ open_partition(CsEventLog *log, TimestampTz now)
 	return log->table;
 }
 
+/* What became of event i of the chunk, and when it came. */
+static void
+fill_own(const CsEngine *e, int i, Datum *values, bool *isnull)
+{
+	const CsEvent *event = &e->events[i];
+
+	values[LOG_CLASS] = CStringGetTextDatum(cs_class_name((CsClass) event->class));
+	values[LOG_ARRIVED_AT] = TimestampTzGetDatum(e->ctx.now);
+	values[LOG_COMMIT_NUMBER] = Int64GetDatum(e->stored.commit_number + 1);
+	values[LOG_ARRIVAL] = Int32GetDatum((int32) (e->batch_messages + i));
+	values[LOG_WATERMARK] = TimestampTzGetDatum(event->watermark); /* none is -infinity, the end infinity */
+	isnull[LOG_WATERMARK] = event->skip;
+}
+
 void
 cs_event_log_write(CsEngine *e, CsEventLog *log)
 {
@@ -87,7 +117,7 @@ cs_event_log_write(CsEngine *e, CsEventLog *log)
 			continue;
 		values = palloc(log->ncolumns * sizeof(Datum));
 		isnull = palloc0(log->ncolumns * sizeof(bool));
-		for (int c = 0; c < log->ncolumns - 2; c++)
+		for (int c = 0; c < log->nevent; c++)
 		{
 			AttrNumber		  attno = log->attnos[c];
 			Form_pg_attribute att = TupleDescAttr(e->stream->event_desc, attno - 1);
@@ -96,8 +126,7 @@ cs_event_log_write(CsEngine *e, CsEventLog *log)
 			if (!isnull[c])
 				values[c] = datumCopy(event->values[attno - 1], att->attbyval, att->attlen);
 		}
-		values[log->ncolumns - 2] = CStringGetTextDatum(cs_class_name((CsClass) event->class));
-		values[log->ncolumns - 1] = TimestampTzGetDatum(e->ctx.now);
+		fill_own(e, i, values + log->nevent, isnull + log->nevent);
 		cs_table_insert(table, values, isnull);
 	}
 	MemoryContextSwitchTo(old);

@@ -60,6 +60,7 @@ struct CsEngine
 	int32			   version;	 /* of the stream, when loaded */
 	bool			   examines; /* some entries may be damaged */
 	bool			   stale;
+	Oid				   only; /* the table whose definition is loaded alone; InvalidOid: all are */
 	LOCKTAG			   lock;
 	CsState			  *state;
 	int				   nstages;

@@ -71,6 +71,17 @@ extern void cs_repair_delete(CsRepair *r, Datum *values, bool *isnull);
 /* Revision of the row with this key; -1 if there is none. */
 extern int32 cs_repair_revision(CsRepair *r, Datum *values, bool *isnull);
 
+/*
+ * Set a repair up: the definition's late events that are not applied, of which
+ * those in [from, to) are asked for; or (applied) all, of which those that are
+ * applied are asked for: as if they were to be applied again.
+ */
+extern void cs_repair_begin(CsRepair *r, CsEngine *e, CsStage *stage, CsReplay *replay);
+extern void cs_repair_load(CsRepair *r, bool applied, TimestampTz from, TimestampTz to);
+
+typedef void (*CsRepairedRow)(CsRepair *r, const CsReplayRow *row, void *arg);
+/* Make the rows of windows that late events belong to. */
+extern void cs_repair_windows_make(CsRepair *r, CsRepairedRow row, void *arg);
 extern void cs_repair_windows(CsRepair *r);
 extern void cs_repair_keys(CsRepair *r);
 

@@ -110,13 +110,13 @@ sort_out(Stretch *s)
 }
 
 static void
-stage_row(const Datum *values, const bool *isnull, CsClass class, void *arg)
+stage_row(const Datum *values, const bool *isnull, const CsLogged *logged, void *arg)
 {
 	Stretch		 *s = arg;
 	CsPlace		  place = cs_replay_place(s->r->replay, values);
 	MemoryContext old;
 
-	if (!cs_repair_takes(s->r, &place, class))
+	if (!cs_repair_takes(s->r, &place, logged->class))
 		return;
 	old = MemoryContextSwitchTo(s->staging);
 	cs_replay_event(s->r->replay, &s->staged[s->n++], values, isnull);

@@ -123,14 +123,14 @@ is_wanted(CsReplay *replay, Datum *values, bool *isnull, void *arg)
 }
 
 static void
-replay_row(const Datum *values, const bool *isnull, CsClass class, void *arg)
+replay_row(const Datum *values, const bool *isnull, const CsLogged *logged, void *arg)
 {
 	CsRepair	 *r = ((Work *) arg)->r;
 	CsPlace		  place = cs_replay_place(r->replay, values);
 	CsReplayEvent event;
 	MemoryContext old;
 
-	if (!cs_repair_takes(r, &place, class))
+	if (!cs_repair_takes(r, &place, logged->class))
 		return;
 	old = MemoryContextSwitchTo(r->e->chunk); /* until it is applied */
 	cs_replay_event(r->replay, &event, values, isnull);
@@ -236,7 +236,7 @@ try_all(Work *w)
 }
 
 void
-cs_repair_windows(CsRepair *r)
+cs_repair_windows_make(CsRepair *r, CsRepairedRow row, void *arg)
 {
 	CsOperator *op = r->stage->op;
 	Work		w = {.r = r};
@@ -250,5 +250,18 @@ cs_repair_windows(CsRepair *r)
 	while (!try_all(&w))
 		;
 	foreach(lc, w.made)
-		cs_repair_write(r, lfirst(lc), 1);
+		row(r, lfirst(lc), arg);
+}
+
+static void
+write_row(CsRepair *r, const CsReplayRow *row, void *arg)
+{
+	(void) arg;
+	cs_repair_write(r, row, 1);
+}
+
+void
+cs_repair_windows(CsRepair *r)
+{
+	cs_repair_windows_make(r, write_row, NULL);
 }

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "core/event_log_read.h"
 #include "core/place.h"
 #include "engine/replay.h"
 #include "miscadmin.h"
@@ -18,6 +19,7 @@
 struct CsReplay
 {
 	CsEngine	 *e;
+	int			  stage; /* the definition's, of the engine */
 	CsOperator	 *op;
 	MemoryContext round;
 	int16		 *typlen; /* of the operator's columns */
@@ -28,6 +30,8 @@ struct CsReplay
 	CsEmitter	   emitter;
 	CsReplayWants  wants;
 	void		  *arg;
+	bool		   as_it_was; /* events may be late; rows are not taken back */
+	bool		   finished;  /* all is closed by finish() */
 	CsReplayRow	  *rows;
 	CsReplayRow	 **tail;
 
@@ -103,9 +107,11 @@ take_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 
 	Assert(op == r->op);
 	(void) op;
+	if (r->as_it_was && action == CS_ROW_DELETE)
+		return;
 	if (r->wants && !r->wants(r, values, isnull, r->arg))
 		return;
-	if (action != CS_ROW_INSERT)
+	if (action != CS_ROW_INSERT && !r->as_it_was)
 		forget_row(r, values);
 	if (action == CS_ROW_DELETE)
 		return;
@@ -119,9 +125,10 @@ take_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 static void
 take_late(CsEmitter *emitter, CsOperator *op, CsEvent *event, int64 lateness)
 {
-	(void) emitter;
 	(void) event;
 	(void) lateness;
+	if (replay_of(emitter)->as_it_was)
+		return;
 	elog(ERROR, "an event was late in a replay of definition %d", op->def->definition_id);
 }
 
@@ -131,6 +138,7 @@ cs_replay_create(CsEngine *e, CsStage *stage)
 	CsReplay *r = palloc0(sizeof(CsReplay));
 
 	r->e = e;
+	r->stage = (int) (stage - e->stages);
 	r->op = stage->op->ops->create(e->stream, stage->op->def, CurrentMemoryContext);
 	r->round = AllocSetContextCreate(CurrentMemoryContext, "clickstream replay", ALLOCSET_DEFAULT_SIZES);
 	r->typlen = palloc(r->op->ncolumns * sizeof(int16));
@@ -143,6 +151,72 @@ cs_replay_create(CsEngine *e, CsStage *stage)
 	r->emitter.late = take_late;
 	r->op->closed = CS_WM_NONE;
 	return r;
+}
+
+/* ---- what there is to replay ---- */
+
+CsStage *
+cs_replay_stage(CsEngine *e, Oid table)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (e->stages[i].op->def->table == table)
+			return &e->stages[i];
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the definition of \"%s\" is gone", get_rel_name(table))));
+}
+
+Oid
+cs_replay_log(const CsEngine *e, const char *detail)
+{
+	if (e->event_log_id == 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("stream \"%s\" has no event log", e->stream->name), errdetail("%s", detail),
+						errhint("clickstream.create_event_log() makes one, which holds what comes from then on.")));
+	if (e->stored.closed != e->stored.watermark)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("stream \"%s\" is closing what its watermark has passed", e->stream->name),
+						errhint("Try again when that is done.")));
+	return e->event_log_table;
+}
+
+static TimestampTz
+partition_horizon(const CsReplay *r, const CsPartition *p)
+{
+	const CsEngine *e = r->e;
+	int64			since = p->counts[r->stage].since;
+	int64			offset;
+	TimestampTz		time;
+
+	if (p->counts[e->nstages].since <= since && e->event_log_retention < 0)
+		return CS_WM_NONE;
+	if (!cs_event_log_first(e->event_log_table, e->stream->topics[p->topic], p->id, &offset, &time))
+		return p->next_offset > since ? CS_WM_DONE : CS_WM_NONE;
+	return offset <= since ? CS_WM_NONE : time + e->stream->watermark_delay;
+}
+
+TimestampTz
+cs_replay_horizon(const CsReplay *r)
+{
+	TimestampTz horizon = CS_WM_NONE;
+
+	for (int i = 0; i < r->e->npartitions; i++)
+		horizon = Max(horizon, partition_horizon(r, r->e->partitions[i]));
+	return horizon;
+}
+
+bool
+cs_replay_counts(const CsReplay *r, const CsPlace *place)
+{
+	for (int i = 0; i < r->e->npartitions; i++)
+	{
+		const CsPartition *p = r->e->partitions[i];
+
+		if (p->topic == place->topic && p->id == place->partition)
+			return place->offset >= p->counts[r->stage].since;
+	}
+	return false;
 }
 
 /* ---- events ---- */
@@ -182,6 +256,7 @@ cs_replay_event(CsReplay *r, CsReplayEvent *event, const Datum *values, const bo
 	AttrNumber		timestamp = cs_system_attno(stream, CS_SYS_TIMESTAMP);
 
 	event->place = cs_replay_place(r, values);
+	event->watermark = CS_WM_NONE;
 	event->timestamp = isnull[timestamp - 1] ? CS_WM_NONE : DatumGetTimestampTz(values[timestamp - 1]);
 	event->values = palloc0(natts * sizeof(Datum));
 	event->isnull = palloc(natts * sizeof(bool));
@@ -233,7 +308,7 @@ queue_event(CsReplay *r, const CsReplayEvent *event)
 	memset(queued, 0, sizeof(CsEvent));
 	queued->message = message;
 	queued->place = event->place;
-	queued->watermark = CS_WM_NONE; /* nothing is late */
+	queued->watermark = event->watermark;
 	queued->has_visitor = event->has_visitor;
 	queued->visitor_hash = event->visitor_hash;
 	queued->values = event->values;
@@ -329,17 +404,27 @@ cs_replay_begin(CsReplay *r, CsReplayWants wants, void *arg)
 		r->op->ops->recovered(r->op, r->ctx.state);
 	r->wants = wants;
 	r->arg = arg;
+	r->as_it_was = r->finished = false;
 	r->rows = NULL;
 	r->tail = &r->rows;
 	r->n = 0;
 }
 
 void
+cs_replay_begin_as_it_was(CsReplay *r, CsReplayWants wants, void *arg)
+{
+	cs_replay_begin(r, wants, arg);
+	r->as_it_was = true;
+}
+
+bool
 cs_replay_add(CsReplay *r, const CsReplayEvent *event)
 {
 	queue_event(r, event);
-	if (r->n == CS_CHUNK_MESSAGES)
-		apply(r);
+	if (r->n < CS_CHUNK_MESSAGES)
+		return false;
+	apply(r);
+	return true;
 }
 
 static void
@@ -350,6 +435,25 @@ advance(CsReplay *r, TimestampTz wm, bool finish)
 	while (!r->op->ops->advance(r->op, &r->ctx, wm, CS_CLOSINGS_PER_BATCH, finish))
 		CHECK_FOR_INTERRUPTS();
 	MemoryContextSwitchTo(old);
+}
+
+void
+cs_replay_settle(CsReplay *r, TimestampTz wm)
+{
+	if (r->n > 0)
+		apply(r);
+	if (wm == CS_WM_DONE && !r->finished)
+	{
+		/* First what the content itself has closed: that has another reason. */
+		if (cs_watermark_content(r->e) != CS_WM_NONE)
+			advance(r, cs_watermark_content(r->e), false);
+		r->finished = true;
+	}
+	if (wm != CS_WM_NONE)
+		advance(r, wm, r->finished);
+	cs_state_settle(r->ctx.state);
+	r->op->ops->end_batch(r->op, true);
+	MemoryContextReset(r->ctx.batch);
 }
 
 bool

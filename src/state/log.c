@@ -233,7 +233,7 @@ prefetch_works(const CsDefState *def, int64 i)
 		cs_prefetch_bytes(def->logged[i + CS_PREFETCH_DATA]->base->data, def->logged[i + CS_PREFETCH_DATA]->base->len);
 }
 
-/* Serialise a definition's dirty works and log them. */
+/* Serialise a definition's dirty works and log them; w NULL: only that. */
 static void
 log_works(CsState *state, CsDefState *def, LogWriter *w)
 {
@@ -251,7 +251,7 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 			state->from_table++;
 		if (work->deleted)
 		{
-			if (work->base)
+			if (w && work->base)
 			{
 				cs_put_key(begin_record(w, CS_LOG_DELETE), &work->key, &w->last_bucket);
 				end_record(w);
@@ -272,7 +272,8 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 			work->image = memcpy(cs_batch_alloc(state, buf.len), buf.data, buf.len);
 			work->image_len = (uint32) buf.len;
 		}
-		log_work(w, work, state->log_next.half);
+		if (w)
+			log_work(w, work, state->log_next.half);
 		cs_reserve_work(state, work);
 	}
 	pfree(buf.data);
@@ -421,6 +422,19 @@ cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 	state->log_bytes_next[state->log_next.half] += w.written;
 	MemoryContextSwitchTo(old);
 	return state->log_next;
+}
+
+void
+cs_state_settle(CsState *state)
+{
+	MemoryContext old = MemoryContextSwitchTo(state->batch);
+
+	state->log_next = state->log;
+	for (int i = 0; i < state->ndefs; i++)
+		log_works(state, &state->defs[i], NULL);
+	cs_reserve(state);
+	MemoryContextSwitchTo(old);
+	cs_state_publish(state);
 }
 
 /* ---- truncation ---- */

@@ -266,7 +266,9 @@ typedef struct CsLogPosition
  */
 extern CsLogPosition cs_state_log(CsState *state, const CsStream *stream, int64 commit_number);
 extern void			 cs_state_publish(CsState *state);
-extern void			 cs_state_abort(CsState *state);
+/* Of a state that is nobody's but the caller's and is never logged: what the batch has made is committed. */
+extern void cs_state_settle(CsState *state);
+extern void cs_state_abort(CsState *state);
 
 /*
  * ---- recovery and readers: fold the log under a snapshot ----
