@@ -115,6 +115,20 @@ my $open_state = <<~'END';
 	FROM (SELECT DISTINCT visitor FROM clickstream.open_sessions('t_sessions')) s
 	END
 
+# All that is open, values too.  A read from the log shows what was at the snapshot's commit, to the byte.
+my $open_rows = $open_state =~ s/DISTINCT visitor/*/r;
+
+# Asks for it; says whether the log was read.
+sub read_all_open
+{
+	my ($reader) = @_;
+	my $from = -s $node->logfile;
+	my $answer = $reader->query_safe($open_rows);
+	my $log = slurp_file($node->logfile, $from);
+
+	return ($answer, $log =~ /open state of commit \d+ read from its log/);
+}
+
 create_site($node, 'web', 't', "brokers => '" . $broker->address . "', topic => 'web', start_from => 'earliest'",
 	within => '1 minute', rolling => '2 minutes');
 @events = @{ site_events_from(0, 20_000, $seed) };
@@ -128,13 +142,24 @@ phase('warming up', $seconds / 8, 0, 2);
 my $cycles = phase('before', $seconds / 8, 0, 4);
 
 my $reader = $node->background_psql('postgres');
-$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$reader->query_safe('SET log_min_messages = debug1; BEGIN ISOLATION LEVEL REPEATABLE READ');
 my $seen = $reader->query_safe($open_state);
 phase('snapshot', $seconds / 4, $cycles, 0);
+my ($seen_all, $was_log);
+for (1 .. 200)    # the worker keeps for readers what has gone in its last 60 commits
+{
+	($seen_all, $was_log) = read_all_open($reader);
+	last if $was_log;
+	load_slice();
+}
+ok($was_log, 'the snapshot is too old for shared memory');
 my $file = PostgreSQL::Test::Utils::tempdir() . '/dump';
 $node->command_ok([ 'pg_dump', '-f', $file, 'postgres' ], 'pg_dump');
 phase('snapshot', $seconds / 4, $cycles, 0);
 is($reader->query_safe($open_state), $seen, 'the snapshot still sees what it saw at first');
+my ($all, $from_log) = read_all_open($reader);
+ok($from_log, 'in the log');
+is($all, $seen_all, 'the very same rows as before');
 $reader->query_safe('COMMIT');
 isnt($reader->query_safe($open_state), $seen, '(which has become something else)');
 $reader->quit;
