@@ -158,6 +158,23 @@ COMMENT ON COLUMN page_trend.minute IS 'start of the minute';
 COMMENT ON COLUMN page_trend.page_url IS 'page';
 COMMENT ON COLUMN page_trend.views IS 'page views; zero if none';
 
+-- What quickstart(..., time_on_page => true) keeps; without it there is nothing
+-- to show.
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'user_sessions'::regclass AND attname = 'page_stays') AS has_stays \gset
+\if :has_stays
+CREATE OR REPLACE VIEW time_on_page AS
+SELECT s.session_start, p.page AS page_url, p.views, p.seconds
+FROM user_sessions s CROSS JOIN LATERAL unnest(s.page_stays) AS p;
+\else
+CREATE OR REPLACE VIEW time_on_page AS
+SELECT NULL::timestamptz AS session_start, NULL::text AS page_url, NULL::bigint AS views, NULL::double precision AS seconds WHERE false;
+\endif
+COMMENT ON VIEW time_on_page IS 'page views of sessions that have ended, if the sessions keep them: quickstart(..., time_on_page => true)';
+COMMENT ON COLUMN time_on_page.session_start IS 'start of the session';
+COMMENT ON COLUMN time_on_page.page_url IS 'page; NULL: those beyond the first 1000 of a session, together';
+COMMENT ON COLUMN time_on_page.views IS 'page views: 1, but where page_url is NULL';
+COMMENT ON COLUMN time_on_page.seconds IS 'until the next page view of the session; NULL of its last one';
+
 -- ---- traffic by source
 
 CREATE OR REPLACE VIEW traffic AS

@@ -7,7 +7,7 @@
 -- some messages are no JSON, some come too late, and some sessions are open.
 \set ON_ERROR_STOP on
 \set QUIET on
-SELECT clickstream.quickstart('web', target_schema => 'web', start => false);
+SELECT clickstream.quickstart('web', target_schema => 'web', start => false, time_on_page => true);
 
 CREATE TEMP TABLE visit AS
 SELECT v, 'u' || v AS who,
