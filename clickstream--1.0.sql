@@ -29,6 +29,7 @@ CREATE TABLE stream (
 	on_error        text NOT NULL,
 	retention       interval,
 	letter_retention interval,
+	alert_retention interval,
 	enabled         boolean NOT NULL DEFAULT false,
 	time_zone       text NOT NULL,
 	event_relation  regclass NOT NULL,
@@ -62,6 +63,7 @@ COMMENT ON COLUMN stream.options IS 'librdkafka properties; secrets by name';
 COMMENT ON COLUMN stream.on_error IS 'dead_letter or stop';
 COMMENT ON COLUMN stream.retention IS 'local topic: how long consumed messages are kept; NULL: for ever';
 COMMENT ON COLUMN stream.letter_retention IS 'how long dead letters and late events are kept by maintain(); NULL: for ever';
+COMMENT ON COLUMN stream.alert_retention IS 'how long alert_history keeps alerts that have ended; NULL: for ever';
 COMMENT ON COLUMN stream.enabled IS 'shall it run?';
 COMMENT ON COLUMN stream.time_zone IS 'TimeZone when it was made';
 COMMENT ON COLUMN stream.event_relation IS 'view whose columns are those of an event';
@@ -1940,6 +1942,20 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION set_letter_retention(text, interval) IS
 	'sets how long maintain() keeps dead letters and late events of a stream; NULL: for ever';
 
+CREATE FUNCTION set_alert_retention(stream text, keep interval)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_set_alert_retention'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION set_alert_retention(text, interval) IS
+	'sets how long maintain() keeps what alert_history says of a stream''s alerts that have ended; NULL: for ever';
+
+CREATE FUNCTION trim_alert_history(stream text, keep interval, max_rows bigint DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_trim_alert_history'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION trim_alert_history(text, interval, bigint) IS
+	'deletes rows of alert_history of alerts that ended longer ago than keep, at most max_rows; returns how many';
+
 CREATE FUNCTION trim_rows(t regclass, max_rows bigint DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'clickstream_trim_rows'
@@ -1959,12 +1975,16 @@ SELECT s.name, 'dead letters and late events', NULL, s.letter_retention, NULL
 FROM clickstream.stream s
 WHERE pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE')
 UNION ALL
+SELECT s.name, 'alert history', NULL, s.alert_retention, NULL
+FROM clickstream.stream s
+WHERE pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE')
+UNION ALL
 SELECT s.name, 'local topic', NULL, s.retention, NULL
 FROM clickstream.stream s
 WHERE s.brokers IS NULL AND pg_catalog.pg_has_role(s.owner::pg_catalog.oid, 'USAGE');
 COMMENT ON VIEW stat_retention IS 'how long what is kept, of the streams that are yours';
 COMMENT ON COLUMN stat_retention.stream IS 'name of the stream';
-COMMENT ON COLUMN stat_retention.kind IS 'session, window, funnel, rollup, event log, local topic, dead letters and late events';
+COMMENT ON COLUMN stat_retention.kind IS 'session, window, funnel, rollup, event log, local topic, dead letters and late events, alert history';
 COMMENT ON COLUMN stat_retention.definition IS 'result table; NULL for what belongs to the whole stream';
 COMMENT ON COLUMN stat_retention.keep IS 'how long; NULL: for ever';
 COMMENT ON COLUMN stat_retention.deleted_before IS 'final rows that started before may have been deleted; NULL: none were';
@@ -1983,6 +2003,8 @@ BEGIN
 	IF kind = 'local topic' THEN
 		PERFORM clickstream.trim_local_topic(stream, keep);
 		RETURN 0;
+	ELSIF kind = 'alert history' THEN
+		RETURN clickstream.trim_alert_history(stream, keep, max_rows);
 	ELSIF t IS NULL THEN
 		RETURN clickstream.trim_letters(stream, keep, max_rows);
 	END IF;

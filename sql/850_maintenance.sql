@@ -115,6 +115,8 @@ SELECT clickstream.set_retention('log', '1 hour');
 SELECT clickstream.set_retention('pg_class', '1 hour');
 SELECT clickstream.set_retention(NULL, '1 hour');
 SELECT clickstream.set_letter_retention('s850', '-1 day');
+SELECT clickstream.set_alert_retention('s850', '-1 day');
+SELECT clickstream.trim_alert_history('s850', NULL);
 SELECT clickstream.trim_rows('minutes', 0);
 SELECT clickstream.trim_letters('s850', '0', -1);
 CALL clickstream.maintain('nowhere');
@@ -132,6 +134,8 @@ SELECT 'minutes'::regclass::oid AS minutes \gset
 SET ROLE regress_cs_stranger;
 SELECT clickstream.set_retention(:minutes, '1 hour');
 SELECT clickstream.set_letter_retention('s850', '1 hour');
+SELECT clickstream.set_alert_retention('s850', '1 hour');
+SELECT clickstream.trim_alert_history('s850', '0');
 SELECT clickstream.trim_rows(:minutes);
 CALL clickstream.maintain('s850');
 SELECT count(*) FROM clickstream.stat_retention;

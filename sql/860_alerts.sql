@@ -35,7 +35,7 @@ SET search_path = t860;
 SELECT clickstream.alter_alert('busy', query => 'SELECT 1 AS one', hold_for => '0', channel => 'loud', enabled => false);
 SELECT name, state, query, hold_for, channel FROM clickstream.alert WHERE name = 'busy';
 SELECT clickstream.alter_alert('busy', enabled => true);
-SELECT name, state, query, hold_for, channel FROM clickstream.alert WHERE name = 'busy';
+SELECT name, state <> 'disabled' AS enabled, query, hold_for, channel FROM clickstream.alert WHERE name = 'busy';
 SELECT clickstream.alter_alert('busy');
 SELECT clickstream.drop_alert('clock');
 SET client_min_messages = notice;

@@ -3,7 +3,8 @@
  *	  create_alert, alter_alert, drop_alert, check_alert, notify_changes.
  *
  * Who changes an alert sends an invalidation of the table that holds them, by
- * which the stream's worker loads its list again, and wakes it.
+ * which the stream's worker loads its list again, and wakes it; if none runs a
+ * watcher comes (worker/watch.c).
  */
 #include "api/define.h"
 
@@ -39,6 +40,7 @@ tell_worker(int32 stream_id)
 {
 	CacheInvalidateRelcacheByRelid(cs_own_relation("alert_definition"));
 	cs_worker_wake(stream_id);
+	cs_worker_watch();
 }
 
 static void

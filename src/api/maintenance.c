@@ -1,6 +1,7 @@
 /*
  * api/maintenance.c
- *	  set_retention, set_letter_retention, trim_rows: how long rows are kept.
+ *	  set_retention, set_letter_retention, set_alert_retention, trim_rows,
+ *	  trim_alert_history: how long rows are kept.
  *
  * Results are deleted by event time: what counts as now is the stream's
  * watermark, but no later than the clock.  So a topic that is read again from
@@ -9,6 +10,7 @@
  */
 #include "api/define.h"
 
+#include "core/alert.h"
 #include "core/clock.h"
 #include "core/event_log.h"
 #include "core/ledger.h"
@@ -16,7 +18,9 @@
 
 PG_FUNCTION_INFO_V1(clickstream_set_retention);
 PG_FUNCTION_INFO_V1(clickstream_set_letter_retention);
+PG_FUNCTION_INFO_V1(clickstream_set_alert_retention);
 PG_FUNCTION_INFO_V1(clickstream_trim_rows);
+PG_FUNCTION_INFO_V1(clickstream_trim_alert_history);
 
 #define KEEP_MAX (INT64CONST(36600) * USECS_PER_DAY)
 
@@ -39,19 +43,42 @@ clickstream_set_retention(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* set_letter_retention(stream text, keep interval) returns void */
-Datum
-clickstream_set_letter_retention(PG_FUNCTION_ARGS)
+/* (stream text, keep interval): into a column of the stream. */
+static Datum
+set_of_stream(FunctionCallInfo fcinfo, const char *column)
 {
 	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, 0, "stream"), CurrentMemoryContext);
 	Interval *keep = cs_arg_interval(fcinfo, 1);
-	CsValue	  value = cs_value_interval("letter_retention", keep);
+	CsValue	  value = cs_value_interval(column, keep);
 
 	cs_stream_check_owner(stream);
 	if (keep != NULL)
 		cs_span(keep, "keep", 0, KEEP_MAX);
 	cs_catalog_update("stream", "stream_id", stream->stream_id, &value, 1);
 	PG_RETURN_VOID();
+}
+
+Datum
+clickstream_set_letter_retention(PG_FUNCTION_ARGS)
+{
+	return set_of_stream(fcinfo, "letter_retention");
+}
+
+Datum
+clickstream_set_alert_retention(PG_FUNCTION_ARGS)
+{
+	return set_of_stream(fcinfo, "alert_retention");
+}
+
+/* trim_alert_history(stream text, keep interval, max_rows bigint) returns bigint */
+Datum
+clickstream_trim_alert_history(PG_FUNCTION_ARGS)
+{
+	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, 0, "stream"), CurrentMemoryContext);
+	int64	  keep = cs_span(cs_arg_required_interval(fcinfo, 1, "keep"), "keep", 0, KEEP_MAX);
+
+	cs_stream_check_owner(stream);
+	PG_RETURN_INT64(cs_alert_history_trim(stream->stream_id, cs_now() - keep, cs_arg_max_rows(fcinfo, 2)));
 }
 
 static TimestampTz

@@ -96,6 +96,34 @@ cs_alert_find(const char *name, MemoryContext cxt)
 	return found == NIL ? NULL : linitial(found);
 }
 
+List *
+cs_alerts_streams(MemoryContext cxt)
+{
+	CsIdentity	  frame;
+	List		 *result = NIL;
+	MemoryContext old;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute("SELECT DISTINCT a.stream_id FROM clickstream.alert_definition a"
+				" JOIN clickstream.stream_home h USING (stream_id)"
+				" JOIN pg_catalog.pg_database d ON d.oid = h.database_oid"
+				" WHERE a.enabled AND d.datname = pg_catalog.current_database() ORDER BY a.stream_id",
+				true, 0);
+	old = MemoryContextSwitchTo(cxt);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+
+		result =
+			lappend_int(result, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+	}
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+	cs_identity_leave(&frame);
+	return result;
+}
+
 /* ---- the query ---- */
 
 /* Its own lines, so that a comment at its end does no harm. */
@@ -197,6 +225,26 @@ tell(const CsAlert *alert, const char *stream, const char *what, const char *det
 	SPI_finish();
 }
 
+bool
+cs_alert_lock(const CsAlert *alert)
+{
+	Oid	  types[3] = {INT4OID, TIMESTAMPTZOID, INT8OID};
+	Datum values[3] = {Int32GetDatum(alert->id), TimestampTzGetDatum(alert->since), Int64GetDatum(alert->event_id)};
+	CsIdentity frame;
+	bool	   found;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args(
+		"SELECT FROM clickstream.alert_definition WHERE alert_id = $1 AND enabled"
+		" AND coalesce(holds_since, '-infinity') = $2 AND coalesce(alert_event_id, 0) = $3 FOR UPDATE",
+		3, types, values, NULL, false, 0);
+	found = SPI_processed == 1;
+	SPI_finish();
+	cs_identity_leave(&frame);
+	return found;
+}
+
 void
 cs_alert_set_since(CsAlert *alert, TimestampTz since)
 {
@@ -280,4 +328,25 @@ cs_alert_note_error(CsAlert *alert, const char *stream, const char *message, con
 	escape_json(&detail, message);
 	appendStringInfoChar(&detail, '}');
 	tell(alert, stream, "failed", detail.data, now);
+}
+
+int64
+cs_alert_history_trim(int32 stream_id, TimestampTz before, int64 limit)
+{
+	Oid		   types[3] = {INT4OID, TIMESTAMPTZOID, INT8OID};
+	Datum	   values[3] = {Int32GetDatum(stream_id), TimestampTzGetDatum(before), Int64GetDatum(limit)};
+	CsIdentity frame;
+	int64	   n;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args("DELETE FROM clickstream.alert_event_data WHERE alert_event_id = ANY (ARRAY("
+						  "SELECT e.alert_event_id FROM clickstream.alert_event_data e"
+						  " JOIN clickstream.alert_definition a USING (alert_id)"
+						  " WHERE a.stream_id = $1 AND e.ended_at < $2 LIMIT $3))",
+						  3, types, values, NULL, false, 0);
+	n = (int64) SPI_processed;
+	SPI_finish();
+	cs_identity_leave(&frame);
+	return n;
 }

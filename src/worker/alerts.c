@@ -14,6 +14,10 @@
  * the server's fault, or takes too long, the third time in a row.  In no case
  * does the stream notice: no batch is under way, and the error ends here.
  *
+ * Of a stream that no worker runs another process evaluates them, see watch.c.
+ * So what is written down begins with a lock on the alert's row, and a look
+ * whether it still is what it was when the list was loaded.
+ *
  * The list is loaded when the engine begins and whenever a change of the
  * catalog says so, by an invalidation of its table: create_alert() and kin
  * send one.
@@ -96,6 +100,12 @@ judge(CsAlert *alert, const CsStream *stream, const CsHost *host, const char *de
 	if (!begins && !pending && (detail || alert->since == DT_NOBEGIN))
 		return;
 	host->begin();
+	if (!cs_alert_lock(alert))
+	{
+		host->commit();
+		loaded_stream = 0;
+		return;
+	}
 	if (pending)
 		cs_alert_set_since(alert, now);
 	if (begins)
@@ -217,6 +227,12 @@ cs_alerts_run(const CsStream *stream, const CsHost *host, bool committed)
 			break; /* the list is out of date: again at once */
 	}
 	MemoryContextSwitchTo(context);
+}
+
+bool
+cs_alerts_may_be(void)
+{
+	return loaded_stream == 0 || alerts != NIL;
 }
 
 TimestampTz

@@ -1,6 +1,7 @@
 /*
  * worker/alerts.h
- *	  The alerts of the stream that this process runs; see alerts.c.
+ *	  The alerts of a stream: of the one that this process runs, or of those
+ *	  that nobody runs (watch.c); see alerts.c.
  */
 #ifndef CS_WORKER_ALERTS_H
 #define CS_WORKER_ALERTS_H
@@ -11,5 +12,7 @@
 extern void cs_alerts_run(const CsStream *stream, const CsHost *host, bool committed);
 /* When they want to be run even if nothing is committed; CS_WM_DONE: never. */
 extern TimestampTz cs_alerts_deadline(void);
+/* False: the stream is known to have none. */
+extern bool cs_alerts_may_be(void);
 
 #endif

@@ -6,7 +6,8 @@
  * DATABASE.  After the server's start it looks once into each database that
  * can be connected to, by a short-lived probe (probe.c), one at a time; from
  * then on start() announces itself.  It waits on its latch; nothing is polled
- * but workers that were asked to end and have not.
+ * but workers that were asked to end and have not, and alerts of streams that
+ * do not run, by a watcher (watch.c).
  *
  * If it dies the postmaster starts it again; slots and workers live on, and
  * registrations it no longer has a handle of are given up after a minute.
@@ -43,10 +44,10 @@
 /* Handles of what this launcher registered, by slot; NULL where it has none. */
 static BackgroundWorkerHandle **handles;
 
-/* Databases still to be looked into, and the probe that runs. */
+/* Databases still to be looked into, those whose alerts are, and the probe or watcher that runs. */
 static List					  *unprobed = NIL;
+static List					  *unwatched = NIL;
 static BackgroundWorkerHandle *probe = NULL;
-static Oid					   probed_database = InvalidOid;
 
 static bool warned_no_room = false;
 
@@ -154,12 +155,24 @@ warn_no_room(void)
 
 /* ---- probing ---- */
 
-/* One step: collect a probe that ended, start the next.  False: come back in NO_ROOM_RETRY_MS. */
+/* Is there one?  Those that are gone are left out. */
+static bool
+next_database(List **list)
+{
+	while (*list != NIL && !database_exists(linitial_oid(*list)))
+		*list = list_delete_first(*list);
+	return *list != NIL;
+}
+
+/* One step: collect a probe or watcher that ended, start the next.  False: come back in NO_ROOM_RETRY_MS. */
 static bool
 probe_step(void)
 {
-	pid_t pid;
-	char  name[BGW_MAXLEN];
+	pid_t		pid;
+	List	  **list;
+	const char *what;
+	char		name[BGW_MAXLEN];
+	char		type[BGW_MAXLEN];
 
 	if (probe != NULL)
 	{
@@ -168,24 +181,25 @@ probe_step(void)
 		pfree(probe);
 		probe = NULL;
 	}
-	while (unprobed != NIL && !database_exists(linitial_oid(unprobed)))
-		unprobed = list_delete_first(unprobed);
+	list = next_database(&unprobed) ? &unprobed : next_database(&unwatched) ? &unwatched : NULL;
 	if (unprobed == NIL)
 	{
 		cs_slots_lock();
 		cs_workers->probed = true;
 		cs_slots_unlock();
-		return true;
 	}
-	probed_database = linitial_oid(unprobed);
-	snprintf(name, sizeof(name), "clickstream probe of database %u", probed_database);
-	if (!register_process("cs_probe_main", name, "clickstream probe", ObjectIdGetDatum(probed_database), NULL, 0,
-						  &probe))
+	if (list == NULL)
+		return true;
+	what = list == &unprobed ? "probe" : "watcher";
+	snprintf(type, sizeof(type), "clickstream %s", what);
+	snprintf(name, sizeof(name), "clickstream %s of database %u", what, linitial_oid(*list));
+	if (!register_process(list == &unprobed ? "cs_probe_main" : "cs_watch_main", name, type,
+						  ObjectIdGetDatum(linitial_oid(*list)), NULL, 0, &probe))
 	{
 		warn_no_room();
 		return false;
 	}
-	unprobed = list_delete_first(unprobed);
+	*list = list_delete_first(*list);
 	return true;
 }
 
@@ -208,6 +222,51 @@ plan_probes(void)
 	cs_slots_unlock();
 	if (needed)
 		unprobed = list_databases();
+}
+
+/* Databases whose watcher is due; ms until the next one is. */
+static int
+plan_watchers(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			sleep = SLEEP_MAX_MS;
+	Oid			due[CS_WATCHES_MAX];
+	int			n = 0;
+	bool		all;
+
+	cs_slots_lock();
+	all = cs_workers->watch_all;
+	cs_workers->watch_all = false;
+	for (int i = 0; i < CS_WATCHES_MAX; i++)
+	{
+		CsWatch *watch = &cs_workers->watches[i];
+
+		if (!OidIsValid(watch->database))
+			continue;
+		if (watch->at <= now)
+		{
+			due[n++] = watch->database;
+			watch->at = TimestampTzPlusMilliseconds(now, CS_WATCH_MS);
+		}
+		sleep = Min(sleep, (int) TimestampDifferenceMilliseconds(now, watch->at) + 1);
+	}
+	cs_slots_unlock();
+	if (all && unwatched == NIL)
+		unwatched = list_databases();
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old;
+
+		if (!database_exists(due[i]))
+		{
+			cs_watch_forget(due[i]);
+			continue;
+		}
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		unwatched = list_append_unique_oid(unwatched, due[i]);
+		MemoryContextSwitchTo(old);
+	}
+	return sleep;
 }
 
 /* ---- stream workers ---- */
@@ -233,6 +292,8 @@ is_startable(const CsSlot *slot)
 static void
 no_room(CsSlot *slot, const char *limit)
 {
+	if (slot->state != CS_SLOT_NO_WORKER)
+		cs_watch(slot->database, CS_WATCH_SOON_MS);
 	cs_slot_change(slot, CS_SLOT_NO_WORKER);
 	strlcpy(slot->problem, limit, sizeof(slot->problem));
 }
@@ -425,6 +486,7 @@ cs_launcher_main(Datum arg)
 		launcher_interrupts();
 		sleep = look_after();
 		plan_probes();
+		sleep = Min(sleep, plan_watchers());
 		if (!probe_step())
 			sleep = Min(sleep, NO_ROOM_RETRY_MS);
 		sleep = Min(sleep, start_due());

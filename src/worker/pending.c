@@ -30,6 +30,7 @@ typedef enum What
 	START,
 	STOP,
 	WAKE,
+	WATCH,
 	HOLD
 } What;
 
@@ -92,6 +93,8 @@ do_notes(bool committed)
 			cs_slot_unwant(note->database, note->stream_id);
 		else if (committed && note->what == WAKE)
 			cs_slot_wake(note->database, note->stream_id);
+		else if (committed && note->what == WATCH)
+			cs_watch_soon(note->database);
 	}
 	foreach(lc, notes)
 	{
@@ -111,7 +114,9 @@ refuse_prepare(void)
 
 	foreach(lc, notes)
 	{
-		if (((Note *) lfirst(lc))->what != WAKE)
+		What what = ((Note *) lfirst(lc))->what;
+
+		if (what != WAKE && what != WATCH)
 			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							errmsg("cannot PREPARE a transaction that started or stopped a stream")));
 	}
@@ -202,6 +207,13 @@ cs_worker_wake(int32 stream_id)
 			return;
 	}
 	(void) add_note(WAKE, MyDatabaseId, stream_id);
+}
+
+void
+cs_worker_watch(void)
+{
+	if (cs_worker_available())
+		(void) add_note(WATCH, MyDatabaseId, 0);
 }
 
 /* ---- stopping now ---- */

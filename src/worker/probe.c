@@ -1,7 +1,8 @@
 /*
  * worker/probe.c
  *	  A short-lived process that looks into one database for streams that
- *	  shall run, and asks for their workers.
+ *	  shall run, and asks for their workers; and for alerts, which somebody has
+ *	  to look after (watch.c).
  *
  * The launcher cannot do it itself: a process can connect to one database
  * only.  It holds no lock after its one transaction and ends with code 0.
@@ -21,6 +22,7 @@
 void
 cs_probe_main(Datum arg)
 {
+	bool	  has_extension;
 	List	 *streams;
 	ListCell *lc;
 
@@ -30,9 +32,12 @@ cs_probe_main(Datum arg)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	streams = OidIsValid(get_extension_oid("clickstream", true)) ? cs_enabled_streams() : NIL;
+	has_extension = OidIsValid(get_extension_oid("clickstream", true));
+	streams = has_extension ? cs_enabled_streams() : NIL;
 	foreach(lc, streams)
 		cs_slot_want(MyDatabaseId, lfirst_int(lc), false);
+	if (has_extension && cs_watch_is_needed())
+		cs_watch_soon(MyDatabaseId);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	proc_exit(0);

@@ -40,6 +40,9 @@
 #define CS_SLOT_PROBLEM_LEN 512
 #define CS_SLOTS_SPARE 128 /* streams that are known beyond cs_max_workers */
 #define CS_RATE_SECONDS 6  /* the second that runs, and five complete ones */
+#define CS_WATCHES_MAX 64
+#define CS_WATCH_MS 10000	  /* between two watchers of a database */
+#define CS_WATCH_SOON_MS 1000 /* the first one: what just ended may start again, or its database be dropped */
 
 typedef enum CsSlotState
 {
@@ -89,6 +92,14 @@ typedef struct CsSlot
 	CsRate		rate[CS_RATE_SECONDS]; /* by second modulo CS_RATE_SECONDS */
 } CsSlot;
 
+/* A database whose alerts may have no worker that evaluates them: watch.c. */
+typedef struct CsWatch
+{
+	Oid			database; /* InvalidOid: none */
+	uint32		asked;	  /* how often it was put here */
+	TimestampTz at;		  /* of the next watcher */
+} CsWatch;
+
 typedef struct CsWorkerShared
 {
 	LWLock			 *lock;			  /* set once at start */
@@ -98,6 +109,8 @@ typedef struct CsWorkerShared
 	Latch			 *launcher_latch; /* lock; NULL while there is none */
 	bool			  probed;		  /* lock: every database was looked into once */
 	bool			  overflow;		  /* lock: a stream found no slot */
+	bool			  watch_all;	  /* lock: more databases than watches has room for */
+	CsWatch			  watches[CS_WATCHES_MAX];
 	CsSlot			  slots[FLEXIBLE_ARRAY_MEMBER];
 } CsWorkerShared;
 
@@ -124,6 +137,8 @@ extern void cs_slot_ask_to_end(CsSlot *slot, bool terminate);
 extern int	cs_slot_back_off(CsSlot *slot);
 extern void cs_slot_note_error(CsSlot *slot, int sqlstate, const char *message, const char *hint);
 extern void cs_wake_launcher(void);
+/* Its alerts are to be looked after, the first time after delay_ms. */
+extern void cs_watch(Oid database, int delay_ms);
 
 /* ---- take the lock themselves ---- */
 
@@ -132,6 +147,14 @@ extern void cs_slot_want(Oid database, int32 stream_id, bool anew);
 /* It shall not; ends its process gently. */
 extern void cs_slot_unwant(Oid database, int32 stream_id);
 extern void cs_slot_wake(Oid database, int32 stream_id);
+/* cs_watch() after a second; and the end of it. */
+extern void cs_watch_soon(Oid database);
+extern void cs_watch_forget(Oid database);
+/* In a transaction: are there alerts in this database that are to be evaluated? */
+extern bool cs_watch_is_needed(void);
+
+/* What must hold in every transaction of our processes, whatever the database's settings say. */
+extern void cs_worker_settings(void);
 
 /* As stat_stream shows it. */
 extern const char *cs_slot_state_name(CsSlotState state);
@@ -139,6 +162,7 @@ extern const char *cs_slot_state_name(CsSlotState state);
 /* Entry points of the processes, found by name by the postmaster. */
 extern PGDLLEXPORT void cs_launcher_main(Datum arg);
 extern PGDLLEXPORT void cs_probe_main(Datum arg);
+extern PGDLLEXPORT void cs_watch_main(Datum arg);
 extern PGDLLEXPORT void cs_stream_worker_main(Datum arg);
 
 #endif

@@ -112,6 +112,8 @@ detach(void)
 			(void) cs_slot_back_off(slot);
 			cs_slot_change(slot, CS_SLOT_BACKING_OFF);
 		}
+		if (cs_alerts_may_be() && slot->state != CS_SLOT_WANTED)
+			cs_watch(MyDatabaseId, CS_WATCH_SOON_MS);
 	}
 	cs_wake_launcher();
 	cs_slots_unlock();
@@ -515,6 +517,8 @@ recover(int sqlstate)
 	(void) cs_slot_back_off(slot);
 	if (!slot->stop)
 		cs_slot_change(slot, CS_SLOT_BACKING_OFF);
+	if (cs_alerts_may_be())
+		cs_watch(MyDatabaseId, CS_WATCH_SOON_MS);
 	cs_slots_unlock();
 	wait_back_off();
 	resumed = GetCurrentTimestamp();
@@ -545,9 +549,8 @@ run(void)
 
 /* ---- main ---- */
 
-/* What must hold in every transaction, whatever the database's settings say. */
-static void
-worker_settings(void)
+void
+cs_worker_settings(void)
 {
 	static const struct
 	{
@@ -578,7 +581,7 @@ cs_stream_worker_main(Datum arg)
 		proc_exit(0);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
-	worker_settings();
+	cs_worker_settings();
 	cs_memory_init();
 	worker_context = AllocSetContextCreate(TopMemoryContext, "clickstream worker", ALLOCSET_DEFAULT_SIZES);
 	round_context = AllocSetContextCreate(worker_context, "clickstream round", ALLOCSET_SMALL_SIZES);

@@ -32,6 +32,9 @@ extern void cs_worker_stop(int32 stream_id);
 /* Let the worker look for work at commit: something was produced or moved. */
 extern void cs_worker_wake(int32 stream_id);
 
+/* Look after this database's alerts from commit on, those of streams that nobody runs. */
+extern void cs_worker_watch(void);
+
 /*
  * Stop the stream's worker now, wait until it has ended, and keep it from
  * starting until this transaction ends.  For whoever is about to drop or

@@ -144,9 +144,60 @@ wait_for($node, 'web');
 is(state_of('patient'), 'on', 'after a restart it is on');
 is(query(q(SELECT count(*), count(ended_at) FROM clickstream.alert_history WHERE name = 'patient')), $history, 'as before');
 
+# ---- a stream that does not run: its alerts are looked after nevertheless
+
+sub begun { return query("SELECT count(*) FROM clickstream.alert_history WHERE name = '$_[0]'") }
+
+query(<<~'END');
+	SELECT clickstream.create_alert('no events', stream => 'web', query => $$
+		SELECT max(silent_since) AS last FROM clickstream.stat_partition WHERE stream = 'web'
+		HAVING max(silent_since) < clock_timestamp() - interval '3 seconds'$$);
+	SELECT clickstream.create_alert('not running', stream => 'web', query => $$
+		SELECT state, last_error FROM clickstream.stat_stream WHERE stream = 'web' AND state NOT IN ('running', 'starting', 'stopping')$$);
+	SELECT clickstream.stop('web');
+	END
+wait_state($_, 'on') for 'not running', 'no events';
+is(query(q(SELECT detail->>'state' FROM clickstream.alert WHERE name = 'not running')), 'stopped', 'a view of the state says it');
+query(q(SELECT clickstream.start('web')));
+produce_event('view');
+wait_for($node, 'web');
+wait_state('not running', 'off');
+wait_until($node, q(SELECT count(ended_at) > 0 FROM clickstream.alert_history WHERE name = 'no events'));
+pass('the worker ends what the watcher has begun');
+
+# One that has failed, with alerts made after that; one that never ran; a server that is started with both.
+query(<<~'END');
+	SELECT clickstream.create_stream('broken', on_error => 'stop');
+	SELECT clickstream.create_window('broken_minutes', stream => 'broken', size => '1 minute', measures => 'count(*) AS n');
+	SELECT clickstream.produce('broken', 'no JSON');
+	SELECT clickstream.start('broken');
+	SELECT clickstream.create_stream('never');
+	SELECT clickstream.create_alert('never started', 'SELECT enabled FROM clickstream.stream WHERE name = ''never'' AND NOT enabled', stream => 'never');
+	END
+wait_state('never started', 'on');
+wait_until($node, q(SELECT state = 'failed' FROM clickstream.stat_stream WHERE stream = 'broken'));
+query(<<~'END');
+	SELECT clickstream.create_alert('failed', stream => 'broken', query => $$
+		SELECT last_error FROM clickstream.stat_stream WHERE stream = 'broken' AND state = 'failed'$$);
+	END
+wait_state('failed', 'on');
+$node->restart;
+query(q(SELECT clickstream.alter_alert('never started', query => 'SELECT 1 AS one WHERE false')));
+wait_state('never started', 'off');
+is(begun('never started'), '1', 'each began once');
+query(q(SELECT clickstream.drop_stream(name) FROM unnest('{broken,never}'::text[]) AS name));
+
+# Nobody is left who would look after nothing.
+query(q(SELECT clickstream.drop_alert(name) FROM clickstream.alert WHERE name IN ('no events', 'not running')));
+
 # One that is dropped, or disabled by hand, ends.
 query(q(SELECT clickstream.alter_alert('patient', enabled => false)));
 is(query(q(SELECT count(ended_at) FROM clickstream.alert_history WHERE name = 'patient')), '1', 'disabled by hand it ends');
+# The history does not grow for ever.
+query(q(SELECT clickstream.set_alert_retention('web', '0')));
+my $on = query('SELECT count(*) FROM clickstream.alert_history WHERE ended_at IS NULL');
+query('CALL clickstream.maintain()');
+is(query('SELECT count(*) FROM clickstream.alert_history'), $on, 'maintain() deletes what has ended of the history');
 query(q(SELECT clickstream.drop_alert(name) FROM clickstream.alert));
 is(query('SELECT count(*) FROM clickstream.alert_history'), '0', 'dropped with its history');
 
