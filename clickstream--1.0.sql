@@ -256,6 +256,7 @@ CREATE TABLE local_message (
 	message_key     text,
 	payload         text,
 	message_timestamp timestamptz NOT NULL,
+	headers         jsonb,
 	PRIMARY KEY (stream_id, partition, message_offset)
 );
 COMMENT ON TABLE local_message IS 'messages of the built-in local topic, written by produce()';
@@ -265,6 +266,7 @@ COMMENT ON COLUMN local_message.message_offset IS 'offset of the message';
 COMMENT ON COLUMN local_message.message_key IS 'key';
 COMMENT ON COLUMN local_message.payload IS 'payload; NULL: a tombstone';
 COMMENT ON COLUMN local_message.message_timestamp IS 'when it was produced';
+COMMENT ON COLUMN local_message.headers IS 'headers, as an object';
 
 CREATE TABLE dead_letter_data (
 	dead_letter_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -681,12 +683,14 @@ CREATE FUNCTION alter_stream(
 	options         jsonb    DEFAULT NULL,
 	on_error        text     DEFAULT NULL,
 	retention       interval DEFAULT NULL,
-	check_broker    boolean  DEFAULT true)
+	check_broker    boolean  DEFAULT true,
+	preset          text     DEFAULT NULL,
+	mapping         jsonb    DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_alter_stream'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION alter_stream(text, interval, interval, interval, interval, text, jsonb, text, interval, boolean) IS
-	'changes a stream, running or not; NULL leaves a setting as it is';
+COMMENT ON FUNCTION alter_stream(text, interval, interval, interval, interval, text, jsonb, text, interval, boolean, text, jsonb) IS
+	'changes a stream, running or not; NULL leaves a setting as it is; preset and mapping hold for the messages that are read from then on';
 
 CREATE FUNCTION drop_stream(name text, if_exists boolean DEFAULT false)
 RETURNS void
@@ -1364,6 +1368,140 @@ COMMENT ON FUNCTION path_flow(regclass, timestamptz, timestamptz, text, text, te
 	'from which page to which visitors of a table of events go, step by step of their sessions, and how many: the links of a Sankey diagram; target NULL: they leave';
 
 -- ---------------------------------------------------------------------
+-- mappings: from messages to columns
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION presets(OUT preset text, OUT mapping jsonb)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_presets'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE ROWS 6;
+COMMENT ON FUNCTION presets() IS
+	'the presets of create_stream(), as mappings; a stream''s own mapping is laid over its preset, column by column';
+
+CREATE FUNCTION decode_message(
+	payload text,
+	preset text DEFAULT 'default',
+	mapping jsonb DEFAULT NULL,
+	OUT user_id text, OUT anonymous_id text, OUT event_type text, OUT page_url text, OUT page_title text,
+	OUT referrer_url text, OUT utm_source text, OUT utm_medium text, OUT utm_campaign text, OUT device_type text,
+	OUT browser text, OUT country text, OUT event_time timestamptz, OUT event_properties jsonb)
+RETURNS record
+AS 'MODULE_PATHNAME', 'clickstream_decode_message'
+LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION decode_message(text, text, jsonb) IS
+	'what a stream with that preset and mapping makes of a message; raises what its dead letter would say';
+
+-- The values of a message with the paths that lead to them, of arrays of pairs by key; for propose_mapping().
+CREATE FUNCTION message_leaves(sample jsonb, OUT path jsonb, OUT names text[], OUT value jsonb)
+RETURNS SETOF record
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH RECURSIVE tree(pointer, names, value) AS (
+	SELECT '', '{}'::text[], sample
+	UNION ALL
+	SELECT t.pointer || '/' || replace(replace(e.key, '~', '~0'), '/', '~1'), t.names || e.key, e.value
+	FROM tree t, jsonb_each(CASE jsonb_typeof(t.value) WHEN 'object' THEN t.value ELSE '{}' END) e
+	WHERE cardinality(t.names) < 8
+), pairs AS (
+	SELECT t.pointer, t.names, t.value FROM tree t
+	WHERE jsonb_typeof(t.value) = 'array' AND t.value->0 ? 'key' AND t.value->0 ? 'value'
+)
+SELECT to_jsonb(t.pointer), t.names, t.value FROM tree t
+WHERE t.value <> 'null' AND t.pointer NOT IN (SELECT pointer FROM pairs)
+UNION ALL
+SELECT jsonb_build_object('pairs', p.pointer), p.names, p.value FROM pairs p
+UNION ALL
+SELECT jsonb_build_object('pairs', p.pointer, 'key', e.value->>'key'), p.names || (e.value->>'key'), coalesce(
+	(SELECT v.value FROM jsonb_each(CASE jsonb_typeof(e.value->'value') WHEN 'object' THEN e.value->'value' ELSE '{}' END) v
+	WHERE v.value <> 'null' LIMIT 1), e.value->'value')
+FROM pairs p, jsonb_array_elements(p.value) e
+WHERE jsonb_typeof(e.value->'key') = 'string'
+$$;
+COMMENT ON FUNCTION message_leaves(jsonb) IS
+	'for propose_mapping(): what is in a message, with the path of a mapping that leads there';
+
+CREATE FUNCTION propose_mapping(
+	sample jsonb,
+	OUT preset text, OUT mapping jsonb, OUT extra_columns text, OUT event jsonb)
+RETURNS record
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	-- Names under which senders have what a column holds, letters and digits only, the surest first.
+	known constant jsonb := '{
+		"event_time": ["eventtime", "eventtimestamp", "timestamp", "originaltimestamp", "time", "ts", "occurredat", "createdat", "datetime", "date", "sentat", "receivedat"],
+		"user_id": ["userid", "uid", "customerid", "accountid", "memberid", "login", "user"],
+		"anonymous_id": ["anonymousid", "anonid", "visitorid", "deviceid", "clientid", "cookieid", "distinctid", "browserid", "visitor"],
+		"event_type": ["eventtype", "eventname", "event", "type", "action", "name"],
+		"page_url": ["pageurl", "pagelocation", "currenturl", "url", "href", "location", "uri", "path", "page"],
+		"page_title": ["pagetitle", "title"],
+		"referrer_url": ["referrerurl", "pagereferrer", "referrer", "referer", "ref"],
+		"utm_source": ["utmsource", "campaignsource", "mktsource", "source"],
+		"utm_medium": ["utmmedium", "campaignmedium", "mktmedium", "medium"],
+		"utm_campaign": ["utmcampaign", "campaignname", "mktcampaign", "campaign"],
+		"device_type": ["devicetype", "devicecategory", "deviceclass", "device"],
+		"browser": ["browser", "browsername", "useragentfamily", "useragent"],
+		"country": ["country", "countrycode", "geocountry"],
+		"event_properties": ["eventproperties", "properties", "eventparams", "params", "props", "attributes", "data", "payload"]}';
+	time constant text := '^\d{4}-\d\d-\d\d([T ]|$)|^\d{9,17}(\.\d+)?$';
+	entry record;
+	best record;
+	preset_mapping jsonb;
+BEGIN
+	IF jsonb_typeof(sample) <> 'object' THEN
+		RAISE EXCEPTION 'the sample must be a JSON object' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Give one message of the topic, as it is.';
+	END IF;
+	preset := CASE
+		WHEN sample ? 'event_params' AND sample ? 'event_name' THEN 'ga4'
+		WHEN sample ? 'collector_tstamp' AND sample ? 'event_id' THEN 'snowplow'
+		WHEN sample ? 'distinct_id' AND sample ? 'event' THEN 'posthog'
+		WHEN sample ->> 'type' IN ('track', 'page', 'screen', 'identify', 'group', 'alias') AND sample ?| '{userId,anonymousId}'
+			THEN CASE WHEN sample ? 'rudderId' OR sample #>> '{context,library,name}' LIKE 'RudderLabs%' THEN 'rudderstack' ELSE 'segment' END
+		ELSE 'default' END;
+	mapping := '{}';
+	IF preset = 'default' THEN
+		FOR entry IN SELECT key, value FROM jsonb_each(known) WHERE NOT sample ? key OR sample -> key = 'null' LOOP
+			SELECT l.path INTO best
+			FROM clickstream.message_leaves(sample) l
+			CROSS JOIN LATERAL (SELECT
+				lower(regexp_replace(l.names[cardinality(l.names)], '[^[:alnum:]]', '', 'g')) AS last,
+				lower(regexp_replace(array_to_string(l.names[cardinality(l.names) - 1:], ''), '[^[:alnum:]]', '', 'g')) AS two) n
+			CROSS JOIN LATERAL (SELECT min(k.i) AS rank FROM jsonb_array_elements_text(entry.value) WITH ORDINALITY k(name, i)
+				WHERE k.name IN (n.last, n.two)) r
+			WHERE r.rank IS NOT NULL AND CASE entry.key
+				WHEN 'event_properties' THEN jsonb_typeof(l.value) = 'object' OR l.path ? 'pairs'
+				WHEN 'event_time' THEN l.value #>> '{}' ~ time
+				ELSE jsonb_typeof(l.value) IN ('string', 'number') AND NOT (entry.key LIKE '%\_id' AND l.value #>> '{}' = '') END
+				AND NOT EXISTS (SELECT FROM jsonb_each(mapping) m WHERE m.value = l.path)
+			ORDER BY r.rank, cardinality(l.names), l.path
+			LIMIT 1;
+			IF FOUND THEN
+				mapping := mapping || jsonb_build_object(entry.key, best.path);
+			END IF;
+		END LOOP;
+	END IF;
+	SELECT p.mapping INTO STRICT preset_mapping FROM clickstream.presets() p WHERE p.preset = propose_mapping.preset;
+	SELECT string_agg(format('%I %s', s.key, CASE jsonb_typeof(s.value) WHEN 'number' THEN 'numeric' WHEN 'boolean' THEN 'boolean' ELSE 'text' END),
+			', ' ORDER BY s.key) INTO extra_columns
+	FROM jsonb_each(sample) s
+	WHERE preset = 'default' AND jsonb_typeof(s.value) IN ('string', 'number', 'boolean') AND length(s.key) < 64 AND NOT known ? s.key
+		AND s.key NOT IN ('topic', 'partition', 'message_offset', 'message_key', 'message_timestamp', 'message_headers', 'place', 'effective_user_id')
+		AND NOT EXISTS (SELECT FROM jsonb_each(mapping) m WHERE m.value = to_jsonb('/' || s.key));
+	IF NOT (sample ? 'event_time' OR mapping ? 'event_time' OR preset_mapping ? 'event_time') THEN
+		RAISE EXCEPTION 'the sample has no time that an event could have' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Give a mapping of your own, with a path for event_time; decode_message() shows what it makes of a message.';
+	END IF;
+	SELECT jsonb_strip_nulls(to_jsonb(d) - 'event_properties') || jsonb_build_object('event_properties', d.event_properties) INTO event
+	FROM clickstream.decode_message(sample::text, preset, mapping) d;
+END
+$$;
+COMMENT ON FUNCTION propose_mapping(jsonb) IS
+	'looks at one message and proposes preset, mapping and extra_columns for create_stream(), with the event that they make of it';
+
+-- ---------------------------------------------------------------------
 -- local topic
 -- ---------------------------------------------------------------------
 
@@ -1372,11 +1510,12 @@ CREATE FUNCTION produce(
 	payload           text,
 	key               text        DEFAULT NULL,
 	partition         integer     DEFAULT 0,
-	message_timestamp timestamptz DEFAULT NULL)
+	message_timestamp timestamptz DEFAULT NULL,
+	headers           jsonb       DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'clickstream_produce'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION produce(text, text, text, integer, timestamptz) IS
+COMMENT ON FUNCTION produce(text, text, text, integer, timestamptz, jsonb) IS
 	'writes a message to a stream''s local topic, in the caller''s transaction; returns its offset';
 
 CREATE FUNCTION trim_local_topic(stream text, keep interval)

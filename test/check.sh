@@ -369,6 +369,8 @@ if wanted regress || wanted isolation; then
 			CLICKSTREAM_DATABASE=clickstream_reliability test/readme.sh doc/reliability.md
 		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme-kafka as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
 			CLICKSTREAM_DATABASE=clickstream_kafka test/readme.sh doc/kafka.md
+		wanted regress && [ ${#sql_files[@]} = 0 ] && step readme-mappings as_server env PGHOST="$work/socket" PGPORT=5432 PGUSER=postgres \
+			CLICKSTREAM_DATABASE=clickstream_mappings test/readme.sh doc/mappings.md
 		wanted isolation && run_isolation
 		step no-crash no_crash
 	fi

@@ -38,6 +38,7 @@ clickstream_produce(PG_FUNCTION_ARGS)
 	CsLocalStream stream = find_own(cs_arg_required(fcinfo, 0, "stream"));
 	int32		  partition = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT32(3);
 	TimestampTz	  timestamp = PG_ARGISNULL(4) ? cs_now() : PG_GETARG_TIMESTAMPTZ(4);
+	Jsonb		 *headers = PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5);
 	int64		  offset;
 
 	if (partition < 0 || partition > CS_LOCAL_PARTITION_MAX)
@@ -46,7 +47,10 @@ clickstream_produce(PG_FUNCTION_ARGS)
 						errhint("Partitions of a local topic come into being with their first message.")));
 	if (TIMESTAMP_NOT_FINITE(timestamp))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("message_timestamp must be finite")));
-	offset = cs_local_append(stream.stream_id, partition, cs_arg_text(fcinfo, 2), cs_arg_text(fcinfo, 1), timestamp);
+	if (headers != NULL && !JB_ROOT_IS_OBJECT(headers))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("headers must be a JSON object")));
+	offset = cs_local_append(stream.stream_id, partition, cs_arg_text(fcinfo, 2), cs_arg_text(fcinfo, 1), timestamp,
+							 headers);
 	if (stream.retention != NULL && offset % TRIM_EVERY == TRIM_EVERY - 1)
 		(void) trim(stream.stream_id, stream.retention);
 	cs_worker_wake(stream.stream_id);

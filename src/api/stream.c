@@ -351,7 +351,9 @@ enum
 	B_OPTIONS,
 	B_ON_ERROR,
 	B_RETENTION,
-	B_CHECK_BROKER
+	B_CHECK_BROKER,
+	B_PRESET,
+	B_MAPPING
 };
 
 static void
@@ -369,13 +371,17 @@ check_alter(FunctionCallInfo fcinfo, const CsStream *stream)
 	if (!PG_ARGISNULL(B_BROKERS))
 		cs_kafka_brokers_validate(cs_arg_text(fcinfo, B_BROKERS));
 	cs_kafka_options_validate(cs_arg_jsonb(fcinfo, B_OPTIONS));
+	if (!PG_ARGISNULL(B_PRESET) || !PG_ARGISNULL(B_MAPPING))
+		cs_decoder_validate(PG_ARGISNULL(B_PRESET) ? stream->preset : cs_arg_text(fcinfo, B_PRESET),
+							PG_ARGISNULL(B_MAPPING) ? stream->mapping : cs_arg_jsonb(fcinfo, B_MAPPING),
+							stream->event_desc, stream->nextra);
 }
 
 Datum
 clickstream_alter_stream(PG_FUNCTION_ARGS)
 {
 	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, B_NAME, "name"), CurrentMemoryContext);
-	CsValue	  values[9];
+	CsValue	  values[11];
 	int		  n = 0;
 
 	cs_stream_touch(stream);
@@ -396,6 +402,10 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 		values[n++] = cs_value_text("on_error", cs_arg_text(fcinfo, B_ON_ERROR));
 	if (!PG_ARGISNULL(B_RETENTION))
 		values[n++] = cs_value_interval("retention", PG_GETARG_INTERVAL_P(B_RETENTION));
+	if (!PG_ARGISNULL(B_PRESET))
+		values[n++] = cs_value_text("preset", cs_arg_text(fcinfo, B_PRESET));
+	if (!PG_ARGISNULL(B_MAPPING))
+		values[n++] = cs_value_jsonb("mapping", PG_GETARG_JSONB_P(B_MAPPING));
 	if (n > 0)
 		cs_catalog_update("stream", "stream_id", stream->stream_id, values, n);
 	if ((!PG_ARGISNULL(B_BROKERS) || !PG_ARGISNULL(B_OPTIONS)) && cs_arg_bool(fcinfo, B_CHECK_BROKER, true))

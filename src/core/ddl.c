@@ -59,6 +59,7 @@ static const struct
 	{"message_offset", "int8", "offset of the message in its partition"},
 	{"message_key", "text", "key of the message"},
 	{"message_timestamp", "timestamptz", "the message's own timestamp"},
+	{"message_headers", "jsonb", "headers of the message"},
 	{"place", "bytea", "the event's place in the order of the stream, for first() and last()"},
 	{"effective_user_id", "text", "the visitor: value of the stream's visitor expression"},
 };

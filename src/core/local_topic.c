@@ -39,7 +39,7 @@ typedef struct Statement
 {
 	const char *text;
 	int			nargs;
-	Oid			types[6];
+	Oid			types[7];
 	SPIPlanPtr	plan;
 } Statement;
 
@@ -72,9 +72,9 @@ static Statement store_offset = {"UPDATE clickstream.local_partition SET next_of
 
 static Statement insert_message = {
 	"INSERT INTO clickstream.local_message (stream_id, partition, message_offset, message_key, payload, "
-	"message_timestamp) VALUES ($1, $2, $3, $4, $5, $6)",
-	6,
-	{INT4OID, INT4OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID},
+	"message_timestamp, headers) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+	7,
+	{INT4OID, INT4OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, JSONBOID},
 	NULL};
 
 /*
@@ -262,10 +262,11 @@ register_callbacks(void)
 }
 
 int64
-cs_local_append(int32 stream_id, int32 partition, const char *key, const char *payload, TimestampTz timestamp)
+cs_local_append(int32 stream_id, int32 partition, const char *key, const char *payload, TimestampTz timestamp,
+				Jsonb *headers)
 {
-	Datum	values[6] = {Int32GetDatum(stream_id), Int32GetDatum(partition)};
-	char	nulls[7] = "      ";
+	Datum	values[7] = {Int32GetDatum(stream_id), Int32GetDatum(partition)};
+	char	nulls[8] = "       ";
 	Cursor *cursor;
 
 	register_callbacks();
@@ -279,6 +280,8 @@ cs_local_append(int32 stream_id, int32 partition, const char *key, const char *p
 	nulls[4] = payload ? ' ' : 'n';
 	values[4] = payload ? CStringGetTextDatum(payload) : (Datum) 0;
 	values[5] = TimestampTzGetDatum(timestamp);
+	nulls[6] = headers ? ' ' : 'n';
+	values[6] = JsonbPGetDatum(headers);
 	run(&insert_message, values, nulls, SPI_OK_INSERT);
 	SPI_finish();
 	return cursor->next++;

@@ -24,9 +24,9 @@ typedef struct CsLocalStream
 /* Raises if the stream does not exist or reads a broker. */
 extern CsLocalStream cs_local_find(const char *name);
 
-/* Append a message; key and payload may be NULL.  Returns its offset. */
+/* Append a message; key, payload and headers may be NULL.  Returns its offset. */
 extern int64 cs_local_append(int32 stream_id, int32 partition, const char *key, const char *payload,
-							 TimestampTz timestamp);
+							 TimestampTz timestamp, Jsonb *headers);
 
 /* Delete messages that were consumed and are older than a point in time; how many. */
 extern int64 cs_local_trim(int32 stream_id, TimestampTz before);

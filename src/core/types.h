@@ -48,6 +48,7 @@ typedef enum CsSystemColumn
 	CS_SYS_OFFSET,	  /* bigint, named message_offset */
 	CS_SYS_KEY,		  /* text, named message_key */
 	CS_SYS_TIMESTAMP, /* timestamptz, named message_timestamp */
+	CS_SYS_HEADERS,	  /* jsonb, named message_headers */
 	CS_SYS_PLACE,	  /* bytea, see cs_place_encode() */
 	CS_SYS_VISITOR,	  /* text, named effective_user_id */
 	CS_SYS_COLUMNS = CS_SYS_VISITOR

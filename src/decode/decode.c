@@ -70,6 +70,15 @@ cs_decoder_validate(const char *preset, Jsonb *mapping, TupleDesc event_desc, in
 	(void) cs_mapping_compile(preset, mapping, event_desc, nextra, NULL);
 }
 
+const char *
+cs_decoder_preset(int i, const char **mapping)
+{
+	if (i >= cs_preset_count())
+		return NULL;
+	*mapping = cs_preset(i)->mapping;
+	return cs_preset(i)->name;
+}
+
 /* ---- Text in the server encoding ---- */
 
 static bool
@@ -209,15 +218,20 @@ find_below(CsDecoder *decoder, uint32 at, const CsPointer *pointer)
 	if (decoder->document.nodes[at].type == CS_JSON_OBJECT)
 		find_in_object(decoder, at, pointer);
 	else if (decoder->document.nodes[at].type == CS_JSON_ARRAY)
+	{
 		find_in_array(decoder, at, pointer);
-	if (!pointer->has_grandchildren)
+		if (pointer->pairs > 0)
+			cs_pairs_find(decoder, at, &decoder->mapping->nodes[pointer->pairs]);
+	}
+	if (!pointer->has_more)
 		return;
 	for (int i = 0; i < pointer->nchildren; i++)
 	{
-		int child = pointer->children[i];
+		int				 child = pointer->children[i];
+		const CsPointer *below = &decoder->mapping->nodes[child];
 
-		if (decoder->found[child] != NOT_FOUND && decoder->mapping->nodes[child].nchildren > 0)
-			find_below(decoder, decoder->found[child], &decoder->mapping->nodes[child]);
+		if (decoder->found[child] != NOT_FOUND && (below->nchildren > 0 || below->pairs > 0))
+			find_below(decoder, decoder->found[child], below);
 	}
 }
 
@@ -229,21 +243,95 @@ find_all(CsDecoder *decoder)
 	find_below(decoder, 0, &decoder->mapping->nodes[0]);
 }
 
+/* What one of a column's paths leads to, or NULL. */
+static inline const CsJsonNode *
+path_node(const CsDecoder *decoder, const CsColumn *column, int path)
+{
+	uint32 at = decoder->found[column->paths[path]];
+
+	if (at == NOT_FOUND || decoder->document.nodes[at].type == CS_JSON_NULL)
+		return NULL;
+	return &decoder->document.nodes[at];
+}
+
 /* The node that fills a column, or NULL. */
 static inline const CsJsonNode *
 column_node(const CsDecoder *decoder, const CsColumn *column)
 {
-	for (int i = 0; i < column->npointers; i++)
+	for (int i = 0; i < column->npaths; i++)
 	{
-		uint32 at = decoder->found[column->pointers[i]];
+		const CsJsonNode *node = path_node(decoder, column, i);
 
-		if (at != NOT_FOUND && decoder->document.nodes[at].type != CS_JSON_NULL)
-			return &decoder->document.nodes[at];
+		if (node != NULL)
+			return node;
 	}
 	return NULL;
 }
 
 /* ---- Text columns ---- */
+
+/* What a text is by a path's words: itself, another, or (false) as if it were not there. */
+static bool
+word_for(const CsDecoder *decoder, const CsPathExtra *extra, const CsJsonNode *node, Span *span)
+{
+	const char *text = node->type == CS_JSON_STRING ? node->value.string : decoder->payload + node->raw;
+
+	for (int i = 0; i < extra->nwords; i++)
+	{
+		const CsWord *word = &extra->words[i];
+
+		if (word->from_len != node->len || memcmp(word->from, text, node->len) != 0)
+			continue;
+		span->data = word->to;
+		span->len = word->to_len;
+		return word->to != NULL;
+	}
+	return true;
+}
+
+/* The first text of a column that has words.  NULL: none. */
+static CsDecodeStatus
+translated_text(const CsDecoder *decoder, const CsColumn *column, Span *span, char **detail)
+{
+	for (int i = 0; i < column->npaths; i++)
+	{
+		const CsJsonNode *node = path_node(decoder, column, i);
+
+		if (node == NULL)
+			continue;
+		if (!node_text(decoder, node, span))
+			return bad_encoding(column, node, detail);
+		if (word_for(decoder, &column->extras[i], node, span))
+			return CS_DECODE_OK;
+	}
+	span->data = NULL;
+	return CS_DECODE_OK;
+}
+
+/* Go over the columns that have words once more. */
+static CsDecodeStatus
+translate_texts(CsDecoder *decoder, bool careful, Size *size, char **detail)
+{
+	for (int i = 0; i < decoder->mapping->ncolumns; i++)
+	{
+		const CsColumn *column = &decoder->mapping->columns[i];
+		Span		   *span = &decoder->spans[i];
+		CsDecodeStatus	status;
+
+		if (column->kind != CS_COLUMN_TEXT || column->extras == NULL || !(column->needed || careful))
+			continue;
+		if (span->data != NULL)
+			*size -= INTALIGN(VARHDRSZ + span->len);
+		status = translated_text(decoder, column, span, detail);
+		if (status != CS_DECODE_OK)
+			return status;
+		if (!column->needed)
+			span->data = NULL;
+		if (span->data != NULL)
+			*size += INTALIGN(VARHDRSZ + span->len);
+	}
+	return CS_DECODE_OK;
+}
 
 /* Fill the spans of the text columns.  *size is what the needed ones take. */
 static CsDecodeStatus
@@ -271,6 +359,8 @@ measure_texts(CsDecoder *decoder, Size *size, char **detail)
 		else
 			span->data = NULL;
 	}
+	if (decoder->mapping->has_words)
+		return translate_texts(decoder, careful, size, detail);
 	return CS_DECODE_OK;
 }
 
@@ -426,6 +516,18 @@ build_typed(CsDecoder *decoder, CsColumn *column, const CsJsonNode *node, Datum 
 	return CS_DECODE_OK;
 }
 
+/* Of a jsonb column that has a path to pairs: is it that path which fills it, and with an array? */
+static bool
+is_pairs(const CsDecoder *decoder, const CsColumn *column, const CsJsonNode *node)
+{
+	for (int i = 0; i < column->npaths; i++)
+	{
+		if (path_node(decoder, column, i) == node)
+			return column->extras[i].as_object && node->type == CS_JSON_ARRAY;
+	}
+	return false;
+}
+
 /* All but event_time and the text columns. */
 static CsDecodeStatus
 build_other(CsDecoder *decoder, CsColumn *column, Datum *value, bool *isnull, char **detail)
@@ -438,7 +540,9 @@ build_other(CsDecoder *decoder, CsColumn *column, Datum *value, bool *isnull, ch
 	status = check_tree(decoder, column, node, detail);
 	if (status != CS_DECODE_OK || !column->needed)
 		return status;
-	if (column->kind == CS_COLUMN_JSONB)
+	if (column->kind == CS_COLUMN_JSONB && column->extras != NULL && is_pairs(decoder, column, node))
+		*value = cs_pairs_jsonb(decoder, node);
+	else if (column->kind == CS_COLUMN_JSONB)
 		*value = cs_decode_jsonb(decoder, node);
 	else
 		status = build_typed(decoder, column, node, value, detail);
@@ -448,25 +552,33 @@ build_other(CsDecoder *decoder, CsColumn *column, Datum *value, bool *isnull, ch
 
 /* ---- One message ---- */
 
-static CsDecodeStatus
-parse(CsDecoder *decoder, const char *payload, size_t len, char **detail)
-{
-	static const char bom[] = "\xEF\xBB\xBF";
-	const char		 *message = "";
+/*
+ * Serializers that work with a schema registry write a zero byte and the
+ * schema's number, four bytes, before what they serialize.
+ */
+#define FRAME_LENGTH 5
 
-	if (payload == NULL)
-		return CS_DECODE_EMPTY;
-	if (len > (size_t) cs_max_message_size)
-	{
-		*detail = psprintf("The message has %zu bytes, more than clickstream.max_message_size (%d bytes).", len,
-						   cs_max_message_size);
-		return CS_DECODE_TOO_LONG;
-	}
-	if (len >= 3 && memcmp(payload, bom, 3) == 0)
-	{
-		payload += 3;
-		len -= 3;
-	}
+static bool
+is_framed(const char *payload, size_t len)
+{
+	return len >= FRAME_LENGTH && payload[0] == '\0';
+}
+
+static CsDecodeStatus
+refuse_framed(const char *payload, char **detail)
+{
+	const unsigned char *id = (const unsigned char *) payload + 1;
+
+	*detail = psprintf("The message is framed for a schema registry (schema %u) and holds no JSON.",
+					   (uint32) id[0] << 24 | (uint32) id[1] << 16 | (uint32) id[2] << 8 | id[3]);
+	return CS_DECODE_FRAMED;
+}
+
+static pg_attribute_always_inline CsDecodeStatus
+parse_json(CsDecoder *decoder, const char *payload, size_t len, char **detail)
+{
+	const char *message = "";
+
 	decoder->payload = payload;
 	switch (cs_json_parse(decoder->parser, payload, len, &decoder->document, &message))
 	{
@@ -490,6 +602,33 @@ parse(CsDecoder *decoder, const char *payload, size_t len, char **detail)
 			return CS_DECODE_TOO_LONG;
 	}
 	pg_unreachable();
+}
+
+static CsDecodeStatus
+parse(CsDecoder *decoder, const char *payload, size_t len, char **detail)
+{
+	static const char bom[] = "\xEF\xBB\xBF";
+	CsDecodeStatus	  status;
+
+	if (payload == NULL)
+		return CS_DECODE_EMPTY;
+	if (len > (size_t) cs_max_message_size)
+	{
+		*detail = psprintf("The message has %zu bytes, more than clickstream.max_message_size (%d bytes).", len,
+						   cs_max_message_size);
+		return CS_DECODE_TOO_LONG;
+	}
+	if (len >= 3 && memcmp(payload, bom, 3) == 0)
+	{
+		payload += 3;
+		len -= 3;
+	}
+	status = parse_json(decoder, payload, len, detail);
+	if (status == CS_DECODE_OK || !is_framed(payload, len))
+		return status;
+	if (len > FRAME_LENGTH && payload[FRAME_LENGTH] == '{')
+		status = parse_json(decoder, payload + FRAME_LENGTH, len - FRAME_LENGTH, detail);
+	return status == CS_DECODE_OK ? status : refuse_framed(payload, detail);
 }
 
 CsDecodeStatus
@@ -531,6 +670,8 @@ cs_decode_status_text(CsDecodeStatus status)
 			return "too long";
 		case CS_DECODE_NOT_JSON:
 			return "not JSON";
+		case CS_DECODE_FRAMED:
+			return "framed for a schema registry";
 		case CS_DECODE_NOT_OBJECT:
 			return "not a JSON object";
 		case CS_DECODE_TOO_DEEP:
@@ -559,6 +700,8 @@ cs_decode_status_sqlstate(CsDecodeStatus status)
 		case CS_DECODE_TOO_LONG:
 		case CS_DECODE_TOO_DEEP:
 			return ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		case CS_DECODE_FRAMED:
+			return ERRCODE_FEATURE_NOT_SUPPORTED;
 		case CS_DECODE_NOT_JSON:
 			return ERRCODE_INVALID_JSON_TEXT;
 		case CS_DECODE_NOT_OBJECT:

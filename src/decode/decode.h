@@ -31,6 +31,7 @@ typedef enum CsDecodeStatus
 	CS_DECODE_EMPTY,	/* tombstone: no payload at all */
 	CS_DECODE_TOO_LONG, /* longer than clickstream.max_message_size */
 	CS_DECODE_NOT_JSON,
+	CS_DECODE_FRAMED, /* Avro or Protobuf behind a schema registry's frame */
 	CS_DECODE_NOT_OBJECT,
 	CS_DECODE_TOO_DEEP,
 	CS_DECODE_BAD_ENCODING, /* invalid UTF-8, \u0000, lone surrogate, not in the server encoding */
@@ -52,6 +53,9 @@ extern CsDecoder *cs_decoder_create(const CsStream *stream, const bool *needed, 
 
 /* Check only: raises what cs_decoder_create() would. */
 extern void cs_decoder_validate(const char *preset, Jsonb *mapping, TupleDesc event_desc, int nextra);
+
+/* The i-th preset's name and mapping (JSON), or NULL: there are no more. */
+extern const char *cs_decoder_preset(int i, const char **mapping);
 
 /*
  * Decode one payload into values/isnull (natts of event_desc; the system

@@ -38,6 +38,13 @@ struct CsDecoder
 /* UTF-8 to the server encoding.  False if it has no such characters. */
 extern bool cs_decode_convert(const CsDecoder *decoder, const char *s, uint32 len, Span *span);
 
+/* ---- pairs.c ---- */
+
+/* Of an array of pairs (a node), find the values that keys (a node of the mapping) has as children. */
+extern void cs_pairs_find(CsDecoder *decoder, uint32 at, const CsPointer *keys);
+/* As an object.  The array and what is below it have been checked. */
+extern Datum cs_pairs_jsonb(CsDecoder *decoder, const CsJsonNode *array);
+
 /* ---- jsonb.c ---- */
 
 /* A node and what is below it, which have been checked; mostly built only when somebody looks at it. */

@@ -2,15 +2,19 @@
  * decode/mapping.c
  *	  From a preset and a user's mapping to the compiled tree of pointers.
  *
- * A preset says where each of the seed's columns is found in the messages of
- * a known kind of sender; extra columns are found at the top level under
- * their own names.  A mapping is laid over the preset, column by column:
+ * A column is found at the top level under its own name, unless a preset
+ * (preset.c) or the user's mapping, which is laid over the preset column by
+ * column, has it elsewhere:
  *
  *	  {"page_url": "/context/page/url", "user_id": ["/userId", "/traits/id"],
- *	   "browser": null}
+ *	   "event_type": {"pointer": "/type", "words": {"page": "page_view"}},
+ *	   "page_title": {"pairs": "/event_params", "key": "page_title"},
+ *	   "event_properties": {"pairs": "/event_params"}, "browser": null}
  *
- * Of several pointers the first that leads to something other than JSON null
- * counts; null leaves the column empty.  Pointers are RFC 6901's.
+ * Of several paths the first that leads to something other than JSON null
+ * counts; null leaves the column empty.  Pointers are RFC 6901's.  words are
+ * other names for texts, and texts that count as null.  pairs are an array of
+ * {"key": name, "value": what}: one key's value, or all of them as an object.
  *
  * Everything is validated here, when the stream is made, with the errors a
  * user sees.  No locks, no SPI.
@@ -23,35 +27,17 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-typedef struct Preset
-{
-	const char *name;
-
-	/* Pointers of the seed's columns that are not at the top level under their own names. */
-	struct
-	{
-		const char *column;
-		const char *pointer;
-	} places[CS_SEED_COLUMNS];
-} Preset;
-
-static const Preset presets[] = {
-	{"default", {{NULL, NULL}}},
-};
-
-static const Preset *
+static const CsPreset *
 find_preset(const char *name)
 {
 	StringInfoData known;
 
-	if (name == NULL)
-		return &presets[0];
 	initStringInfo(&known);
-	for (int i = 0; i < (int) lengthof(presets); i++)
+	for (int i = 0; i < cs_preset_count(); i++)
 	{
-		if (strcmp(presets[i].name, name) == 0)
-			return &presets[i];
-		appendStringInfo(&known, "%s\"%s\"", i > 0 ? ", " : "", presets[i].name);
+		if (name == NULL || strcmp(cs_preset(i)->name, name) == 0)
+			return cs_preset(i);
+		appendStringInfo(&known, "%s\"%s\"", i > 0 ? ", " : "", cs_preset(i)->name);
 	}
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("preset \"%s\" does not exist", name),
 					errhint("Known presets: %s.  Other messages can be described by \"mapping\".", known.data)));
@@ -136,16 +122,13 @@ unescape_token(const CsColumn *column, const char *pointer, const char *token, s
 	return (char *) pg_do_encoding_conversion((unsigned char *) result, out - result, GetDatabaseEncoding(), PG_UTF8);
 }
 
-static void
+/* The node that a pointer names. */
+static int
 add_pointer(CsMapping *mapping, CsColumn *column, const char *pointer)
 {
 	const char *p = pointer;
 	int			node = 0;
 
-	if (column->npointers == CS_POINTERS_MAX)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("too many JSON pointers for column \"%s\"", column->name),
-						errhint("A column takes at most %d.", CS_POINTERS_MAX)));
 	if (strlen(pointer) > CS_POINTER_LENGTH_MAX)
 		pointer_error(column, pnstrdup(pointer, pg_mbcliplen(pointer, strlen(pointer), 64)), "It is too long.");
 	if (*p != '\0' && *p != '/')
@@ -158,9 +141,37 @@ add_pointer(CsMapping *mapping, CsColumn *column, const char *pointer)
 		node = add_child(mapping, node, name, strlen(name));
 		p += len;
 	}
-	if (column->pointers == NULL)
-		column->pointers = palloc(CS_POINTERS_MAX * sizeof(int));
-	column->pointers[column->npointers++] = node;
+	return node;
+}
+
+/* The node of an array of pairs, below which its keys are. */
+static int
+add_pairs(CsMapping *mapping, int array)
+{
+	int pairs = mapping->nodes[array].pairs;
+
+	if (pairs == 0)
+	{
+		pairs = add_node(mapping, "", 0);
+		mapping->nodes[array].pairs = pairs;
+	}
+	return pairs;
+}
+
+static void
+add_path(CsColumn *column, int node, const CsPathExtra *extra)
+{
+	if (column->npaths == CS_PATHS_MAX)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("too many JSON pointers for column \"%s\"", column->name),
+						errhint("A column takes at most %d.", CS_PATHS_MAX)));
+	if (column->paths == NULL)
+		column->paths = palloc(CS_PATHS_MAX * sizeof(int));
+	if (column->extras == NULL && (extra->as_object || extra->nwords > 0))
+		column->extras = palloc0(CS_PATHS_MAX * sizeof(CsPathExtra));
+	if (column->extras != NULL)
+		column->extras[column->npaths] = *extra;
+	column->paths[column->npaths++] = node;
 }
 
 static CsColumn *
@@ -186,32 +197,146 @@ jsonb_string(const JsonbValue *value)
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
+static void
+path_error(const CsColumn *column, const char *detail)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid mapping for column \"%s\"", column->name),
+					detail ? errdetail_internal("%s", detail) : 0,
+					errhint("Give a JSON pointer as a string, {\"pointer\": pointer, \"words\": {from: to}}, "
+							"{\"pairs\": pointer, \"key\": name}, an array of these, or null.")));
+}
+
+/* In UTF-8, as the documents are. */
+static char *
+to_utf8(const char *s)
+{
+	return pg_server_to_any(s, strlen(s), PG_UTF8);
+}
+
+/* {"from": "to", "nothing": null} */
+static void
+read_words(CsMapping *mapping, CsColumn *column, JsonbContainer *json, CsPathExtra *extra)
+{
+	JsonbIterator	  *it = JsonbIteratorInit(json);
+	JsonbIteratorToken token;
+	JsonbValue		   value;
+	CsWord			  *word = NULL;
+
+	if (column->kind != CS_COLUMN_TEXT)
+		path_error(column, "\"words\" are for columns of type text.");
+	if (JsonContainerSize(json) > CS_WORDS_MAX)
+		path_error(column, psprintf("A path takes at most %d words.", CS_WORDS_MAX));
+	extra->words = palloc0(Max(JsonContainerSize(json), 1) * sizeof(CsWord));
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+		{
+			word = &extra->words[extra->nwords++];
+			word->from = to_utf8(jsonb_string(&value));
+			word->from_len = strlen(word->from);
+		}
+		else if (token == WJB_VALUE && value.type == jbvString)
+		{
+			word->to = jsonb_string(&value);
+			word->to_len = strlen(word->to);
+		}
+		else if (token == WJB_VALUE && value.type != jbvNull)
+			path_error(column, "A word becomes a string, or null.");
+	}
+	mapping->has_words |= extra->nwords > 0;
+}
+
+/* The members of {"pointer": …} or {"pairs": …}; the strings are NULL where there is none. */
+typedef struct PathParts
+{
+	char	   *pointer;
+	char	   *pairs;
+	char	   *key;
+	CsPathExtra extra;
+} PathParts;
+
+static void
+read_part(CsMapping *mapping, CsColumn *column, const char *name, JsonbValue *value, PathParts *parts)
+{
+	if (strcmp(name, "words") == 0 && value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data))
+		read_words(mapping, column, value->val.binary.data, &parts->extra);
+	else if (value->type != jbvString)
+		path_error(column, psprintf("\"%s\" is not what it must be.", name));
+	else if (strcmp(name, "pointer") == 0)
+		parts->pointer = jsonb_string(value);
+	else if (strcmp(name, "pairs") == 0)
+		parts->pairs = jsonb_string(value);
+	else if (strcmp(name, "key") == 0)
+		parts->key = jsonb_string(value);
+	else
+		path_error(column, psprintf("A path has no \"%s\".", name));
+}
+
+static void
+add_object_path(CsMapping *mapping, CsColumn *column, JsonbContainer *json)
+{
+	JsonbIterator	  *it = JsonbIteratorInit(json);
+	JsonbIteratorToken token;
+	JsonbValue		   value;
+	char			  *name = NULL;
+	PathParts		   parts = {0};
+	int				   node;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = jsonb_string(&value);
+		else if (token == WJB_VALUE)
+			read_part(mapping, column, name, &value, &parts);
+	}
+	if ((parts.pointer == NULL) == (parts.pairs == NULL))
+		path_error(column, "A path has either a \"pointer\" or \"pairs\".");
+	if (parts.key != NULL && parts.pairs == NULL)
+		path_error(column, "A \"key\" is one of \"pairs\".");
+	parts.extra.as_object = parts.pairs != NULL && parts.key == NULL;
+	if (parts.extra.as_object && column->kind != CS_COLUMN_JSONB)
+		path_error(column, "\"pairs\" without a \"key\" are for columns of type jsonb.");
+	node = add_pointer(mapping, column, parts.pairs ? parts.pairs : parts.pointer);
+	if (parts.key != NULL)
+	{
+		char *key = to_utf8(parts.key);
+
+		node = add_child(mapping, add_pairs(mapping, node), key, strlen(key));
+	}
+	add_path(column, node, &parts.extra);
+}
+
+/* One path: a pointer, or an object. */
+static void
+map_path(CsMapping *mapping, CsColumn *column, JsonbValue *value)
+{
+	static const CsPathExtra none = {0};
+
+	if (value->type == jbvString)
+		add_path(column, add_pointer(mapping, column, jsonb_string(value)), &none);
+	else if (value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data))
+		add_object_path(mapping, column, value->val.binary.data);
+	else
+		path_error(column, NULL);
+}
+
 /* {"column": here} */
 static void
 map_column(CsMapping *mapping, CsColumn *column, JsonbValue *value)
 {
-	static const char hint[] = "Give a JSON pointer as a string, an array of them, or null.";
+	JsonbContainer *array = NULL;
 
-	column->npointers = 0;
-	if (value->type == jbvString)
-		add_pointer(mapping, column, jsonb_string(value));
-	else if (value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) &&
-			 JsonContainerSize(value->val.binary.data) > 0)
-	{
-		for (uint32 i = 0; i < JsonContainerSize(value->val.binary.data); i++)
-		{
-			JsonbValue *member = getIthJsonbValueFromContainer(value->val.binary.data, i);
-
-			if (member->type != jbvString)
-				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-								errmsg("invalid mapping for column \"%s\"", column->name), errhint(hint)));
-			add_pointer(mapping, column, jsonb_string(member));
-		}
-	}
-	else if (value->type != jbvNull)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid mapping for column \"%s\"", column->name), errhint(hint)));
-	if (column->npointers == 0 && column->kind == CS_COLUMN_EVENT_TIME)
+	column->npaths = 0;
+	column->extras = NULL;
+	if (value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data))
+		array = value->val.binary.data;
+	if (array != NULL && JsonContainerSize(array) == 0)
+		path_error(column, "The array is empty.");
+	for (uint32 i = 0; array != NULL && i < JsonContainerSize(array); i++)
+		map_path(mapping, column, getIthJsonbValueFromContainer(array, i));
+	if (array == NULL && value->type != jbvNull)
+		map_path(mapping, column, value);
+	if (column->npaths == 0 && column->kind == CS_COLUMN_EVENT_TIME)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("column \"event_time\" must be mapped"),
 						errdetail("An event without a time cannot be processed.")));
 }
@@ -237,22 +362,14 @@ apply_mapping(CsMapping *mapping, Jsonb *json)
 	}
 }
 
-/* Where the preset finds a column: at the top level under its own name unless it says otherwise. */
+/* At the top level under its own name. */
 static void
-map_by_preset(CsMapping *mapping, CsColumn *column, const Preset *preset)
+map_by_name(CsMapping *mapping, CsColumn *column)
 {
-	for (int i = 0; i < CS_SEED_COLUMNS && preset->places[i].column != NULL; i++)
-	{
-		if (strcmp(preset->places[i].column, column->name) == 0)
-			add_pointer(mapping, column, preset->places[i].pointer);
-	}
-	if (column->npointers == 0)
-	{
-		char *utf8 = pg_server_to_any(column->name, strlen(column->name), PG_UTF8);
+	static const CsPathExtra none = {0};
+	char					*name = to_utf8(column->name);
 
-		column->pointers = palloc(CS_POINTERS_MAX * sizeof(int));
-		column->pointers[column->npointers++] = add_child(mapping, 0, utf8, strlen(utf8));
-	}
+	add_path(column, add_child(mapping, 0, name, strlen(name)), &none);
 }
 
 static void
@@ -316,16 +433,16 @@ fill_slots(CsMapping *mapping, CsPointer *node)
 		while (node->slots[slot] >= 0)
 			slot = (slot + 1) & node->mask;
 		node->slots[slot] = node->children[i];
-		if (child->nchildren > 0)
-			node->has_grandchildren = true;
+		if (child->nchildren > 0 || child->pairs > 0)
+			node->has_more = true;
 	}
 }
 
 CsMapping *
 cs_mapping_compile(const char *preset_name, Jsonb *json, TupleDesc event_desc, int nextra, const bool *needed)
 {
-	CsMapping	 *mapping = palloc0(sizeof(CsMapping));
-	const Preset *preset = find_preset(preset_name);
+	CsMapping	   *mapping = palloc0(sizeof(CsMapping));
+	const CsPreset *preset = find_preset(preset_name);
 
 	mapping->ncolumns = CS_SEED_COLUMNS + nextra;
 	mapping->columns = palloc0(mapping->ncolumns * sizeof(CsColumn));
@@ -335,8 +452,9 @@ cs_mapping_compile(const char *preset_name, Jsonb *json, TupleDesc event_desc, i
 	for (int i = 0; i < mapping->ncolumns; i++)
 	{
 		init_column(&mapping->columns[i], TupleDescAttr(event_desc, i), needed);
-		map_by_preset(mapping, &mapping->columns[i], preset);
+		map_by_name(mapping, &mapping->columns[i]);
 	}
+	apply_mapping(mapping, DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(preset->mapping))));
 	if (json != NULL)
 		apply_mapping(mapping, json);
 	for (int i = 0; i < mapping->nnodes; i++)

@@ -4,8 +4,13 @@
  *
  * Inside of decode/ only.  All pointers of all columns form one tree of
  * names, so that a single pass over the document finds everything: for each
- * member of an object one look-up in the hash table of its tree node.
+ * member of an object one look-up in the hash table of its tree node.  Keys
+ * of an array of pairs are children of a node of their own below the array's.
  * Immutable once compiled; lives in one memory context.
+ *
+ *	mapping.c	from JSON to the tree
+ *	preset.c	mappings of well-known senders
+ *	pairs.c		arrays of {"key": name, "value": what}
  */
 #ifndef CS_DECODE_MAPPING_H
 #define CS_DECODE_MAPPING_H
@@ -13,6 +18,7 @@
 #include "decode/decode.h"
 
 #include "fmgr.h"
+#include "utils/jsonb.h"
 
 /* What a column's type asks for. */
 typedef enum CsColumnKind
@@ -25,9 +31,16 @@ typedef enum CsColumnKind
 	CS_COLUMN_OTHER /* by the type's input function */
 } CsColumnKind;
 
-/* Most pointers of one column, longest pointer in bytes. */
-#define CS_POINTERS_MAX 16
+/* Most paths of one column, longest pointer in bytes, most words of one path. */
+#define CS_PATHS_MAX 16
 #define CS_POINTER_LENGTH_MAX 1024
+#define CS_WORDS_MAX 64
+
+typedef struct CsPreset
+{
+	const char *name;
+	const char *mapping; /* JSON */
+} CsPreset;
 
 /* One token of one or more JSON pointers; node 0 is the whole document. */
 typedef struct CsPointer
@@ -37,10 +50,28 @@ typedef struct CsPointer
 	int			index; /* as an array index, or -1 */
 	int			nchildren;
 	int		   *children; /* numbers of nodes */
-	bool		has_grandchildren;
-	uint32		mask;  /* of slots */
-	int		   *slots; /* open addressing; -1 empty */
+	int			pairs;	  /* node whose children are the keys of this array of pairs, or 0 */
+	bool		has_more; /* pairs, or children that have children or pairs */
+	uint32		mask;	  /* of slots */
+	int		   *slots;	  /* open addressing; -1 empty */
 } CsPointer;
+
+/* A text that becomes another, or NULL: as if it were not there; in the document's encoding. */
+typedef struct CsWord
+{
+	const char *from;
+	const char *to;
+	uint32		from_len;
+	uint32		to_len;
+} CsWord;
+
+/* What a path does besides leading to a node. */
+typedef struct CsPathExtra
+{
+	bool	as_object; /* the array of pairs it leads to becomes an object */
+	int		nwords;
+	CsWord *words;
+} CsPathExtra;
 
 typedef struct CsColumn
 {
@@ -48,8 +79,9 @@ typedef struct CsColumn
 	int			 attindex; /* attribute number - 1 */
 	CsColumnKind kind;
 	bool		 needed;
-	int			 npointers;
-	int			*pointers; /* numbers of nodes, in order of preference */
+	int			 npaths;
+	int			*paths;	 /* numbers of nodes, in order of preference */
+	CsPathExtra *extras; /* one for each of paths; NULL: of none */
 	FmgrInfo	 input;
 	Oid			 ioparam;
 	int32		 typmod;
@@ -62,7 +94,11 @@ typedef struct CsMapping
 	CsPointer *nodes;
 	int		   ncolumns; /* without the system columns */
 	CsColumn  *columns;
+	bool	   has_words; /* in any column */
 } CsMapping;
+
+extern int			   cs_preset_count(void);
+extern const CsPreset *cs_preset(int i);
 
 /*
  * Compile into the current memory context.  needed may be NULL: all.

@@ -100,6 +100,12 @@ cs_guarded_loop(CsEngine *e, int n, CsStep step, CsFailed failed, void *arg)
 	}
 }
 
+static Jsonb *
+headers_of(CsEngine *e, const CsMessage *m)
+{
+	return e->source ? e->source->ops->headers(e->source, m) : NULL;
+}
+
 void
 cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definition_id, const char *cause, const char *error,
 				   int sqlerrcode)
@@ -120,7 +126,7 @@ cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definition_id, const
 	if (m->payload)
 		d->payload = memcpy(MemoryContextAllocHuge(e->batch, m->payload_len + 1), m->payload, m->payload_len);
 	d->payload_len = m->payload_len;
-	d->headers = e->source ? e->source->ops->headers(e->source, m) : NULL;
+	d->headers = headers_of(e, m);
 	d->cause = pstrdup(cause);
 	d->error = pstrdup(error);
 	strlcpy(d->sqlstate, unpack_sql_state(sqlerrcode), sizeof(d->sqlstate));
@@ -185,6 +191,13 @@ fill_system(CsEngine *e, CsEvent *event)
 	}
 	if (m->timestamp != CS_WM_NONE)
 		set_system(e, event, CS_SYS_TIMESTAMP, TimestampTzGetDatum(m->timestamp));
+	if (is_needed(e, CS_SYS_HEADERS))
+	{
+		Jsonb *headers = headers_of(e, m);
+
+		if (headers != NULL)
+			set_system(e, event, CS_SYS_HEADERS, JsonbPGetDatum(headers));
+	}
 	if (is_needed(e, CS_SYS_PLACE))
 		set_system(e, event, CS_SYS_PLACE,
 				   cs_place_encode(event->place.time, e->stream->topics[event->place.topic], event->place.partition,

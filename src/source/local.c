@@ -79,6 +79,7 @@ typedef struct LocalColumns
 	AttrNumber key;
 	AttrNumber payload;
 	AttrNumber timestamp;
+	AttrNumber headers;
 } LocalColumns;
 
 /* ---- tables ---- */
@@ -146,6 +147,7 @@ message_columns(const LocalTable *table, LocalColumns *columns)
 	columns->key = column(table, "message_key");
 	columns->payload = column(table, "payload");
 	columns->timestamp = column(table, "message_timestamp");
+	columns->headers = column(table, "headers");
 }
 
 /* Messages of a partition from an offset on, in order. */
@@ -387,6 +389,16 @@ copy_bytes(const LocalTable *table, HeapTuple tuple, AttrNumber attno, size_t *l
 	return bytes;
 }
 
+/* NULL if there are none, as with nearly all. */
+static Jsonb *
+copy_headers(const LocalTable *table, HeapTuple tuple, AttrNumber attno)
+{
+	bool  isnull;
+	Datum headers = heap_getattr(tuple, attno, RelationGetDescr(table->heap), &isnull);
+
+	return isnull ? NULL : DatumGetJsonbPCopy(headers);
+}
+
 static void
 fill_message(const LocalTable *table, const LocalColumns *columns, HeapTuple tuple, CsPartition *partition,
 			 CsMessage *message)
@@ -396,7 +408,7 @@ fill_message(const LocalTable *table, const LocalColumns *columns, HeapTuple tup
 	message->timestamp = get_timestamp(table, tuple, columns);
 	message->payload = copy_bytes(table, tuple, columns->payload, &message->payload_len);
 	message->key = copy_bytes(table, tuple, columns->key, &message->key_len);
-	message->foreign = NULL;
+	message->foreign = copy_headers(table, tuple, columns->headers);
 }
 
 /*
@@ -539,8 +551,7 @@ static Jsonb *
 local_headers(CsSource *base, const CsMessage *message)
 {
 	(void) base;
-	(void) message;
-	return NULL;
+	return message->foreign;
 }
 
 static void
