@@ -1553,6 +1553,25 @@ COMMENT ON COLUMN dead_letter.error IS 'the error in words';
 COMMENT ON COLUMN dead_letter.sqlstate IS 'SQLSTATE of the error';
 COMMENT ON COLUMN dead_letter.arrived_at IS 'when it was consumed';
 
+CREATE VIEW dead_letter_cause WITH (security_barrier) AS
+SELECT l.stream, l.definition, l.cause, l.sqlstate, count(*) AS letters, min(l.arrived_at) AS first_at, max(l.arrived_at) AS last_at,
+	   (array_agg(l.error ORDER BY l.arrived_at DESC, l.topic, l.partition, l.message_offset DESC))[1] AS sample_error,
+	   (array_agg(substr(encode(l.payload, 'escape'), 1, 1000)
+		ORDER BY l.arrived_at DESC, l.topic, l.partition, l.message_offset DESC))[1] AS sample_payload
+FROM clickstream.dead_letter l
+GROUP BY l.stream, l.definition, l.cause, l.sqlstate;
+COMMENT ON VIEW dead_letter_cause IS 'dead letters by what they died of: how many, since when, and the newest one as a sample';
+COMMENT ON COLUMN dead_letter_cause.stream IS 'name of the stream';
+COMMENT ON COLUMN dead_letter_cause.definition IS 'table of the definition that failed; NULL: nothing could use the messages';
+COMMENT ON COLUMN dead_letter_cause.cause IS 'kind of error';
+COMMENT ON COLUMN dead_letter_cause.sqlstate IS 'SQLSTATE of the error';
+COMMENT ON COLUMN dead_letter_cause.letters IS 'how many there are';
+COMMENT ON COLUMN dead_letter_cause.first_at IS 'when the first of them was consumed';
+COMMENT ON COLUMN dead_letter_cause.last_at IS 'when the newest of them was consumed';
+COMMENT ON COLUMN dead_letter_cause.sample_error IS 'error of the newest one in words';
+COMMENT ON COLUMN dead_letter_cause.sample_payload IS
+	'payload of the newest one as text, its first 1,000 characters; what is no ASCII as backslash and octal digits';
+
 CREATE VIEW late_event WITH (security_barrier) AS
 SELECT s.name AS stream, l.topic, l.partition, l.message_offset, d.table_oid AS definition, l.event_time, l.lateness,
 	   l.watermark, l.payload, l.arrived_at, l.applied_at
@@ -1708,7 +1727,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION trim_letters(text, interval, bigint) IS
 	'deletes dead letters and late events of a stream that came longer ago than keep, at most max_rows of each; returns how many';
 
-GRANT SELECT ON dead_letter, late_event, ledger, letter_count TO PUBLIC;
+GRANT SELECT ON dead_letter, dead_letter_cause, late_event, ledger, letter_count TO PUBLIC;
 
 -- ---------------------------------------------------------------------
 -- quickstart: a whole pipeline in one call
