@@ -14,7 +14,7 @@ use ClickstreamTest;
 
 my $top = $ClickstreamTest::top;
 my $node = new_node('main', "clickstream.commit_interval = '50ms'");
-my %least = (grafana => 26, metabase => 18, superset => 18);    # panels
+my %least = (grafana => 27, metabase => 20, superset => 20);    # panels
 
 sub query { return $node->safe_psql('postgres', @_) }
 
@@ -88,6 +88,8 @@ is(query(<<~'END'), '0', 'visitors of each minute are those of its sessions');
 is(query(q(SELECT sum(letters) FILTER (WHERE kind = 'late') = (SELECT count(*) FROM clickstream.late_event),
 		sum(letters) FILTER (WHERE kind LIKE 'dead%') = (SELECT count(*) FROM clickstream.dead_letter)
 		FROM dashboard.letters_per_minute)), 't|t', 'dead letters and late events are counted');
+is(query(q(SELECT count(*) = (SELECT sum(cardinality(page_stays)) FROM web.user_sessions), count(seconds) > 100, min(seconds) >= 0
+		FROM dashboard.time_on_page)), 't|t|t', 'time on page is that of the sessions');
 is(query(<<~'END'), '', 'every view and column of the dashboards has a comment');
 	SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum >= 0
 	WHERE c.relnamespace = 'dashboard'::regnamespace AND c.relkind = 'v'
@@ -120,6 +122,7 @@ script('dashboards/views.sql', 'stream=shop', 'source=shop', 'target=shop_dashbo
 script('dashboards/reader.sql', 'source=shop', 'target=shop_dashboard');
 is($node->safe_psql('postgres', 'SELECT stream FROM shop_dashboard.pipeline_health', @reader), 'shop', 'views of a second stream');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM shop_dashboard.active_visitors', @reader), '0', 'which is still empty');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM shop_dashboard.time_on_page', @reader), '0', 'and whose sessions keep no time on page');
 
 # ---- files
 
