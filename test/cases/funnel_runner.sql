@@ -11,7 +11,7 @@
 -- its definition errors it must be one when the funnel is made, or when it is
 -- asked for the time between its steps.  ClickHouse's levels are the greatest
 -- level of each key, where its rule is the stream's: strict_once, and the
--- default where no event meets two conditions.  Whatever the mode, they are
+-- default where no event meets two conditions, within more than no time.  Whatever the mode, they are
 -- what window_funnel() says of the same events as rows.
 --
 -- How a definition is said in our terms:
@@ -115,6 +115,9 @@ DECLARE
 	modes jsonb := item -> 'definition' -> 'modes';
 	overlap boolean;
 BEGIN
+	IF (item -> 'definition' ->> 'window')::bigint = 0 THEN
+		RETURN false; -- a stream's funnel takes more than that
+	END IF;
 	IF modes = '[]' THEN
 		EXECUTE format('SELECT bool_or(%s > 1) FROM jsonb_array_elements($1) AS event_properties',
 			(SELECT string_agg(format('coalesce((%s)::int, 0)', c), ' + ') FROM unnest(conditions) AS c)) INTO overlap USING item -> 'events';
