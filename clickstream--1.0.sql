@@ -2041,7 +2041,7 @@ GRANT SELECT ON stat_stream TO PUBLIC;
 
 CREATE FUNCTION stat_memory_facts(
 	OUT stream_id integer, OUT budget bigint, OUT used bigint, OUT entries bigint, OUT set_bytes bigint, OUT index_bytes bigint,
-	OUT kept_bytes bigint, OUT own_bytes bigint, OUT spilled_keys bigint, OUT spill_index_bytes bigint, OUT batch_bytes bigint)
+	OUT kept_bytes bigint, OUT shared_bytes bigint, OUT own_bytes bigint, OUT spilled_keys bigint, OUT spill_index_bytes bigint, OUT batch_bytes bigint)
 RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'clickstream_stat_memory_facts';
 COMMENT ON FUNCTION stat_memory_facts() IS 'memory of the running streams of this database, as their workers said after their last commit; read view stat_memory';
@@ -2056,6 +2056,7 @@ SELECT
 	m.set_bytes,
 	m.index_bytes,
 	m.kept_bytes,
+	m.shared_bytes,
 	m.own_bytes,
 	m.spilled_keys,
 	m.spill_index_bytes,
@@ -2073,6 +2074,7 @@ COMMENT ON COLUMN stat_memory.entries IS 'open sessions, windows and the like, i
 COMMENT ON COLUMN stat_memory.set_bytes IS 'of used: distinct counts with more than 32 members';
 COMMENT ON COLUMN stat_memory.index_bytes IS 'of used: what finds entries and tells when they are due';
 COMMENT ON COLUMN stat_memory.kept_bytes IS 'beside used: what is closed or changed, kept for readers of the 60 commits before';
+COMMENT ON COLUMN stat_memory.shared_bytes IS 'blocks of clickstream.state_memory that it holds now; what it has too much goes back when another stream lacks it';
 COMMENT ON COLUMN stat_memory.own_bytes IS 'memory of the worker''s own, while the shared memory has no room for it; readers then read the log';
 COMMENT ON COLUMN stat_memory.spilled_keys IS 'entries that are in the spill table only';
 COMMENT ON COLUMN stat_memory.spill_index_bytes IS 'of used: what finds those';

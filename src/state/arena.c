@@ -58,6 +58,40 @@ take_block(CsBlocks *blocks)
 	return blocks->nspare > 0 ? blocks->spare[--blocks->nspare] : new_block(blocks);
 }
 
+void
+cs_blocks_add_spare(CsBlocks *blocks, char *block)
+{
+	cs_region_clear(blocks->region, block);
+	grow(blocks->context, &blocks->spare, blocks->nspare, &blocks->capacity);
+	blocks->spare[blocks->nspare++] = block;
+}
+
+void
+cs_blocks_drop_own(CsBlocks *blocks, char *block)
+{
+	int i = 0;
+
+	while (i < blocks->nown && (char *) TYPEALIGN(CS_ARENA_ALIGN, blocks->own[i]) != block)
+		i++;
+	Assert(i < blocks->nown);
+	pfree(blocks->own[i]);
+	blocks->own[i] = blocks->own[--blocks->nown];
+}
+
+void
+cs_blocks_give_spare(CsBlocks *blocks)
+{
+	while (blocks->nspare > 0)
+	{
+		char *block = blocks->spare[--blocks->nspare];
+
+		if (cs_block_of(block) >= 0)
+			cs_region_give(blocks->region, block);
+		else
+			cs_blocks_drop_own(blocks, block);
+	}
+}
+
 /* ---- pieces ---- */
 
 void
@@ -111,6 +145,43 @@ cs_arena_free(CsArena *arena, void *piece, uint8 class)
 #endif
 	memcpy(piece, &arena->freed[class], sizeof(void *));
 	arena->freed[class] = piece;
+}
+
+void
+cs_arena_forget(CsArena *arena, bool (*keep)(const void *piece, void *arg), void *arg)
+{
+	for (int class = 0; class < CS_ARENA_CLASSES; class ++)
+	{
+		void *piece = arena->freed[class];
+		void *next;
+
+		arena->freed[class] = NULL;
+		arena->nfreed[class] = 0;
+		for (; piece; piece = next)
+		{
+			memcpy(&next, piece, sizeof(void *));
+			if (!keep(piece, arg))
+				continue;
+			memcpy(piece, &arena->freed[class], sizeof(void *));
+			arena->freed[class] = piece;
+			arena->nfreed[class]++;
+		}
+	}
+	if (arena->end && !keep(arena->end - 1, arg))
+		arena->next = arena->end = NULL;
+}
+
+void *
+cs_arena_move(CsArena *arena, const void *piece, uint8 class)
+{
+	uint32 size = cs_arena_size(class);
+	uint8  same;
+	void  *copy = cs_arena_alloc(arena, size, &same);
+
+	Assert(same == class);
+	memcpy(copy, piece, size);
+	arena->used -= size;
+	return copy;
 }
 
 int

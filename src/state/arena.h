@@ -11,8 +11,9 @@
  * (CsChain), because blocks of shared memory are all one can have.
  *
  * Pieces are cut from blocks: of the stream's region in shared memory if it has
- * one (pool.h), as long as that gives any; the process's own otherwise.  Freed pieces are kept for
- * others of their class; blocks go back when the state goes, or when it is made compact (compact.c).
+ * one (pool.h), as long as that gives any; the process's own otherwise.  Freed
+ * pieces are kept for others of their class; blocks go back when the state goes,
+ * or when it holds too many (compact.c).
  * cs_blocks_reserve() takes blocks ahead, so that what follows finds them.
  *
  * Locking: what knows of blocks and pieces is private to the process; what
@@ -92,9 +93,20 @@ extern void cs_blocks_init(CsBlocks *blocks, MemoryContext context, CsRegion *re
 /* From now on this many are there, whatever happens. */
 extern void cs_blocks_reserve(CsBlocks *blocks, int n);
 
+/* The region's block is empty: it is taken next.  The process's own is empty: it goes. */
+extern void cs_blocks_add_spare(CsBlocks *blocks, char *block);
+extern void cs_blocks_drop_own(CsBlocks *blocks, char *block);
+/* Those that are not used go back to the pool. */
+extern void cs_blocks_give_spare(CsBlocks *blocks);
+
 extern void	 cs_arena_init(CsArena *arena, CsBlocks *blocks, bool slots);
 extern void *cs_arena_alloc(CsArena *arena, uint32 size, uint8 *class); /* at most CS_ARENA_LIMIT */
 extern void	 cs_arena_free(CsArena *arena, void *piece, uint8 class);
+
+/* Freed pieces for which keep is false are not given out any more, nor is the rest of the newest block if that is so of it. */
+extern void cs_arena_forget(CsArena *arena, bool (*keep)(const void *piece, void *arg), void *arg);
+/* A copy of a piece that was forgotten with all that is in its block. */
+extern void *cs_arena_move(CsArena *arena, const void *piece, uint8 class);
 
 /* Blocks to be cut for n bytes in pieces, beyond what the newest one has left. */
 extern int cs_arena_blocks_for(const CsArena *arena, Size bytes);

@@ -9,9 +9,8 @@
  * What is kept for readers only is no reason to evict: it goes when there is
  * too much of it, and readers of older snapshots then read the log.
  *
- * Pieces that were freed lie all over the blocks, so a region gives blocks back
- * only when it ends: what another stream lacks of its share until then it has
- * of its own memory.
+ * What another stream lacks of its share, until this one has given it back
+ * (compact.c), it has of its own memory.
  *
  * Locking: the pool's lock, while its counts are read.
  */
@@ -67,6 +66,19 @@ cs_state_used(const CsState *state)
 	/* members of sets are counted with the pieces */
 	return state->entry_pieces.used + state->data_pieces.used - state->kept_bytes + set_bytes(state) -
 		   state->member_bytes + index_bytes(state) + cs_spill_bytes(state);
+}
+
+bool
+cs_state_is_over_budget(const CsState *state)
+{
+	return state->region && state->spill && !state->spill->warned && cs_state_used(state) > cs_state_budget(state);
+}
+
+void
+cs_state_forget_kept(CsState *state)
+{
+	pg_atomic_write_u64(&state->region->readable_from, (uint64) state->commit);
+	cs_entries_forget(state, state->commit);
 }
 
 void

@@ -20,8 +20,14 @@ extern int64 cs_state_budget(const CsState *state);
  */
 extern int64 cs_state_used(const CsState *state);
 
+/* Does it hold more than it may, and can that be helped?  A commit then evicts, even if nothing else is to be written. */
+extern bool cs_state_is_over_budget(const CsState *state);
 /* Give up what is kept for readers if it is too much. */
 extern void cs_state_bound_kept(CsState *state);
+/* Give up all of it: readers of older commits read the log. */
+extern void cs_state_forget_kept(CsState *state);
+/* After publication: if another stream lacks blocks that this one has too much, free some; compact.c. */
+extern void cs_state_give_back(CsState *state);
 /* For stat_memory. */
 extern void cs_state_report_memory(CsState *state, int64 entries, int64 batch_bytes);
 

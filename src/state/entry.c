@@ -323,6 +323,36 @@ cs_entry_keep(CsState *state, CsEntry *entry)
 	return next;
 }
 
+CsEntry *
+cs_slot_move(CsState *state, CsEntry *from, CsBigSet *set)
+{
+	uint8 class;
+	CsEntry *to = cs_arena_alloc(&state->entry_pieces, sizeof(CsEntry), &class);
+	LWLock	*lock = cs_slot_lock(state, to);
+
+	*to = *from;
+	show_slot(state, to);
+	unlock(lock);
+	lock = cs_slot_lock(state, from);
+	from->kind = CS_HOLDS_NOTHING;
+	unlock(lock);
+	state->entry_pieces.used -= cs_arena_size(class);
+	if (set)
+		set->slot = to;
+	else
+		move_links(state, to, from);
+	return to;
+}
+
+void
+cs_slot_set_link(CsState *state, const CsEntry *slot, char **link, char *piece)
+{
+	LWLock *lock = cs_slot_lock(state, slot);
+
+	*link = piece;
+	unlock(lock);
+}
+
 void
 cs_state_clear(CsState *state)
 {

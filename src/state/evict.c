@@ -11,7 +11,8 @@
  * Before both come entries that were read back and not changed: their rows are
  * there, so they cost nothing but being read again.
  *
- * What goes is what must, for the batch's growth to fit the budget, and then
+ * What goes is what must, for the batch's growth to fit the budget (in some
+ * steps, if that has become much less), and then
  * some more, a bounded number, down to nine tenths of it.  Distinct sets are
  * taken by their share of the memory.
  *
@@ -28,6 +29,7 @@
 #include "utils/memutils.h"
 
 #define SLACK_ENTRIES 20000 /* evicted at most beyond what must be */
+#define SHRINK_SHARE 4		/* of the budget, evicted by a commit that is over it anyway */
 #define ORPHANS 20000		/* rows of dropped definitions that a commit deletes */
 #define INDEX_ENTRY 32		/* bytes of the index for each spilled entry, about */
 #define MEMBER_BYTES 24		/* of a distinct set, in memory */
@@ -267,8 +269,12 @@ static void
 evict(Eviction *e)
 {
 	int64 budget = cs_state_budget(e->state);
-	int64 must = cs_state_used(e->state) + growth(e->state) - budget;
+	int64 grows = growth(e->state);
+	int64 must = cs_state_used(e->state) + grows - budget;
 	int64 freed;
+
+	/* The budget has become less, because another stream has begun: some with each commit. */
+	must = Min(must, Max(grows, 0) + budget / SHRINK_SHARE);
 
 	if (evict_by_force(e) || must <= 0)
 		return;

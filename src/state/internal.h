@@ -181,6 +181,7 @@ struct CsState
 	int64			commit;		  /* number of the commit that is published or replayed */
 	CsGone			gone;
 	int64			kept_bytes;
+	int64			compacted;				 /* commit after which blocks were emptied last */
 	int32			needs[CS_ARENA_CLASSES]; /* pieces that publication will take, see reserve.c */
 	int32			needs_slots;
 	keyset_hash	   *entries;	/* CsEntry */
@@ -252,6 +253,10 @@ extern void cs_state_clear(CsState *state);
 extern void		cs_gone_init(CsGone *gone);
 extern CsEntry *cs_slot_make(CsState *state, const CsKey *key, CsSlotKind kind);
 extern void		cs_slot_drop(CsState *state, CsEntry *slot);
+/* What is in a slot lives in another one from here on; region->moves has told readers. */
+extern CsEntry *cs_slot_move(CsState *state, CsEntry *from, CsBigSet *set);
+/* A pointer to bytes of the slot, where readers see it. */
+extern void cs_slot_set_link(CsState *state, const CsEntry *slot, char **link, char *piece);
 /* The lock under which readers see the slot, taken; NULL: they do not see it. */
 extern LWLock *cs_slot_lock(CsState *state, const CsEntry *slot);
 

@@ -228,19 +228,40 @@ cs_region_take(CsRegion *region)
 	return cs_block_address(block);
 }
 
-void
-cs_region_give(CsRegion *region, char *address)
+/* With the pool's lock held. */
+static void
+unlist_slots(CsRegion *region, int32 block)
 {
-	int32  block = cs_block_of(address);
 	int32 *link = &region->slots;
 
-	disown(block);
-	LWLockAcquire(cs_pool_lock(), LW_EXCLUSIVE);
 	while (*link >= 0 && *link != block)
 		link = &cs_pool->blocks[*link].next;
 	if (*link == block)
 		*link = cs_pool->blocks[block].next;
+}
+
+void
+cs_region_give(CsRegion *region, char *address)
+{
+	int32 block = cs_block_of(address);
+
+	disown(block);
+	LWLockAcquire(cs_pool_lock(), LW_EXCLUSIVE);
+	unlist_slots(region, block);
 	push_free(region, block);
+	LWLockRelease(cs_pool_lock());
+}
+
+void
+cs_region_clear(CsRegion *region, char *address)
+{
+	int32 block = cs_block_of(address);
+
+	LWLockAcquire(cs_block_lock(block), LW_EXCLUSIVE);
+	cs_pool->blocks[block].nslots = 0;
+	LWLockRelease(cs_block_lock(block));
+	LWLockAcquire(cs_pool_lock(), LW_EXCLUSIVE);
+	unlist_slots(region, block);
 	LWLockRelease(cs_pool_lock());
 }
 
@@ -266,11 +287,37 @@ cs_region_budget(const CsRegion *region)
 	return (int64) blocks * (int64) CS_BLOCK;
 }
 
+int32
+cs_region_excess(const CsRegion *region)
+{
+	int32 excess;
+
+	LWLockAcquire(cs_pool_lock(), LW_SHARED);
+	excess = region->nblocks - allowance(region);
+	LWLockRelease(cs_pool_lock());
+	return excess;
+}
+
+int32 *
+cs_region_all_blocks(const CsRegion *region, int *n)
+{
+	int32 *blocks = palloc(Max(cs_pool->nblocks, 1) * sizeof(int32));
+
+	*n = 0;
+	LWLockAcquire(cs_pool_lock(), LW_SHARED);
+	for (int32 i = 0; i < cs_pool->nblocks; i++)
+		if (cs_pool->blocks[i].region == number_of(region) + 1)
+			blocks[(*n)++] = i;
+	LWLockRelease(cs_pool_lock());
+	return blocks;
+}
+
 void
 cs_region_facts(CsRegion *region, const CsMemoryFacts *facts)
 {
 	LWLockAcquire(cs_pool_lock(), LW_EXCLUSIVE);
 	region->facts = *facts;
+	region->facts.shared_bytes = region->nblocks * (int64) CS_BLOCK;
 	region->wants = (int32) (facts->own_bytes / (int64) CS_BLOCK);
 	LWLockRelease(cs_pool_lock());
 }

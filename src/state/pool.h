@@ -24,8 +24,8 @@
  * Division.  Each region may have the blocks that are free and, in any case, its
  * share: all blocks divided by the number of regions.  One that was refused a
  * block while it has less than its share says so in "wants"; others then may
- * hold no more than leaves room for that, and evict; their blocks go back when
- * they end.
+ * hold no more than leaves room for that, evict, and give back what they have
+ * too much (compact.c).
  *
  * Locking: one LWLock for the lists and counts; CS_POOL_PARTITIONS LWLocks for
  * the content of slots, a block's by its number.  A worker holds the latter
@@ -47,16 +47,17 @@
 /* What the worker says of its memory after each commit, for stat_memory. */
 typedef struct CsMemoryFacts
 {
-	int64 budget;	   /* bytes it may hold */
-	int64 used;		   /* bytes it holds */
-	int64 entries;	   /* committed entries in memory */
-	int64 set_bytes;   /* of used: big distinct sets */
-	int64 index_bytes; /* of used: what finds entries */
-	int64 kept_bytes;  /* of used: gone, kept for readers */
-	int64 own_bytes;   /* blocks of its own, for want of shared ones */
-	int64 spilled;	   /* keys in the spill table */
-	int64 spill_bytes; /* of used: what finds those */
-	int64 batch_bytes; /* the last batch's overlay */
+	int64 budget;		/* bytes it may hold */
+	int64 used;			/* bytes it holds */
+	int64 entries;		/* committed entries in memory */
+	int64 set_bytes;	/* of used: big distinct sets */
+	int64 index_bytes;	/* of used: what finds entries */
+	int64 kept_bytes;	/* of used: gone, kept for readers */
+	int64 own_bytes;	/* blocks of its own, for want of shared ones */
+	int64 shared_bytes; /* blocks of the pool */
+	int64 spilled;		/* keys in the spill table */
+	int64 spill_bytes;	/* of used: what finds those */
+	int64 batch_bytes;	/* the last batch's overlay */
 } CsMemoryFacts;
 
 typedef struct CsRegion
@@ -72,7 +73,7 @@ typedef struct CsRegion
 	CsMemoryFacts facts;
 	/* written by the worker, read by all */
 	pg_atomic_uint32 is_open;
-	pg_atomic_uint32 moves;			/* counts times when slots were moved */
+	pg_atomic_uint32 moves;			/* slots are being moved if it is odd, and were if it has changed */
 	pg_atomic_uint64 publishing;	/* commit number */
 	pg_atomic_uint64 published;		/* commit number */
 	pg_atomic_uint64 readable_from; /* oldest commit number that a reader may ask for */
@@ -143,11 +144,17 @@ extern void cs_region_end(CsRegion *region);
 /* A block, or NULL: there is none for this region now. */
 extern char *cs_region_take(CsRegion *region);
 extern void	 cs_region_give(CsRegion *region, char *block);
+/* Nothing is in the block any more; the region keeps it. */
+extern void cs_region_clear(CsRegion *region, char *block);
 /* Slots begin in this block. */
 extern void cs_region_slots(CsRegion *region, char *block);
 /* Bytes that it may have now. */
 extern int64 cs_region_budget(const CsRegion *region);
-extern void	 cs_region_facts(CsRegion *region, const CsMemoryFacts *facts);
+/* Blocks that it holds and should not; if that is less than none, those that it might have, too. */
+extern int32 cs_region_excess(const CsRegion *region);
+/* All of its blocks, palloc'd. */
+extern int32 *cs_region_all_blocks(const CsRegion *region, int *n);
+extern void	  cs_region_facts(CsRegion *region, const CsMemoryFacts *facts);
 
 /* ---- of others ---- */
 

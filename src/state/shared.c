@@ -50,7 +50,7 @@ typedef struct Reading
 	CsRegion	  *region;
 	uint32		   generation;
 	int64		   commit;
-	int32		   block;
+	uint32		   moves;	 /* of the region, when reading began */
 	CsSlotKind	   kind;	 /* that is looked for */
 	bool		   is_whole; /* false: something cannot be read from here */
 	StringInfoData found;	 /* slots, each followed by its bytes */
@@ -59,11 +59,12 @@ typedef struct Reading
 	int			   capacity;
 } Reading;
 
-/* The slots may be read: no other use of the block has begun.  With the block's lock held. */
+/* The slots may be read: no other use of the block has begun, and what was found stays.  With the block's lock held. */
 static bool
 is_ours(Reading *r, int32 block)
 {
-	return cs_pool->blocks[block].region == (int32) (r->region - cs_pool->regions) + 1 &&
+	return pg_atomic_read_u32(&r->region->moves) == r->moves &&
+		   cs_pool->blocks[block].region == (int32) (r->region - cs_pool->regions) + 1 &&
 		   r->region->generation == r->generation;
 }
 
@@ -222,7 +223,7 @@ read_set(Reading *r, const SeenSet *seen, CsHash128 *members)
 	}
 }
 
-/* Until the region has what the snapshot has; false: it is not to be expected. */
+/* Until the region has what the snapshot has, and nothing is moved in it; false: it is not to be expected. */
 static bool
 wait_published(Reading *r)
 {
@@ -230,7 +231,8 @@ wait_published(Reading *r)
 
 	while (cs_region_is(r->region, r->generation))
 	{
-		if ((int64) pg_atomic_read_u64(&r->region->published) >= r->commit)
+		r->moves = pg_atomic_read_u32(&r->region->moves);
+		if ((int64) pg_atomic_read_u64(&r->region->published) >= r->commit && r->moves % 2 == 0)
 			return true;
 		if (GetCurrentTimestamp() > end)
 			return false;
@@ -256,7 +258,6 @@ static bool
 try_read(Reading *r)
 {
 	CsHash128 *members = palloc(CS_SET_PIECE * sizeof(CsHash128));
-	uint32	   moves = pg_atomic_read_u32(&r->region->moves);
 
 	r->nsets = 0;
 	r->is_whole = true;
@@ -267,7 +268,7 @@ try_read(Reading *r)
 		read_set(r, &r->sets[i], members);
 	pg_read_barrier();
 	pfree(members);
-	return r->is_whole && cs_region_is(r->region, r->generation) && pg_atomic_read_u32(&r->region->moves) == moves &&
+	return r->is_whole && cs_region_is(r->region, r->generation) && pg_atomic_read_u32(&r->region->moves) == r->moves &&
 		   (int64) pg_atomic_read_u64(&r->region->readable_from) <= r->commit;
 }
 

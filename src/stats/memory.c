@@ -32,9 +32,9 @@ clickstream_stat_memory_facts(PG_FUNCTION_ARGS)
 			Int32GetDatum(stream_ids[i]),		 Int64GetDatum(facts[i].budget),
 			Int64GetDatum(facts[i].used),		 Int64GetDatum(facts[i].entries),
 			Int64GetDatum(facts[i].set_bytes),	 Int64GetDatum(facts[i].index_bytes),
-			Int64GetDatum(facts[i].kept_bytes),	 Int64GetDatum(facts[i].own_bytes),
-			Int64GetDatum(facts[i].spilled),	 Int64GetDatum(facts[i].spill_bytes),
-			Int64GetDatum(facts[i].batch_bytes),
+			Int64GetDatum(facts[i].kept_bytes),	 Int64GetDatum(facts[i].shared_bytes),
+			Int64GetDatum(facts[i].own_bytes),	 Int64GetDatum(facts[i].spilled),
+			Int64GetDatum(facts[i].spill_bytes), Int64GetDatum(facts[i].batch_bytes),
 		};
 		bool isnull[lengthof(values)] = {false};
 
