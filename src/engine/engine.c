@@ -216,7 +216,7 @@ recover_state(CsEngine *e)
 	{
 		CsOperator *op = e->stages[i].op;
 
-		op->closed = e->stored.watermark;
+		op->closed = e->stored.closed;
 		op->shown = e->stored.shown;
 		if (op->ops->recovered && !e->examines)
 			op->ops->recovered(op, e->state);
@@ -337,6 +337,7 @@ static bool
 consume(CsEngine *e, int64 max_messages, int polled)
 {
 	int64 limit = cs_batch_messages;
+	int64 batch_bytes;
 
 	if (max_messages > 0 && max_messages < limit)
 		limit = max_messages;
@@ -362,7 +363,8 @@ consume(CsEngine *e, int64 max_messages, int polled)
 		polled = -1;
 		if (e->batch_messages >= limit)
 			return true;
-		if (MemoryContextMemAllocated(e->batch, true) > (Size) cs_batch_memory * 1024 || cs_state_is_crowded(e->state))
+		batch_bytes = (int64) MemoryContextMemAllocated(e->batch, true);
+		if (batch_bytes > cs_batch_memory * INT64CONST(1024) || cs_state_is_crowded(e->state, batch_bytes))
 			return true;
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -387,13 +389,14 @@ static void
 advance(CsEngine *e, bool finish, TimestampTz as_of)
 {
 	TimestampTz wm = e->watermark;
+	int			max = Max(cs_state_room(e->state, CS_CLOSINGS_PER_BATCH) / Max(e->nstages, 1), CS_CLOSINGS_MIN);
 
 	e->closings_left = false;
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;
 
-		if (op->def->kind != CS_KIND_ROLLUP && !op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, finish))
+		if (op->def->kind != CS_KIND_ROLLUP && !op->ops->advance(op, &e->ctx, wm, max, finish))
 			e->closings_left = true;
 	}
 	if (as_of != CS_WM_NONE)
@@ -407,8 +410,8 @@ advance(CsEngine *e, bool finish, TimestampTz as_of)
 	{
 		CsOperator *op = e->stages[i].op;
 
-		if (op->def->kind == CS_KIND_ROLLUP)
-			op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, finish);
+		if (op->def->kind == CS_KIND_ROLLUP && !op->ops->advance(op, &e->ctx, wm, max, finish))
+			e->closings_left = true;
 	}
 }
 
@@ -430,7 +433,8 @@ rows_are_due(CsEngine *e)
 static bool
 has_work(CsEngine *e, bool finish)
 {
-	if (e->batch_messages > 0 || finish || e->closings_left || e->watermark != e->stored.watermark || rows_are_due(e))
+	if (e->batch_messages > 0 || finish || e->closings_left || e->watermark != e->stored.watermark || rows_are_due(e) ||
+		cs_state_is_over_budget(e->state))
 		return true;
 	for (int i = 0; i < e->npartitions; i++)
 	{
@@ -624,6 +628,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 		publish(e, &next);
 		CS_FAULT(PUBLISHED);
 		outcome = outcome_of(e, full);
+		cs_state_give_back(e->state);
 		report(e);
 		trim_log(e);
 		MemoryContextSwitchTo(old);

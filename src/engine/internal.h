@@ -24,7 +24,8 @@
 #include "storage/lock.h"
 
 #define CS_CHUNK_MESSAGES 1024		 /* messages decoded and applied together */
-#define CS_CLOSINGS_PER_BATCH 100000 /* entries one operator closes in one transaction */
+#define CS_CLOSINGS_PER_BATCH 100000 /* entries that all operators close in one transaction, if there is room */
+#define CS_CLOSINGS_MIN 64			 /* but one operator so many */
 
 /* A row that a source of rollups has emitted in this batch. */
 typedef struct CsSourceRow

@@ -316,14 +316,16 @@ cs_cell_end(CsOperator *op, CsGrouping *g, TimestampTz start)
 	return g->assign ? cs_assigned_end(g->assign, start) : start + op->def->size;
 }
 
-void
-cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit)
+bool
+cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit, int *left)
 {
 	TimestampTz start = CS_BUCKET_START(bucket);
 	TimestampTz end = emit ? cs_cell_end(op, g, start) : start;
 	int			n;
-	CsWork	  **works = cs_state_bucket(batch->state, op->def->definition_id, bucket, &n);
+	bool		more;
+	CsWork	  **works = cs_state_some(batch->state, op->def->definition_id, bucket, *left, &n, &more);
 
+	*left -= n;
 	if (emit)
 		cs_cell_sort(works, n);
 	for (int i = 0; i < n; i++)
@@ -339,6 +341,7 @@ cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucke
 	}
 	if (works)
 		pfree(works);
+	return !more;
 }
 
 void

@@ -94,8 +94,8 @@ extern void cs_cell_emit(CsOperator *op, CsGrouping *g, CsBatchContext *batch, C
 extern void cs_cell_gone(CsOperator *op, CsBatchContext *batch, TimestampTz start, CsHash128 key);
 /* Write the row of a cell that is a window of its own, not yet final. */
 extern void cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work);
-/* Emit the final rows of a bucket's cells (emit), and forget them. */
-extern void cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit);
+/* Emit the final rows of a bucket's cells (emit), and forget them: *left of them at most, which becomes less; false if there are more. */
+extern bool cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit, int *left);
 /* Insert rows of the batch's cells that have none yet. */
 extern void cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch);
 /* Write rows that lag behind, of all cells. */

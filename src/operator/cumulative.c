@@ -110,6 +110,7 @@ pass_family(CsWindow *w, CsBatchContext *batch, const Family *family, TimestampT
 	CsGrid	   *panes = &w->assign.pane;
 	TimestampTz end = cs_grid_next(&w->assign.whole, family->start);
 	TimestampTz pane = family->first;
+	int			all = PG_INT32_MAX;
 
 	/* What is retired is written: go on behind it. */
 	if (w->retired != CS_WM_NONE && w->retired != CS_WM_DONE)
@@ -130,7 +131,7 @@ pass_family(CsWindow *w, CsBatchContext *batch, const Family *family, TimestampT
 		pane = span.end;
 	}
 	if (cs_is_passed(end, retired))
-		cs_cells_close(&w->op, &w->grouping, batch, CS_BUCKET_OF(family->start, CS_BUCKET_SUM), false);
+		(void) cs_cells_close(&w->op, &w->grouping, batch, CS_BUCKET_OF(family->start, CS_BUCKET_SUM), false, &all);
 }
 
 void

@@ -177,13 +177,14 @@ cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz 
 	buckets = cs_state_buckets(batch->state, w->op.def->definition_id, &n);
 	for (int i = 0; i < n; i++)
 	{
+		int	   all = PG_INT32_MAX;
 		CsPane pane;
 
 		if (cs_bucket_kind(buckets[i]) != CS_BUCKET_PANE)
 			continue;
 		cs_assign(&w->assign, cs_bucket_time(buckets[i]), &pane);
 		if (cs_is_passed(pane.last_end, retired))
-			cs_cells_close(&w->op, &w->grouping, batch, buckets[i], false);
+			(void) cs_cells_close(&w->op, &w->grouping, batch, buckets[i], false, &all);
 	}
 }
 

@@ -290,21 +290,22 @@ rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 	CsRollup	 *r = (CsRollup *) op;
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 	bool		  rewrite = !batch->catching_up && (op->emit_at == CS_WM_DONE || batch->now >= op->emit_at);
+	bool		  done = true;
 	int			  n;
 	int64		 *buckets = cs_state_buckets(batch->state, op->def->definition_id, &n);
 
-	(void) max;
 	(void) finish;
 	r->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && done; i++)
 	{
 		TimestampTz start = CS_BUCKET_START(buckets[i]);
 		TimestampTz end = start + op->def->size;
 
 		if (is_passed(end, wm) && !op->source->ops->open_starts_in(op->source, start, end))
-			cs_cells_close(op, &r->grouping, batch, buckets[i], true);
+			done = cs_cells_close(op, &r->grouping, batch, buckets[i], true, &max);
 	}
-	op->closed = Max(op->closed, wm);
+	if (done)
+		op->closed = Max(op->closed, wm);
 	if (!r->op.stale && batch->now >= op->emit_at)
 		op->emit_at = CS_WM_DONE; /* the next change may be shown at once */
 	if (r->op.stale && op->def->emit == CS_EMIT_CHANGES)
@@ -319,7 +320,7 @@ rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 			cs_cells_show_new(op, &r->grouping, batch);
 	}
 	MemoryContextSwitchTo(old);
-	return true;
+	return done;
 }
 
 static void

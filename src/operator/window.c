@@ -8,7 +8,8 @@
  * the window closes (hopping.c); a cumulative window is added up step by step
  * (cumulative.c).  Flink's window functions share slices in the same way.
  *
- * Closing.  A window closes when wm >= end - 1 ms.  It is retired, and late is
+ * Closing.  Tumbling windows are retired some cells in a batch; of windows that
+ * share cells all of one is, because its rows are put together.  A window closes when wm >= end - 1 ms.  It is retired, and late is
  * judged, by the same line allowed_lateness later.  Windows pass these lines
  * at the end of a batch, but also before an event is applied that is too late
  * for some windows of a cell that others still need: so what a window counts
@@ -111,7 +112,7 @@ window_reject(CsOperator *op, int i)
 	((CsWindow *) op)->inputs[i].take = false;
 }
 
-static void pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm);
+static bool pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int max);
 
 static void
 forget_running(CsWindow *w, int which)
@@ -132,7 +133,7 @@ mark_late(CsWindow *w, CsBatchContext *batch, CsEvent *event, const CsPane *pane
 static int64
 bucket_behind(CsWindow *w, CsBatchContext *batch, const CsEvent *event, const CsPane *pane)
 {
-	pass(w, batch, event->watermark);
+	(void) pass(w, batch, event->watermark, PG_INT32_MAX);
 	forget_running(w, 0);
 	forget_running(w, 1);
 	if (w->assign.form == CS_WINDOW_CUMULATIVE)
@@ -278,43 +279,54 @@ show_closed(CsWindow *w, CsBatchContext *batch, int64 bucket)
 		pfree(works);
 }
 
-static void
-tumbling_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired)
+/* At most max cells are retired; false if there are more of them. */
+static bool
+tumbling_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired, int max)
 {
+	bool   done = true;
 	int	   n;
 	int64 *buckets = cs_state_buckets(batch->state, w->op.def->definition_id, &n);
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && done; i++)
 	{
 		TimestampTz end = cs_assigned_end(&w->assign, CS_BUCKET_START(buckets[i]));
 
 		if (cs_is_passed(end, retired))
-			cs_cells_close(&w->op, &w->grouping, batch, buckets[i], true);
+			done = cs_cells_close(&w->op, &w->grouping, batch, buckets[i], true, &max);
 		else if (cs_is_passed(end, wm) && !cs_is_passed(end, w->op.closed))
 			show_closed(w, batch, buckets[i]);
 	}
 	pfree(buckets);
+	return done;
 }
 
-/* The watermark has come to wm: close and retire what it has passed. */
-static void
-pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm)
+/*
+ * The watermark has come to wm: close and retire what it has passed.  False:
+ * that was too much for one batch, and goes on in the next.  What comes for
+ * those windows meanwhile is late for them, by its own watermark.
+ */
+static bool
+pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int max)
 {
 	TimestampTz retired = cs_retired_at(w->op.def, wm);
+	bool		done = true;
 
 	if (wm <= w->op.closed)
-		return;
+		return true;
 	if (passes_an_end(w, w->op.closed, wm) || passes_an_end(w, w->retired, retired))
 	{
 		if (w->assign.form == CS_WINDOW_TUMBLING)
-			tumbling_pass(w, batch, wm, retired);
+			done = tumbling_pass(w, batch, wm, retired, max);
 		else if (w->assign.form == CS_WINDOW_HOPPING)
 			cs_hopping_pass(w, batch, wm, retired);
 		else
 			cs_cumulative_pass(w, batch, wm, retired);
 	}
+	if (!done)
+		return false;
 	w->op.closed = wm;
 	w->retired = retired;
+	return true;
 }
 
 /* Late events of this batch: rows that had closed are written once more. */
@@ -377,16 +389,16 @@ window_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 {
 	CsWindow	 *w = (CsWindow *) op;
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
+	bool		  done;
 
-	(void) max;
 	(void) finish;
 	if (op->def->lateness > 0)
 		revise(w, batch, cs_retired_at(op->def, wm));
-	pass(w, batch, wm);
+	done = pass(w, batch, wm, max);
 	if (op->def->emit == CS_EMIT_CHANGES)
 		show_changes(w, batch);
 	MemoryContextSwitchTo(old);
-	return true;
+	return done;
 }
 
 /* Rows of open windows are there anyway with emit 'changes'. */

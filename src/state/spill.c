@@ -22,8 +22,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define LOAD_MIN 1000 /* entries that are read at once, at least; else a quarter of the budget */
-#define ENTRY_ABOUT 1024
+#define ROOM_MIN 256				/* entries that are opened at once, at least */
+#define ROOM_SHARE 8				/* of the budget, that they take as they are stored */
+#define ENTRY_ABOUT 1024			/* bytes, as long as there are none */
+#define BATCH_MIN (8 * 1024 * 1024) /* bytes that a batch may have in any case */
 
 void
 cs_spill_attach(CsState *state, const CsStream *stream)
@@ -48,18 +50,23 @@ cs_state_spilled(CsState *state)
 	return state->spill ? state->spill->count : 0;
 }
 
-/* So much was read back that the batch should end, for eviction to make room. */
 bool
-cs_state_is_crowded(CsState *state)
+cs_state_is_crowded(CsState *state, int64 batch_bytes)
 {
-	return state->spill && state->spill->loaded > cs_state_budget(state) / 4;
+	int64 budget = cs_state_budget(state);
+
+	return (state->spill && state->spill->loaded > budget / 4) || batch_bytes > Max(budget, BATCH_MIN);
 }
 
-/* Most entries to be read at once. */
-static int
-load_max(CsState *state, int max)
+/* By the size that entries have now; a work and its row are some times as large. */
+int
+cs_state_room(CsState *state, int max)
 {
-	return (int) Min(max, Max(LOAD_MIN, cs_state_budget(state) / 4 / ENTRY_ABOUT));
+	int64 entries = (int64) state->entries->members;
+	int64 bytes = state->entry_pieces.used + state->data_pieces.used - state->member_bytes - state->kept_bytes;
+	int64 about = entries > 0 ? Max(bytes / entries, CS_ARENA_ALIGN) : ENTRY_ABOUT;
+
+	return (int) Min(max, Max(ROOM_MIN, cs_state_budget(state) / ROOM_SHARE / about));
 }
 
 static bool
@@ -205,11 +212,11 @@ install_marked(const CsKey *key, const char *data, uint32 len, void *arg)
 }
 
 static void
-load_bucket(CsState *state, CsDefState *def, CsBucket *bucket, CsSpillVisit visit)
+load_bucket(CsState *state, CsDefState *def, CsBucket *bucket, int64 max, CsSpillVisit visit)
 {
 	CsSpillReader *reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
 
-	cs_spill_read_bucket(reader, def->definition_id, bucket->bucket, visit, state);
+	cs_spill_read_bucket(reader, def->definition_id, bucket->bucket, max, visit, state);
 	cs_spill_reader_close(reader);
 }
 
@@ -218,8 +225,21 @@ cs_spill_load_bucket(CsState *state, CsDefState *def, CsBucket *bucket)
 {
 	if (bucket->nspilled == 0)
 		return;
-	load_bucket(state, def, bucket, install);
+	load_bucket(state, def, bucket, PG_INT64_MAX, install);
 	if (bucket->nspilled != 0)
+		cs_codec_corrupt("spilled entries of a bucket are missing");
+}
+
+/* Some more of them, unless so many are in memory already.  Those that are have rows, too, which may come first. */
+void
+cs_spill_load_some(CsState *state, CsDefState *def, CsBucket *bucket, int64 max)
+{
+	int64 before = bucket->nspilled;
+
+	if (before == 0 || bucket->nentries >= max)
+		return;
+	load_bucket(state, def, bucket, max, install);
+	if (bucket->nspilled == before && bucket->nentries == 0)
 		cs_codec_corrupt("spilled entries of a bucket are missing");
 }
 
@@ -229,7 +249,7 @@ cs_spill_load_marked(CsState *state, CsDefState *def, CsBucket *bucket)
 {
 	if (bucket->nmarked == 0)
 		return;
-	load_bucket(state, def, bucket, install_marked);
+	load_bucket(state, def, bucket, PG_INT64_MAX, install_marked);
 	if (bucket->nmarked != 0)
 		cs_codec_corrupt("marked entries of a bucket are missing");
 }
@@ -263,7 +283,7 @@ cs_spill_load_due(CsState *state, CsDefState *def, TimestampTz limit, int max)
 
 	if (cs_spilled(def) == 0)
 		return false;
-	due = cs_spill_index_due(def->spilled, limit, load_max(state, max), &n, &more);
+	due = cs_spill_index_due(def->spilled, limit, cs_state_room(state, max), &n, &more);
 	load_due(state, def, due, n);
 	return more;
 }
@@ -281,7 +301,7 @@ cs_spill_load_between(CsState *state, CsDefState *def, TimestampTz after, Timest
 
 	if (cs_spilled(def) == 0)
 		return limit;
-	max = load_max(state, max);
+	max = cs_state_room(state, max);
 	for (;;)
 	{
 		TimestampTz first = cs_spill_index_next(def->spilled, after);

@@ -145,15 +145,15 @@ get_row(TupleTableSlot *slot)
 	return row;
 }
 
-/* Rows of the scan, pieces put together. */
+/* Rows of the scan, pieces put together; at most max entries. */
 static bool
-read_scan(CsSpillReader *r, CsSpillVisit visit, void *arg)
+read_scan(CsSpillReader *r, int64 max, CsSpillVisit visit, void *arg)
 {
 	int32 next = 0;
 	bool  found = false;
 
 	resetStringInfo(&r->joined);
-	while (index_getnext_slot(r->scan, ForwardScanDirection, r->slot))
+	while (max > 0 && index_getnext_slot(r->scan, ForwardScanDirection, r->slot))
 	{
 		Row row = get_row(r->slot);
 
@@ -169,6 +169,7 @@ read_scan(CsSpillReader *r, CsSpillVisit visit, void *arg)
 		if (row.pieces == 1)
 		{
 			visit(&row.key, row.data, row.len, arg);
+			max--;
 			continue;
 		}
 		appendBinaryStringInfo(&r->joined, row.data, (int) row.len);
@@ -178,6 +179,7 @@ read_scan(CsSpillReader *r, CsSpillVisit visit, void *arg)
 		visit(&row.key, r->joined.data, (uint32) r->joined.len, arg);
 		resetStringInfo(&r->joined);
 		next = 0;
+		max--;
 	}
 	if (r->joined.len > 0)
 		cs_codec_corrupt("the last piece of an entry of the spill table is missing");
@@ -189,16 +191,16 @@ bool
 cs_spill_read(CsSpillReader *r, const CsKey *key, CsSpillVisit visit, void *arg)
 {
 	begin_scan(r, key, 3);
-	return read_scan(r, visit, arg);
+	return read_scan(r, PG_INT64_MAX, visit, arg);
 }
 
 void
-cs_spill_read_bucket(CsSpillReader *r, int32 definition_id, int64 bucket, CsSpillVisit visit, void *arg)
+cs_spill_read_bucket(CsSpillReader *r, int32 definition_id, int64 bucket, int64 max, CsSpillVisit visit, void *arg)
 {
 	CsKey key = {.def = (uint32) definition_id, .bucket = bucket};
 
 	begin_scan(r, &key, 2);
-	(void) read_scan(r, visit, arg);
+	(void) read_scan(r, max, visit, arg);
 }
 
 /* In the order of the heap; the rest of a long entry is looked up where its first piece lies. */

@@ -24,8 +24,9 @@ typedef struct CsSpillReader CsSpillReader;
 extern CsSpillReader *cs_spill_reader_open(Oid relid, Snapshot snapshot);
 /* The entry of a key, or all of a set in order; false if there is none. */
 extern bool cs_spill_read(CsSpillReader *r, const CsKey *key, CsSpillVisit visit, void *arg);
-/* All entries of a bucket. */
-extern void cs_spill_read_bucket(CsSpillReader *r, int32 definition_id, int64 bucket, CsSpillVisit visit, void *arg);
+/* Entries of a bucket, at most max. */
+extern void cs_spill_read_bucket(CsSpillReader *r, int32 definition_id, int64 bucket, int64 max, CsSpillVisit visit,
+								 void *arg);
 /* All entries, and each piece of each set, as they lie. */
 extern void cs_spill_read_all(CsSpillReader *r, CsSpillVisit visit, void *arg);
 extern void cs_spill_reader_close(CsSpillReader *r);

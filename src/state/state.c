@@ -514,33 +514,57 @@ cs_state_buckets(CsState *state, int32 definition_id, int *n)
 }
 
 CsWork **
-cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n)
+cs_state_some(CsState *state, int32 definition_id, int64 bucket, int max, int *n, bool *more)
 {
 	CsDefState *def = def_must(state, definition_id);
 	CsBucket   *b = cs_bucket_of(def, bucket, false);
 	CsWork	  **result;
 	dlist_iter	iter;
-	int64		size;
 
 	*n = 0;
+	*more = false;
 	if (b == NULL)
 		return NULL;
-	cs_spill_load_bucket(state, def, b);
-	size = b->nentries + b->nnew;
-	result = MemoryContextAllocHuge(state->batch, Max(size, 1) * sizeof(CsWork *));
+	cs_spill_load_some(state, def, b, max);
+	*more = b->nspilled > 0;
+	result = MemoryContextAllocHuge(state->batch, Max(Min(b->nentries + b->nnew, max), 1) * sizeof(CsWork *));
 	dlist_foreach(iter, &b->entries)
 	{
-		CsWork *work = cs_state_open(state, dlist_container(CsEntry, list_node, iter.cur));
+		CsEntry *entry = dlist_container(CsEntry, list_node, iter.cur);
 
-		if (!work->deleted)
-			result[(*n)++] = work;
+		if (entry->work && entry->work->deleted)
+			continue;
+		if (*n == max)
+		{
+			*more = true;
+			return result;
+		}
+		result[(*n)++] = cs_state_open(state, entry);
 	}
 	for (CsWork *work = b->new_works; work; work = work->next_new)
 	{
-		if (work->dirty && !work->deleted)
-			result[(*n)++] = work;
+		if (!work->dirty || work->deleted)
+			continue;
+		if (*n == max)
+		{
+			*more = true;
+			return result;
+		}
+		result[(*n)++] = work;
 	}
 	return result;
+}
+
+CsWork **
+cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n)
+{
+	CsDefState *def = def_must(state, definition_id);
+	CsBucket   *b = cs_bucket_of(def, bucket, false);
+	bool		more;
+
+	if (b)
+		cs_spill_load_bucket(state, def, b);
+	return cs_state_some(state, definition_id, bucket, PG_INT32_MAX, n, &more);
 }
 
 /* What of a bucket is in memory. */

@@ -107,7 +107,10 @@ extern bool	 cs_state_has_spilled(CsState *state, int32 definition_id);
 extern void	 cs_state_want(CsState *state, const CsKey *key);
 extern void	 cs_state_fetch_wanted(CsState *state);
 extern int64 cs_state_spilled(CsState *state); /* how many entries are not in memory */
-extern bool	 cs_state_is_crowded(CsState *state);
+/* The batch should end: so much was read back, or it takes so much itself, that there is no room for more. */
+extern bool cs_state_is_crowded(CsState *state, int64 batch_bytes);
+/* How many entries a batch may open, or read back, at once; at most max. */
+extern int cs_state_room(CsState *state, int max);
 
 /* How the state turns an operator's decoded form into bytes. */
 typedef void (*CsSerialize)(void *op, CsState *state, CsWork *work, StringInfo buf);
@@ -188,6 +191,8 @@ extern TimestampTz cs_state_next_due(CsState *state, int32 definition_id, Timest
 extern int64 *cs_state_buckets(CsState *state, int32 definition_id, int *n);
 /* Every live work of a bucket: committed ones are opened.  Palloc'd array. */
 extern CsWork **cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n);
+/* The same of at most max of them; *more says that there are others. */
+extern CsWork **cs_state_some(CsState *state, int32 definition_id, int64 bucket, int max, int *n, bool *more);
 
 /*
  * Visit what lives in a bucket without opening it in the overlay: work is the
