@@ -6,6 +6,7 @@
 #   make check        everything that tests, from a fresh machine
 #   make chaos        a stream through everything that can happen to it (CHAOS_MINUTES=60)
 #   make soak         steady load with a long snapshot in it: what grows? (SOAK_MINUTES=60)
+#   make bounded      a million events of one visitor, visitors of one window, groups that close at once: in bounded memory?
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
 #   make check-versions   builds and regression tests on PostgreSQL 15, 16, 17 and 18, pg_upgrade
@@ -45,7 +46,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check chaos soak check-flink check-dashboards check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions \
+SCRIPTS_OF_OURS = check chaos soak bounded check-flink check-dashboards check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions \
 	check-asserts check-sanitizers check-valgrind check-leaks
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -98,6 +99,9 @@ chaos:
 
 soak:
 	SOAK_MINUTES=$${SOAK_MINUTES:-60} CLICKSTREAM_TAP_LIMIT=$$(($${SOAK_MINUTES:-60} * 120 + 1200)) test/check.sh tap test/t/430_bloat.pl
+
+bounded:
+	BOUNDED_FULL=1 CLICKSTREAM_TAP_LIMIT=14400 test/check.sh tap test/t/415_bounded.pl
 
 demo:
 	demo/run.sh

@@ -1,6 +1,6 @@
 # The open state of a running stream in shared memory: who reads it beside its
-# result table sees each session exactly once, under whatever snapshot, while
-# the worker runs at full speed; and what becomes of it when the stream ends, is
+# result table sees each session, window and attempt exactly once, under whatever
+# snapshot, while the worker runs at full speed, and while it spills; and what becomes of it when the stream ends, is
 # killed, and where there is none.
 #
 # Seed: CLICKSTREAM_SEED.
@@ -25,13 +25,19 @@ my $node = new_node('main',
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 
-# Sessions that are missing, or there twice, in the table and what is open
-# together; told by the event log, which is of the same commit.
+# Sessions, windows and attempts that are missing, or there twice, in the table
+# and what is open together; told by the event log, which is of the same commit.
+# An attempt goes on as long as each event begins a chain that can still go on,
+# so it is a session by another name.
 query(<<~'END');
 	SELECT clickstream.create_stream('live', watermark_delay => '1 second', idle_timeout => '1 day');
 	SELECT clickstream.create_session('visits', stream => 'live', gap => '10 seconds', measures => 'count(*) AS event_count, count(DISTINCT page_url) AS pages');
+	SELECT clickstream.create_window('minutes', stream => 'live', size => '20 seconds', group_by => 'user_id', measures => 'count(*) AS n, count(DISTINCT page_url) AS pages',
+		emit => 'closed');
+	SELECT clickstream.create_funnel('attempts', stream => 'live', within => '10 seconds', steps => ARRAY[
+		clickstream.step('first', 'page_url IS NOT NULL'), clickstream.step('never', 'page_url IS NULL')]);
 	SELECT clickstream.create_event_log('events', stream => 'live');
-	CREATE VIEW wrong AS
+	CREATE VIEW wrong_sessions AS
 	WITH shown AS (
 		SELECT visitor, session_start, count(*) AS n
 		FROM (SELECT effective_user_id AS visitor, session_start FROM visits UNION ALL SELECT visitor, session_start FROM clickstream.open_sessions('visits')) AS v
@@ -42,6 +48,24 @@ query(<<~'END');
 		WHERE event_time - before > interval '10 seconds' IS NOT FALSE)
 	SELECT visitor, session_start, n FROM there FULL JOIN shown USING (visitor, session_start)
 	WHERE n > 1 OR n IS NULL;
+	CREATE VIEW wrong_attempts AS
+	WITH shown AS (
+		SELECT effective_user_id AS visitor, started_at, count(*) AS n FROM attempts_live GROUP BY 1, 2),
+	there AS (
+		SELECT user_id AS visitor, event_time AS started_at
+		FROM (SELECT user_id, event_time, lag(event_time) OVER (PARTITION BY user_id ORDER BY event_time) AS before FROM events) AS e
+		WHERE event_time - before > interval '10 seconds' IS NOT FALSE)
+	SELECT visitor, started_at, n FROM there FULL JOIN shown USING (visitor, started_at)
+	WHERE n > 1 OR n IS NULL;
+	-- what is open may count events of a newer commit, and is then there before them
+	CREATE VIEW wrong_windows AS
+	WITH shown AS (
+		SELECT user_id AS visitor, window_start, count(*) AS rows, sum(n) AS n, bool_and(is_final) AS is_final FROM minutes_live GROUP BY 1, 2),
+	there AS (
+		SELECT user_id AS visitor, date_bin('20 seconds', event_time, '2026-01-01 00:00:00+00') AS window_start, count(*) AS n FROM events GROUP BY 1, 2)
+	SELECT visitor, window_start, rows FROM there FULL JOIN shown USING (visitor, window_start)
+	WHERE rows IS DISTINCT FROM 1 OR CASE WHEN is_final THEN shown.n IS DISTINCT FROM there.n ELSE shown.n < there.n END;
+	CREATE VIEW wrong AS TABLE wrong_sessions UNION ALL TABLE wrong_attempts UNION ALL TABLE wrong_windows;
 	CREATE TABLE done (looks bigint, differences bigint);
 	-- looks again and again, until told to end
 	CREATE PROCEDURE look() LANGUAGE plpgsql AS $$
@@ -101,16 +125,40 @@ sub log_size { return -s $node->logfile }
 
 # ---- many readers, and a worker that does not wait for them
 
+my $from;
+
+# Two that look as long as the worker takes for so many commits.
+sub look_for
+{
+	my ($commits, $what) = @_;
+
+	traffic_for(3);
+	query('TRUNCATE done');
+	$from = log_size();
+	my @readers = map { IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'SET log_min_messages = debug1', '-c', 'CALL look()' ]) } 1 .. 2;
+	traffic_for($commits);
+	query('INSERT INTO done VALUES (NULL, NULL)');
+	$_->finish for @readers;
+	my ($looks, $wrong) = split /\|/, query('SELECT sum(looks), sum(differences) FROM done');
+	is($wrong, 0, "$what: each session, window and attempt is seen exactly once in $looks looks");
+	my ($shared, $folded) = sources($from);
+	cmp_ok($shared, '>', 0, "shared memory was read ($shared times; the log $folded times)");
+}
+
+sub set
+{
+	my ($name, $value) = @_;
+	query("ALTER SYSTEM SET $name = $value");
+	query('SELECT pg_reload_conf()');
+}
+
+look_for(100, 'all in memory');
+set('clickstream.force_spill', 30);
+traffic_for(10);
+look_for(60, 'spilling');
+cmp_ok(query(q(SELECT spilled_keys FROM clickstream.stat_memory WHERE stream = 'live')), '>', 50, 'most of it lies in the spill table');
+set('clickstream.force_spill', -1);
 traffic_for(3);
-my $from = log_size();
-my @readers = map { IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'SET log_min_messages = debug1', '-c', 'CALL look()' ]) } 1 .. 2;
-traffic_for(100);
-query('INSERT INTO done VALUES (NULL, NULL)');
-$_->finish for @readers;
-my ($looks, $wrong) = split /\|/, query('SELECT sum(looks), sum(differences) FROM done');
-is($wrong, 0, "each session is seen exactly once in $looks looks");
-my ($shared, $folded) = sources($from);
-cmp_ok($shared, '>', 0, "shared memory was read ($shared times; the log $folded times)");
 
 # ---- old snapshots
 
@@ -121,11 +169,11 @@ my $open = $old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session
 traffic_for(30);
 $from = log_size();
 is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'it sees each session once, 30 commits later');
-is(join(' ', sources($from)), '1 0', 'in shared memory');
+is(join(' ', sources($from)), '3 0', 'in shared memory');
 traffic_for(60);
 $from = log_size();
 is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'and 90 commits later');
-is(join(' ', sources($from)), '0 1', 'in the log');
+is(join(' ', sources($from)), '0 3', 'in the log');
 is($old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session_id) FROM clickstream.open_sessions('visits'))), $open, 'the very same');
 $old->query_safe('COMMIT');
 
@@ -165,12 +213,12 @@ query(q(SELECT clickstream.stop('live')));
 wait_until($node, q(SELECT pid IS NULL FROM clickstream.stat_stream WHERE stream = 'live'));
 $from = log_size();
 is(query('SET log_min_messages = debug1; SELECT count(*) FROM wrong'), '0', 'a stopped stream is read');
-is(join(' ', sources($from)), '0 1', 'from the log');
+is(join(' ', sources($from)), '0 3', 'from the log');
 query(q(SELECT clickstream.start('live')));
 traffic_for(3);
 $from = log_size();
 is(query('SET log_min_messages = debug1; SELECT count(*) FROM wrong'), '0', 'started again');
-is(join(' ', sources($from)), '1 0', 'in shared memory again');
+is(join(' ', sources($from)), '3 0', 'in shared memory again');
 my $pid = query(q(SELECT pid FROM clickstream.stat_stream WHERE stream = 'live'));
 kill 'KILL', $pid;
 wait_until($node, "SELECT pid <> $pid FROM clickstream.stat_stream WHERE stream = 'live'");
