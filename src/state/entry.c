@@ -277,8 +277,8 @@ cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
 		dlist_delete(&entry->list_node);
 		cs_bucket_of(def, entry->key.bucket, false)->nentries--;
 	}
-	else if (entry->queued != CS_WM_DONE)
-		dlist_delete(&entry->list_node);
+	else
+		cs_timer_leave(def, entry);
 	dlist_delete(&entry->half_node);
 	keyset_delete(state->entries, &entry->key);
 	state->bytes -= entry->len + ENTRY_OVERHEAD;

@@ -264,6 +264,7 @@ extern LWLock *cs_slot_lock(CsState *state, const CsEntry *slot);
 extern void		 cs_reserve_work(CsState *state, const CsWork *work);
 extern void		 cs_reserve(CsState *state);
 extern void		 cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
+extern void		 cs_timer_leave(CsDefState *def, CsEntry *entry);
 extern CsBucket *cs_bucket_of(CsDefState *def, int64 bucket, bool create);
 
 extern CsBigSet *cs_bigset_find(CsState *state, uint64 id);

@@ -212,7 +212,7 @@ cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 	{
 		if (entry->queued <= second)
 			return;
-		dlist_delete(&entry->list_node);
+		cs_timer_leave(def, entry);
 	}
 	timer = hash_search(def->timers, &second, HASH_ENTER, &found);
 	if (!found)
@@ -222,6 +222,23 @@ cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 	}
 	dlist_push_tail(&timer->entries, &entry->list_node);
 	entry->queued = second;
+}
+
+/* A second in which nothing is due any more goes: what is spilled of a month would leave a million of them. */
+void
+cs_timer_leave(CsDefState *def, CsEntry *entry)
+{
+	CsTimer *timer;
+
+	if (entry->queued == CS_WM_DONE)
+		return;
+	dlist_delete(&entry->list_node);
+	timer = hash_search(def->timers, &entry->queued, HASH_FIND, NULL);
+	entry->queued = CS_WM_DONE;
+	if (timer == NULL || !dlist_is_empty(&timer->entries))
+		return;
+	pairingheap_remove(def->timer_heap, &timer->heap_node);
+	hash_search(def->timers, &timer->second, HASH_REMOVE, NULL);
 }
 
 void
