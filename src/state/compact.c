@@ -7,8 +7,8 @@
  * over its own (evict.c), but what was freed by that lies all over its blocks.
  * So after a commit those with the least in them are emptied: what lives there
  * moves into pieces that are free elsewhere, or into blocks that were emptied
- * just before.  What lies in memory of the worker's own, because the pool had
- * no block at that time, moves first, once the pool has some.
+ * just before.  So does what lies in memory of the worker's own, because the
+ * pool had no block at that time; it comes first.
  *
  * It costs a walk over all entries, so it waits until it is worth it, and moves
  * a bounded number of blocks at a time.  That can be interrupted by an error
@@ -216,33 +216,28 @@ blocks_for(int64 live)
 	return (int) ((live + FILLED(CS_BLOCK) - 1) / FILLED(CS_BLOCK));
 }
 
-/* Of its own as many as the pool has room for; of the others the emptiest, until there is no excess; false if that is of no use. */
+/* Those of its own, and the emptiest of the others, until there is no excess; false if that is of no use. */
 static bool
 choose(Compaction *c, int excess)
 {
 	int		nown = c->state->blocks.nown;
 	Block **sorted = palloc(Max(c->n, 1) * sizeof(Block *));
 	int64	live = 0;
+	int		gain = 0;
 
 	c->victims = palloc(Max(c->n, 1) * sizeof(Block *));
 	for (int i = 0; i < c->n; i++)
 		sorted[i] = &c->blocks[i];
 	qsort(sorted, c->n, sizeof(Block *), live_cmp);
-	if (excess <= 0)
+	for (int i = 0; i < c->n && c->nvictims < VICTIMS; i++)
 	{
-		for (int i = 0; i < Min(nown, VICTIMS) && blocks_for(live + sorted[i]->live) <= -excess; i++)
-		{
-			live += sorted[i]->live;
-			add_victim(c, sorted[i]);
-		}
-		return c->nvictims > 0;
-	}
-	for (int i = nown; i < c->n && c->nvictims < VICTIMS && c->nvictims - blocks_for(live) < excess; i++)
-	{
+		if (i >= nown && (gain >= excess || sorted[i]->live >= FILLED(CS_BLOCK)))
+			break;
 		live += sorted[i]->live;
 		add_victim(c, sorted[i]);
+		gain = Max(i + 1 - nown, 0) - blocks_for(live);
 	}
-	return c->nvictims > blocks_for(live);
+	return c->nvictims > 0 && (gain >= excess || gain > 0);
 }
 
 /* ---- moving ---- */
@@ -371,9 +366,11 @@ static bool
 is_worth_it(const CsState *state, int excess)
 {
 	const CsBlocks *blocks = &state->blocks;
-	int				goal = excess > 0 ? excess : Min(blocks->nown, -excess);
+	int				goal = excess > 0 ? excess : blocks->nown;
+	int64			live = state->entry_pieces.used + state->data_pieces.used;
 
-	if (goal <= 0 || state->commit < state->compacted + PATIENCE / 4)
+	if (goal <= 0 || state->commit < state->compacted + PATIENCE / 4 ||
+		blocks_for(live) >= blocks->region->nblocks + blocks->nown)
 		return false;
 	return goal >= blocks->region->nblocks / WORTH || state->commit >= state->compacted + PATIENCE;
 }
@@ -382,11 +379,10 @@ void
 cs_state_give_back(CsState *state)
 {
 	Compaction	  c = {.state = state};
-	int			  excess = state->readable && !state->is_publishing ? cs_region_excess(state->region) : 0;
 	MemoryContext context;
 	MemoryContext old;
 
-	if (!is_worth_it(state, excess))
+	if (!state->readable || state->is_publishing || !is_worth_it(state, cs_region_excess(state->region)))
 		return;
 	state->compacted = state->commit;
 	context = AllocSetContextCreate(state->context, "clickstream compaction", ALLOCSET_DEFAULT_SIZES);

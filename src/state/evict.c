@@ -101,12 +101,10 @@ growth(CsState *state)
 	{
 		for (int64 k = 0; k < state->defs[i].nlogged; k++)
 		{
-			CsWork *work = state->defs[i].logged[k];
+			const CsWork *work = state->defs[i].logged[k];
+			int64		  before = work->base ? (int64) work->base->len + CS_ARENA_ALIGN : 0;
 
-			if (work->deleted)
-				bytes -= work->base ? work->base->len + CS_ARENA_ALIGN : 0;
-			else
-				bytes += (int64) work->image_len - (work->base ? work->base->len : -CS_ARENA_ALIGN);
+			bytes += (work->deleted ? 0 : (int64) work->image_len + CS_ARENA_ALIGN) - before;
 		}
 	}
 	for (CsSetChange *c = state->set_changes; c; c = c->next)

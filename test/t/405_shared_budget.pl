@@ -30,7 +30,7 @@ sub create
 	query(<<~END);
 		SELECT clickstream.create_stream('$stream', watermark_delay => '1 second', idle_timeout => '1 day', max_future => NULL);
 		SELECT clickstream.create_session('${stream}_visits', stream => '$stream', gap => '2 hours',
-			measures => 'count(*) AS event_count, count(DISTINCT page_url) AS pages, length(max(repeat(page_url, 6))) AS long');
+			measures => 'count(*) AS event_count, count(DISTINCT page_url) AS pages, length(max(repeat(page_url, 12))) AS long');
 		SELECT clickstream.create_window('${stream}_hours', stream => '$stream', size => '1 hour', group_by => 'device_type',
 			measures => 'count(*) AS n, count(DISTINCT user_id) AS users', emit => 'closed');
 		END
@@ -49,8 +49,8 @@ query(<<~END);
 my $messages = query('SELECT max(n) FROM message');
 my %done;
 
-# The stream's next messages, up to that part of all, and until it has read them.
-sub feed
+# The stream's next messages, up to that part of all.
+sub produce_part
 {
 	my ($stream, $part) = @_;
 	my $from = $done{$stream} // 0;
@@ -58,6 +58,14 @@ sub feed
 
 	query("SELECT count(clickstream.produce('$stream', payload)) FROM (SELECT payload FROM message WHERE n > $from AND n <= $to ORDER BY n) AS m");
 	$done{$stream} = $to;
+}
+
+# The same, and it has read them.
+sub feed
+{
+	my ($stream, $part) = @_;
+
+	produce_part($stream, $part);
 	wait_for($node, $stream);
 }
 
@@ -88,7 +96,7 @@ sub wrong
 # ---- what is to come out
 
 create('plenty');
-feed('plenty', 1);
+produce_part('plenty', 1);
 query("CALL clickstream.process('plenty')");
 query("CALL clickstream.finish('plenty')");
 my %expected = map { $_ => rows('plenty', $_) } qw(visits hours);
