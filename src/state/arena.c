@@ -76,6 +76,8 @@ cs_blocks_drop_own(CsBlocks *blocks, char *block)
 	Assert(i < blocks->nown);
 	pfree(blocks->own[i]);
 	blocks->own[i] = blocks->own[--blocks->nown];
+	if (blocks->nown == 0)
+		pg_atomic_write_u32(&blocks->region->hides, 0);
 }
 
 void
@@ -107,8 +109,12 @@ add_block(CsArena *arena)
 {
 	arena->next = take_block(arena->blocks);
 	arena->end = arena->next + CS_BLOCK;
-	if (arena->slots && arena->blocks->region && cs_block_of(arena->next) >= 0)
+	if (!arena->slots || arena->blocks->region == NULL)
+		return;
+	if (cs_block_of(arena->next) >= 0)
 		cs_region_slots(arena->blocks->region, arena->next);
+	else
+		pg_atomic_write_u32(&arena->blocks->region->hides, 1);
 }
 
 void *

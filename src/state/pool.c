@@ -68,6 +68,7 @@ make_pool(void)
 
 		pg_atomic_init_u32(&region->is_open, 0);
 		pg_atomic_init_u32(&region->moves, 0);
+		pg_atomic_init_u32(&region->hides, 0);
 		pg_atomic_init_u64(&region->publishing, 0);
 		pg_atomic_init_u64(&region->published, 0);
 		pg_atomic_init_u64(&region->readable_from, 0);
@@ -113,6 +114,7 @@ cs_region_begin(int32 stream_id)
 		region->database = MyDatabaseId;
 		region->stream_id = stream_id;
 		region->generation++;
+		pg_atomic_write_u32(&region->hides, 0);
 		region->slots = -1;
 		region->nblocks = region->wants = 0;
 		memset(&region->facts, 0, sizeof(region->facts));

@@ -73,6 +73,7 @@ typedef struct CsRegion
 	CsMemoryFacts facts;
 	/* written by the worker, read by all */
 	pg_atomic_uint32 is_open;
+	pg_atomic_uint32 hides;			/* slots may lie in memory of the worker's own, where readers do not see them */
 	pg_atomic_uint32 moves;			/* slots are being moved if it is odd, and were if it has changed */
 	pg_atomic_uint64 publishing;	/* commit number */
 	pg_atomic_uint64 published;		/* commit number */

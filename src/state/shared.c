@@ -260,7 +260,7 @@ try_read(Reading *r)
 	CsHash128 *members = palloc(CS_SET_PIECE * sizeof(CsHash128));
 
 	r->nsets = 0;
-	r->is_whole = true;
+	r->is_whole = pg_atomic_read_u32(&r->region->hides) == 0;
 	pg_read_barrier();
 	read_blocks(r, CS_HOLDS_ENTRY);
 	read_blocks(r, CS_HOLDS_SET);
@@ -269,6 +269,7 @@ try_read(Reading *r)
 	pg_read_barrier();
 	pfree(members);
 	return r->is_whole && cs_region_is(r->region, r->generation) && pg_atomic_read_u32(&r->region->moves) == r->moves &&
+		   pg_atomic_read_u32(&r->region->hides) == 0 &&
 		   (int64) pg_atomic_read_u64(&r->region->readable_from) <= r->commit;
 }
 
