@@ -346,6 +346,32 @@ COMMENT ON COLUMN trimmed_letter.late IS 'late events deleted that were not appl
 COMMENT ON COLUMN trimmed_letter.dead IS 'dead letters deleted';
 GRANT SELECT ON trimmed_letter TO PUBLIC;
 
+CREATE TABLE backfill (
+	definition_id   integer PRIMARY KEY,
+	stream_id       integer NOT NULL,
+	commit_number   bigint NOT NULL DEFAULT -1,
+	arrival         integer NOT NULL DEFAULT -1,
+	watermark       timestamptz,
+	bucket          timestamptz,
+	done            bigint NOT NULL DEFAULT 0,
+	total           bigint NOT NULL,
+	logged          bigint,
+	begun_at        timestamptz,
+	moved_at        timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE backfill IS 'definitions that are being filled with history, and how far each is; changes with the commits of their streams';
+COMMENT ON COLUMN backfill.definition_id IS 'definition';
+COMMENT ON COLUMN backfill.stream_id IS 'stream';
+COMMENT ON COLUMN backfill.commit_number IS 'the event log is done up to this commit; -1: not begun';
+COMMENT ON COLUMN backfill.arrival IS 'and to this one of its messages';
+COMMENT ON COLUMN backfill.watermark IS 'where the watermark of the definition stands; NULL: nowhere yet';
+COMMENT ON COLUMN backfill.bucket IS 'rollup: buckets before this are made';
+COMMENT ON COLUMN backfill.done IS 'events of the log, of a rollup rows of its source, that it has seen';
+COMMENT ON COLUMN backfill.total IS 'how many there were when it was made';
+COMMENT ON COLUMN backfill.logged IS 'how many events the log had ever had by then';
+COMMENT ON COLUMN backfill.begun_at IS 'when it began';
+COMMENT ON COLUMN backfill.moved_at IS 'when it last moved on';
+
 CREATE TABLE alert_definition (
 	alert_id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	stream_id       integer NOT NULL REFERENCES stream ON DELETE CASCADE,
@@ -404,6 +430,7 @@ SELECT pg_catalog.pg_extension_config_dump('stream', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_stream_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('definition', '');
 SELECT pg_catalog.pg_extension_config_dump('definition_definition_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('partition', '');
 SELECT pg_catalog.pg_extension_config_dump('progress', '');
 SELECT pg_catalog.pg_extension_config_dump('local_partition', '');
@@ -764,11 +791,12 @@ CREATE FUNCTION create_session(
 	allowed_lateness interval DEFAULT '0',
 	emit          text     DEFAULT 'closed',
 	emit_interval interval DEFAULT '10 seconds',
-	if_not_exists boolean  DEFAULT false)
+	if_not_exists boolean  DEFAULT false,
+	backfill      boolean  DEFAULT false)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_session'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION create_session(text, text, interval, text, text, text, interval, text, text, boolean, text, interval, text, interval, boolean) IS
+COMMENT ON FUNCTION create_session(text, text, interval, text, text, text, interval, text, text, boolean, text, interval, text, interval, boolean, boolean) IS
 	'makes a table of sessions: events of one visitor with no more than gap between them';
 
 CREATE FUNCTION alter_session(
@@ -816,12 +844,13 @@ CREATE FUNCTION create_window(
 	emit          text        DEFAULT NULL,
 	emit_interval interval    DEFAULT '10 seconds',
 	group_limit   bigint      DEFAULT 1000000,
-	if_not_exists boolean     DEFAULT false)
+	if_not_exists boolean     DEFAULT false,
+	backfill      boolean     DEFAULT false)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_window'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION create_window(text, text, interval, text, interval, interval, text, text, text, timestamptz, interval,
-	text, interval, bigint, boolean) IS
+	text, interval, bigint, boolean, boolean) IS
 	'makes a table of tumbling windows, with a slide of hopping ones, with a step of cumulative ones: measures by time and group';
 
 CREATE FUNCTION alter_window(
@@ -895,12 +924,13 @@ CREATE FUNCTION create_funnel(
 	allowed_lateness interval    DEFAULT NULL,
 	emit             text        DEFAULT NULL,
 	emit_interval    interval    DEFAULT '10 seconds',
-	if_not_exists    boolean     DEFAULT false)
+	if_not_exists    boolean     DEFAULT false,
+	backfill         boolean     DEFAULT false)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_funnel'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION create_funnel(text, text, interval, step[], text, text, text, interval, boolean, boolean, exclusion[], text,
-	interval, text, interval, boolean) IS
+	interval, text, interval, boolean, boolean) IS
 	'makes a table of attempts to go through steps: one row for each, with the level it reached';
 
 CREATE FUNCTION alter_funnel(
@@ -1129,11 +1159,12 @@ CREATE FUNCTION create_rollup(
 	origin        timestamptz DEFAULT '1970-01-01 00:00:00+00',
 	emit          text        DEFAULT NULL,
 	emit_interval interval    DEFAULT '10 seconds',
-	if_not_exists boolean     DEFAULT false)
+	if_not_exists boolean     DEFAULT false,
+	backfill      boolean     DEFAULT false)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_rollup'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION create_rollup(text, regclass, interval, text, text, text, timestamptz, text, interval, boolean) IS
+COMMENT ON FUNCTION create_rollup(text, regclass, interval, text, text, text, timestamptz, text, interval, boolean, boolean) IS
 	'makes a table of measures over closed sessions or attempts, by the time they started';
 
 CREATE FUNCTION alter_rollup(
@@ -1934,6 +1965,37 @@ COMMENT ON COLUMN stat_definition_partition.late IS 'events that came too late f
 COMMENT ON COLUMN stat_definition_partition.dead IS 'events on which it failed: view dead_letter has them';
 COMMENT ON COLUMN stat_definition_partition.without_key IS 'events without visitor or key, which sessions and funnels pass over';
 GRANT SELECT ON stat_definition_partition TO PUBLIC;
+
+CREATE VIEW stat_progress AS
+SELECT
+	s.name AS stream,
+	d.table_oid AS definition,
+	b.done,
+	n.todo,
+	b.done / nullif(extract(epoch FROM b.moved_at - b.begun_at), 0)::double precision AS per_second,
+	CASE WHEN b.done > 0 THEN b.moved_at + n.todo * ((b.moved_at - b.begun_at) / b.done) END AS expected_end,
+	b.watermark,
+	b.begun_at,
+	b.moved_at
+FROM clickstream.backfill b
+JOIN clickstream.definition d USING (definition_id)
+JOIN clickstream.stream s ON s.stream_id = d.stream_id
+LEFT JOIN LATERAL (
+	SELECT sum(q.used) AS logged FROM clickstream.definition l JOIN clickstream.stat_definition_partition q ON q.definition = l.table_oid
+	WHERE l.stream_id = d.stream_id AND l.kind = 'l'
+) AS g ON b.logged IS NOT NULL
+CROSS JOIN LATERAL (SELECT greatest(b.total + coalesce(g.logged - b.logged, 0) - b.done, 0)::bigint AS todo) AS n;
+COMMENT ON VIEW stat_progress IS 'definitions made with backfill => true that are still being filled with history';
+COMMENT ON COLUMN stat_progress.stream IS 'name of the stream';
+COMMENT ON COLUMN stat_progress.definition IS 'result table of the definition';
+COMMENT ON COLUMN stat_progress.done IS 'events of the log that it has seen; of a rollup, rows of its source';
+COMMENT ON COLUMN stat_progress.todo IS 'how many there are yet, about';
+COMMENT ON COLUMN stat_progress.per_second IS 'how many it has seen a second since it began; NULL: not begun';
+COMMENT ON COLUMN stat_progress.expected_end IS 'when it will have joined the live stream at this rate; NULL: not begun';
+COMMENT ON COLUMN stat_progress.watermark IS 'how far its history is: where its own watermark stands';
+COMMENT ON COLUMN stat_progress.begun_at IS 'when it began; NULL: the stream has not run since it was made';
+COMMENT ON COLUMN stat_progress.moved_at IS 'when it last moved on';
+GRANT SELECT ON stat_progress TO PUBLIC;
 
 CREATE VIEW stat_definition AS
 SELECT

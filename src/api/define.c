@@ -8,6 +8,7 @@
 #include "api/define.h"
 
 #include "catalog/pg_type.h"
+#include "core/backfill.h"
 #include "core/ddl.h"
 #include "core/live_view.h"
 #include "miscadmin.h"
@@ -197,6 +198,36 @@ cs_draft_insert(CsDraft *draft, Oid table)
 	cs_worker_wake(draft->stream->stream_id);
 }
 
+static const CsDefinition *
+event_log_of(const CsDraft *draft)
+{
+	ListCell *cell;
+
+	foreach(cell, cs_definitions_load(draft->stream->stream_id, CurrentMemoryContext))
+	{
+		const CsDefinition *other = lfirst(cell);
+
+		if (other->kind == CS_KIND_EVENT_LOG)
+			return other;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("stream \"%s\" has no event log", draft->stream->name),
+			 errdetail("A definition is filled with history from the event log."),
+			 errhint("Leave backfill out; or clickstream.reset() reads the whole topic again, for all definitions.")));
+}
+
+/* It is to have what was before it: of events the log's, of rows those of its source. */
+static void
+begin_backfill(const CsDraft *draft)
+{
+	const CsDefinition *source = draft->def.kind == CS_KIND_ROLLUP ? NULL : event_log_of(draft);
+	Oid					table = source ? source->table : draft->source;
+
+	cs_backfill_insert(draft->def.stream_id, draft->def.definition_id,
+					   cs_backfill_count(table, draft->stream->owner, source == NULL), source ? table : InvalidOid);
+}
+
 static bool
 is_rewritten(const CsDefinition *def)
 {
@@ -219,6 +250,8 @@ cs_draft_finish(CsDraft *draft, CsView *view)
 	cs_view_end(view);
 	draft->def.live_view = cs_live_view_create(table, draft->stream->owner, columns, op->ncolumns);
 	cs_draft_insert(draft, table);
+	if (draft->backfill)
+		begin_backfill(draft);
 	return table;
 }
 
@@ -249,16 +282,40 @@ check_not_source(const CsDefinition *def)
 	}
 }
 
+/* Raise if the log's history is yet wanted. */
+static void
+check_not_filling(const CsDefinition *log)
+{
+	ListCell	  *cell;
+	int			   n;
+	CsBackfillRow *rows = cs_backfills_load(log->stream_id, &n);
+
+	foreach(cell, cs_definitions_load(log->stream_id, CurrentMemoryContext))
+	{
+		CsDefinition *other = lfirst(cell);
+
+		for (int i = 0; i < n; i++)
+			if (rows[i].definition_id == other->definition_id && other->kind != CS_KIND_ROLLUP)
+				ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+								errmsg("cannot drop %s because %s is being filled from it", log->name, other->name),
+								errhint("Wait until view clickstream.stat_progress does not show it any more, or drop "
+										"that first.")));
+	}
+}
+
 void
 cs_definition_drop(const CsDefinition *def)
 {
 	check_not_source(def);
+	if (def->kind == CS_KIND_EVENT_LOG)
+		check_not_filling(def);
 	cs_worker_hold(def->stream_id);
 	cs_relation_drop(def->view);
 	cs_live_view_drop(def->live_view, def->table);
 	cs_relation_drop(def->table);
 	cs_catalog_delete("late_event_data", "definition_id", def->definition_id);
 	cs_catalog_delete("trimmed_letter", "definition_id", def->definition_id);
+	cs_backfill_delete(def->stream_id, def->definition_id);
 	cs_catalog_delete("definition", "definition_id", def->definition_id);
 }
 

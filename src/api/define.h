@@ -24,6 +24,8 @@ typedef struct CsDraft
 	CsStream	*stream;
 	CsDefinition def;					/* as it will be loaded; table is set by finish */
 	const char	*emit;					/* in words, or NULL */
+	bool		 backfill;				/* it is to have what was before it */
+	Oid			 source;				/* rollup: table it reads */
 	CsValue		 values[CS_MAX_VALUES]; /* for the catalog, beside what def tells */
 	int			 nvalues;
 } CsDraft;

@@ -11,6 +11,7 @@
 #include "api/define.h"
 
 #include "core/alert.h"
+#include "core/backfill.h"
 #include "core/clock.h"
 #include "core/event_log.h"
 #include "core/ledger.h"
@@ -108,7 +109,11 @@ clickstream_trim_rows(PG_FUNCTION_ARGS)
 		PG_RETURN_INT64(0);
 	if (def->kind == CS_KIND_EVENT_LOG)
 	{
-		(void) cs_event_log_expire(def->table, stream->owner, cs_now() - def->retention);
+		int n;
+
+		(void) cs_backfills_load(stream->stream_id, &n);
+		if (n == 0) /* else what is history is yet wanted */
+			(void) cs_event_log_expire(def->table, stream->owner, cs_now() - def->retention);
 		PG_RETURN_INT64(0);
 	}
 	now = now_of(stream);

@@ -17,6 +17,7 @@
 #include "api/open_state.h"
 
 #include "catalog/pg_type.h"
+#include "core/backfill.h"
 #include "core/ledger.h"
 #include "miscadmin.h"
 #include "state/shared.h"
@@ -71,6 +72,21 @@ cs_open_begin(CsOpenReader *reader, FunctionCallInfo fcinfo, Oid table, const Cs
 
 /* ---- where the state comes from ---- */
 
+/* Where the definition's watermark stands: that of what is filled is of its history. */
+static TimestampTz
+closed_until(const CsOpenReader *reader, const CsProgressRow *progress)
+{
+	int			   n;
+	CsBackfillRow *rows = cs_backfills_load(reader->stream->stream_id, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (rows[i].definition_id == reader->def->definition_id && reader->def->kind != CS_KIND_ROLLUP)
+			return rows[i].watermark;
+	}
+	return progress->closed;
+}
+
 static void
 read_state(CsOpenReader *reader)
 {
@@ -85,7 +101,7 @@ read_state(CsOpenReader *reader)
 	position.copied_xid = progress.log_copied_xid;
 	position.next_set_id = progress.next_set_id;
 	reader->commit_number = progress.commit_number;
-	reader->op->closed = progress.closed;
+	reader->op->closed = closed_until(reader, &progress);
 	reader->op->shown = progress.shown;
 	cs_state_read(reader->state, reader->stream, &position, progress.commit_number, GetActiveSnapshot());
 }

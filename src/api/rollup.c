@@ -25,7 +25,8 @@ enum
 	A_ORIGIN,
 	A_EMIT,
 	A_EMIT_INTERVAL,
-	A_IF_NOT_EXISTS
+	A_IF_NOT_EXISTS,
+	A_BACKFILL
 };
 
 /* What is rolled up must have rows that close. */
@@ -79,6 +80,8 @@ clickstream_create_rollup(PG_FUNCTION_ARGS)
 
 	if (OidIsValid(table))
 		PG_RETURN_OID(table);
+	draft.backfill = cs_arg_bool(fcinfo, A_BACKFILL, false);
+	draft.source = source->table;
 	fill(fcinfo, &draft, source);
 	view = cs_window_view_begin(&draft, cs_relation_name(source->table), quote_identifier(draft.def.start_column),
 								" WHERE e.closed_reason IS NOT NULL", CS_VIEW_NO_PLACE);

@@ -27,7 +27,8 @@ enum
 	A_ALLOWED_LATENESS,
 	A_EMIT,
 	A_EMIT_INTERVAL,
-	A_IF_NOT_EXISTS
+	A_IF_NOT_EXISTS,
+	A_BACKFILL
 };
 
 static const char *const reserved[] = {"session_id", "session_start", "session_end", "closed_reason",
@@ -123,6 +124,7 @@ clickstream_create_session(PG_FUNCTION_ARGS)
 
 	if (OidIsValid(table))
 		PG_RETURN_OID(table);
+	draft.backfill = cs_arg_bool(fcinfo, A_BACKFILL, false);
 	fill(fcinfo, &draft);
 	view = cs_view_begin(draft.what, psprintf("SELECT FROM " CS_SCHEMA ".event_%d e", stream->stream_id), reserved, 0);
 	cs_view_add_key(view, "key", key ? key : "effective_user_id", "effective_user_id");

@@ -8,6 +8,7 @@
 #include "api/define.h"
 
 #include "catalog/pg_type.h"
+#include "core/backfill.h"
 #include "core/ddl.h"
 #include "decode/decode.h"
 #include "miscadmin.h"
@@ -421,10 +422,9 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 static void
 drop_stream(CsStream *stream)
 {
-	static const char *const tables[] = {"stream_home",		"partition",	  "progress",
-										 "local_partition", "local_message",  "dead_letter_data",
-										 "late_event_data", "trimmed_letter", "definition",
-										 "stream"};
+	static const char *const tables[] = {"stream_home",	  "partition",		  "progress",		 "local_partition",
+										 "local_message", "dead_letter_data", "late_event_data", "trimmed_letter",
+										 "backfill",	  "definition",		  "stream"};
 	List					*definitions;
 
 	cs_stream_touch(stream);
@@ -533,6 +533,7 @@ clickstream_reset(PG_FUNCTION_ARGS)
 	cs_relation_truncate(stream->log_relation[0], InvalidOid);
 	cs_relation_truncate(stream->log_relation[1], InvalidOid);
 	cs_relation_truncate(stream->spill_relation, InvalidOid);
+	cs_backfill_delete(stream->stream_id, 0); /* all is read again, for all */
 	cs_catalog_delete("partition", "stream_id", stream->stream_id);
 	cs_catalog_delete("dead_letter_data", "stream_id", stream->stream_id);
 	cs_catalog_delete("late_event_data", "stream_id", stream->stream_id);

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "core/backfill.h"
 #include "core/bound_view.h"
 #include "core/definition.h"
 #include "engine/recompute.h"
@@ -134,6 +135,22 @@ clickstream_recompute(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Of others the engine says it. */
+static void
+refuse_filling(const CsDefinition *def)
+{
+	int			   n;
+	CsBackfillRow *rows = cs_backfills_load(def->stream_id, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (rows[i].definition_id == def->definition_id)
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("\"%s\" is still being filled with history", get_rel_name(def->table)),
+							errhint("View clickstream.stat_progress shows how far it is.")));
+	}
+}
+
 /* Of a rollup: what retention may have deleted of it and of its source. */
 static TimestampTz
 rollup_border(const CsDefinition *def)
@@ -158,7 +175,10 @@ clickstream_recompute_border(PG_FUNCTION_ARGS)
 	TimestampTz	  border;
 
 	if (def->kind == CS_KIND_ROLLUP)
+	{
+		refuse_filling(def);
 		border = rollup_border(def);
+	}
 	else
 		border = cs_engine_recompute_border(def->stream_id, &host, def->table);
 	PG_RETURN_TIMESTAMPTZ(border);

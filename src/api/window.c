@@ -34,7 +34,8 @@ enum
 	A_EMIT,
 	A_EMIT_INTERVAL,
 	A_GROUP_LIMIT,
-	A_IF_NOT_EXISTS
+	A_IF_NOT_EXISTS,
+	A_BACKFILL
 };
 
 static const char calendar_hint[] =
@@ -212,6 +213,7 @@ clickstream_create_window(PG_FUNCTION_ARGS)
 
 	if (OidIsValid(table))
 		PG_RETURN_OID(table);
+	draft.backfill = cs_arg_bool(fcinfo, A_BACKFILL, false);
 	fill(fcinfo, &draft);
 	view = cs_window_view_begin(&draft, psprintf(CS_SCHEMA ".event_%d", stream->stream_id), "event_time", "", 0);
 	cs_window_view_add(view, cs_arg_text(fcinfo, A_GROUP_BY), cs_arg_required(fcinfo, A_MEASURES, "measures"),

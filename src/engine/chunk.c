@@ -22,6 +22,7 @@
 #include "core/errors.h"
 #include "core/fault.h"
 #include "core/place.h"
+#include "engine/backfill.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
@@ -103,7 +104,7 @@ cs_guarded_loop(CsEngine *e, int n, CsStep step, CsFailed failed, void *arg)
 static Jsonb *
 headers_of(CsEngine *e, const CsMessage *m)
 {
-	return e->source ? e->source->ops->headers(e->source, m) : NULL;
+	return e->source && !e->is_filling ? e->source->ops->headers(e->source, m) : NULL; /* the event log has none */
 }
 
 void
@@ -367,8 +368,8 @@ evaluate_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 					   error->message, error->sqlerrcode);
 }
 
-static void
-run_operator(CsEngine *e, CsStage *stage)
+void
+cs_chunk_run_stage(CsEngine *e, CsStage *stage)
 {
 	CsOperator *op = stage->op;
 
@@ -434,8 +435,8 @@ cs_chunk_run(CsEngine *e, int n)
 	cs_dedupe_run(e);
 	for (int i = 0; i < e->nstages; i++)
 	{
-		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP)
-			run_operator(e, &e->stages[i]);
+		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP && !cs_stage_fills(&e->stages[i]))
+			cs_chunk_run_stage(e, &e->stages[i]);
 	}
 	if (e->event_log)
 	{

@@ -25,6 +25,7 @@
 #include "core/fault.h"
 #include "core/settings.h"
 #include "engine/apply_late.h"
+#include "engine/backfill.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
 #include "engine/examine.h"
@@ -216,7 +217,7 @@ recover_state(CsEngine *e)
 	{
 		CsOperator *op = e->stages[i].op;
 
-		op->closed = e->stored.closed;
+		op->closed = cs_backfill_watermark(e, &e->stages[i], e->stored.closed);
 		op->shown = e->stored.shown;
 		if (op->ops->recovered && !e->examines)
 			op->ops->recovered(op, e->state);
@@ -229,6 +230,7 @@ recover(CsEngine *e, Purpose purpose)
 	cs_progress_load(e->stream->stream_id, &e->stored);
 	e->watermark = e->stored.watermark;
 	e->closings_left = e->stored.closed != e->stored.watermark; /* a large closing goes on where it was */
+	cs_backfill_load(e);
 	if (purpose != TO_READ)
 		recover_state(e);
 	cs_counts_load(e);
@@ -380,8 +382,8 @@ obey(CsEngine *e, const CsControl *control)
 {
 	if (control->advanced != CS_WM_NONE && control->advanced > e->watermark)
 		e->watermark = control->advanced;
-	return control->finished && e->watermark != CS_WM_DONE && cs_positions_at_end(e) && e->polled_empty &&
-		   e->batch_messages == 0 && !e->closings_left && e->stored.closed == e->stored.watermark;
+	return control->finished && !cs_backfill_remains(e) && e->watermark != CS_WM_DONE && cs_positions_at_end(e) &&
+		   e->polled_empty && e->batch_messages == 0 && !e->closings_left && e->stored.closed == e->stored.watermark;
 }
 
 /* Close what the watermark has passed and show what is to be shown; as_of: of a silent topic, see preview.c. */
@@ -396,7 +398,8 @@ advance(CsEngine *e, bool finish, TimestampTz as_of)
 	{
 		CsOperator *op = e->stages[i].op;
 
-		if (op->def->kind != CS_KIND_ROLLUP && !op->ops->advance(op, &e->ctx, wm, max, finish))
+		if (op->def->kind != CS_KIND_ROLLUP && !cs_stage_fills(&e->stages[i]) &&
+			!op->ops->advance(op, &e->ctx, wm, max, finish))
 			e->closings_left = true;
 	}
 	if (as_of != CS_WM_NONE)
@@ -410,7 +413,8 @@ advance(CsEngine *e, bool finish, TimestampTz as_of)
 	{
 		CsOperator *op = e->stages[i].op;
 
-		if (op->def->kind == CS_KIND_ROLLUP && !op->ops->advance(op, &e->ctx, wm, max, finish))
+		if (op->def->kind == CS_KIND_ROLLUP &&
+			!op->ops->advance(op, &e->ctx, cs_backfill_watermark(e, &e->stages[i], wm), max, finish))
 			e->closings_left = true;
 	}
 }
@@ -422,7 +426,7 @@ rows_are_due(CsEngine *e)
 	{
 		CsOperator *op = e->stages[i].op;
 
-		if (op->stale && !e->catching_up && op->def->emit == CS_EMIT_CHANGES &&
+		if (op->stale && !e->catching_up && op->def->emit == CS_EMIT_CHANGES && !cs_stage_fills(&e->stages[i]) &&
 			(op->emit_at == CS_WM_DONE || op->emit_at <= e->ctx.now))
 			return true;
 	}
@@ -433,8 +437,8 @@ rows_are_due(CsEngine *e)
 static bool
 has_work(CsEngine *e, bool finish)
 {
-	if (e->batch_messages > 0 || finish || e->closings_left || e->watermark != e->stored.watermark || rows_are_due(e) ||
-		cs_state_is_over_budget(e->state))
+	if (e->batch_messages > 0 || e->backfilled || finish || e->closings_left || e->watermark != e->stored.watermark ||
+		rows_are_due(e) || cs_state_is_over_budget(e->state))
 		return true;
 	for (int i = 0; i < e->npartitions; i++)
 	{
@@ -464,6 +468,7 @@ store(CsEngine *e, CsProgressRow *next)
 	if (!e->closings_left)
 		next->closed = e->watermark;
 	cs_counts_store(e, next);
+	cs_backfill_store_all(e);
 	for (int i = 0; i < e->npartitions; i++)
 	{
 		if (cs_positions_changed(e, i))
@@ -493,6 +498,8 @@ publish(CsEngine *e, const CsProgressRow *next)
 		e->stages[i].op->shown = next->shown;
 	cs_positions_committed(e);
 	cs_counts_committed(e);
+	cs_backfill_committed(e);
+	e->last_messages = e->batch_messages;
 	MemoryContextReset(e->batch);
 	RESUME_INTERRUPTS();
 	e->behind = false;
@@ -555,6 +562,7 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	}
 	if (e->stream->brokers == NULL || (!e->assigned && cs_now() >= e->next_refresh))
 		cs_positions_refresh(e, FIRST_METADATA_MS);
+	cs_backfill_run(e);
 	if (e->assigned)
 		*full = consume(e, max_messages, polled);
 	if (e->stream->brokers != NULL && e->assigned && cs_now() >= e->next_refresh)
@@ -584,7 +592,7 @@ outcome_of(CsEngine *e, bool full)
 	bool was_catching_up = e->catching_up;
 
 	e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
-	if (full || e->closings_left)
+	if (full || e->closings_left || cs_backfill_remains(e))
 		return CS_BATCH_MORE;
 	if (was_catching_up && !e->catching_up)
 		return CS_BATCH_MORE;
@@ -638,6 +646,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	end_operators(e, false);
 	cs_write_abort(e);
 	cs_counts_abort(e);
+	cs_backfill_abort(e);
 	MemoryContextReset(e->batch);
 	e->catching_up = false;
 	MemoryContextSwitchTo(old);
@@ -731,65 +740,11 @@ cs_engine_abort(CsEngine *e)
 	end_operators(e, false);
 	cs_write_abort(e);
 	cs_counts_abort(e);
+	cs_backfill_abort(e);
+	e->is_filling = false;
 	e->watermark = e->stored.watermark;
 	e->closings_left = e->stored.closed != e->stored.watermark;
 	MemoryContextReset(e->chunk);
 	MemoryContextReset(e->batch);
 	cs_positions_rewind(e);
-}
-
-/* ---- what hosts ask ---- */
-
-int
-cs_engine_poll_fd(CsEngine *e)
-{
-	return e->source->ops->poll_fd(e->source);
-}
-
-TimestampTz
-cs_engine_deadline(CsEngine *e)
-{
-	TimestampTz idle = cs_watermark_idle_deadline(e); /* each asked once: Min() names its arguments twice */
-	TimestampTz preview = cs_preview_deadline(e);
-	TimestampTz align = cs_align_deadline(e);
-	TimestampTz deadline = Min(Min(e->next_refresh, idle), Min(preview, align));
-
-	for (int i = 0; i < e->nstages; i++)
-	{
-		CsOperator *op = e->stages[i].op;
-
-		if (op->stale && op->def->emit == CS_EMIT_CHANGES && op->emit_at != CS_WM_DONE)
-			deadline = Min(deadline, op->emit_at);
-	}
-	return deadline;
-}
-
-const char *
-cs_engine_problem(CsEngine *e)
-{
-	return e->problem[0] ? e->problem : NULL;
-}
-
-bool
-cs_engine_is_behind(CsEngine *e)
-{
-	return e->behind;
-}
-
-bool
-cs_engine_is_stale(CsEngine *e)
-{
-	return e->stale;
-}
-
-bool
-cs_engine_at_end(CsEngine *e)
-{
-	return cs_positions_at_end(e) && e->polled_empty && !e->closings_left;
-}
-
-const CsStream *
-cs_engine_stream(CsEngine *e)
-{
-	return e->stream;
 }

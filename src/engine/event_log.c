@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "core/clock.h"
 #include "core/event_log.h"
+#include "engine/backfill.h"
 #include "engine/event_log.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -140,7 +141,7 @@ cs_event_log_end(CsEngine *e, CsEventLog *log)
 	if (log->table)
 		cs_table_close(log->table);
 	log->table = NULL;
-	if (log->def->retention > 0 && log->expired_day != day && e->batch_messages > 0)
+	if (log->def->retention > 0 && !cs_backfill_remains(e) && log->expired_day != day && e->batch_messages > 0)
 	{
 		(void) cs_event_log_expire(log->def->table, log->stream->owner, e->ctx.now - log->def->retention);
 		log->expired_day = day;

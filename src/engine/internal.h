@@ -10,6 +10,8 @@
  *	positions.c	partitions: which there are, where reading begins
  *	counts.c	what each definition made of each partition's messages
  *	write.c		rows of operators into tables, rollups, the batch's end
+ *	backfill.c	definitions that are being filled with history
+ *	hosts.c		what hosts ask between batches
  */
 #ifndef CS_ENGINE_INTERNAL_H
 #define CS_ENGINE_INTERNAL_H
@@ -39,16 +41,17 @@ typedef struct CsSourceRow
 /* An operator and what the engine keeps for it. */
 typedef struct CsStage
 {
-	CsOperator	 *op;
-	CsTable		 *table; /* open for this batch, or NULL */
-	const char	**column_names;
-	int			  nkeys;
-	int			 *keys;
-	bool		  feeds_rollup;
-	CsSourceRow	 *rows; /* of this batch, for rollups */
-	CsSourceRow **rows_tail;
-	CsEffort	  effort; /* this transaction included */
-	CsEffort	  committed_effort;
+	CsOperator		  *op;
+	CsTable			  *table; /* open for this batch, or NULL */
+	const char		 **column_names;
+	int				   nkeys;
+	int				  *keys;
+	bool			   feeds_rollup;
+	CsSourceRow		  *rows; /* of this batch, for rollups */
+	CsSourceRow		 **rows_tail;
+	struct CsBackfill *backfill; /* it is being filled with history; NULL: it is live; engine/backfill.h */
+	CsEffort		   effort;	 /* this transaction included */
+	CsEffort		   committed_effort;
 } CsStage;
 
 struct CsEngine
@@ -116,14 +119,19 @@ struct CsEngine
 	int64		   batch_messages;
 	int64		   batch_bytes; /* memory that it took */
 	int64		   total;
-	List		  *dead;	/* CsDeadLetter* */
-	CsDeadLetter  *stop_at; /* the batch's first one of a whole message */
-	List		  *late;	/* CsLateEvent* */
+	int64		   last_messages; /* of the last batch that committed */
+	bool		   is_filling;	  /* history runs, not messages */
+	bool		   backfilled;	  /* this batch has run some */
+	List		  *dead;		  /* CsDeadLetter* */
+	CsDeadLetter  *stop_at;		  /* the batch's first one of a whole message */
+	List		  *late;		  /* CsLateEvent* */
 	int			   guc_nest;
 };
 
 /* chunk.c */
 extern void cs_chunk_run(CsEngine *e, int n);
+/* One definition over the events of e->events. */
+extern void cs_chunk_run_stage(CsEngine *e, CsStage *stage);
 extern void cs_engine_compile_stream(CsEngine *e);
 /* The event's columns into the slot that expressions read; and out of it. */
 extern void cs_point_slot(CsEngine *e, const CsEvent *event);

@@ -19,6 +19,7 @@
 
 #include "core/clock.h"
 #include "core/settings.h"
+#include "engine/backfill.h"
 #include "engine/internal.h"
 
 #define PREVIEWS_PER_BATCH 100000 /* entries that one operator shows in one transaction, about */
@@ -54,7 +55,7 @@ next_due(CsEngine *e)
 		CsOperator *op = e->stages[i].op;
 		TimestampTz next = CS_WM_DONE;
 
-		if (op->ops->preview_due)
+		if (op->ops->preview_due && !cs_stage_fills(&e->stages[i]))
 			next = op->ops->preview_due(op, e->state, shown_upto(e));
 		due = Min(due, next);
 	}
@@ -84,7 +85,7 @@ cs_preview_run(CsEngine *e, TimestampTz as_of)
 		CsOperator *op = e->stages[i].op;
 		TimestampTz all = as_of;
 
-		if (op->ops->preview)
+		if (op->ops->preview && !cs_stage_fills(&e->stages[i]))
 			all = op->ops->preview(op, &e->ctx, shown_upto(e), as_of, PREVIEWS_PER_BATCH);
 		upto = Min(upto, all);
 	}

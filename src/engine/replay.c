@@ -9,6 +9,7 @@
 
 #include "core/event_log_read.h"
 #include "core/place.h"
+#include "engine/backfill.h"
 #include "engine/replay.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -160,8 +161,13 @@ cs_replay_stage(CsEngine *e, Oid table)
 {
 	for (int i = 0; i < e->nstages; i++)
 	{
-		if (e->stages[i].op->def->table == table)
-			return &e->stages[i];
+		if (e->stages[i].op->def->table != table)
+			continue;
+		if (cs_stage_fills(&e->stages[i]))
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("\"%s\" is still being filled with history", get_rel_name(table)),
+							errhint("View clickstream.stat_progress shows how far it is.")));
+		return &e->stages[i];
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the definition of \"%s\" is gone", get_rel_name(table))));
@@ -222,9 +228,9 @@ cs_replay_counts(const CsReplay *r, const CsPlace *place)
 /* ---- events ---- */
 
 static void
-copy_column(const CsReplay *r, CsReplayEvent *event, AttrNumber attno, const Datum *values, const bool *isnull)
+copy_column(const CsStream *stream, CsReplayEvent *event, AttrNumber attno, const Datum *values, const bool *isnull)
 {
-	Form_pg_attribute att = TupleDescAttr(r->e->stream->event_desc, attno - 1);
+	Form_pg_attribute att = TupleDescAttr(stream->event_desc, attno - 1);
 
 	event->isnull[attno - 1] = isnull[attno - 1];
 	if (!isnull[attno - 1])
@@ -232,11 +238,10 @@ copy_column(const CsReplay *r, CsReplayEvent *event, AttrNumber attno, const Dat
 }
 
 CsPlace
-cs_replay_place(const CsReplay *r, const Datum *values)
+cs_logged_place(const CsStream *stream, const Datum *values)
 {
-	const CsStream *stream = r->e->stream;
-	char		   *topic = TextDatumGetCString(values[cs_system_attno(stream, CS_SYS_TOPIC) - 1]);
-	CsPlace			place;
+	char   *topic = TextDatumGetCString(values[cs_system_attno(stream, CS_SYS_TOPIC) - 1]);
+	CsPlace place;
 
 	place.time = DatumGetTimestampTz(values[CS_ATT_EVENT_TIME - 1]);
 	place.topic = cs_stream_topic_index(stream, topic);
@@ -247,15 +252,15 @@ cs_replay_place(const CsReplay *r, const Datum *values)
 }
 
 void
-cs_replay_event(CsReplay *r, CsReplayEvent *event, const Datum *values, const bool *isnull)
+cs_logged_event(const CsStream *stream, const bool *needed, CsReplayEvent *event, const Datum *values,
+				const bool *isnull)
 {
-	const CsStream *stream = r->e->stream;
-	int				natts = stream->event_desc->natts;
-	AttrNumber		visitor = cs_system_attno(stream, CS_SYS_VISITOR);
-	AttrNumber		place = cs_system_attno(stream, CS_SYS_PLACE);
-	AttrNumber		timestamp = cs_system_attno(stream, CS_SYS_TIMESTAMP);
+	int		   natts = stream->event_desc->natts;
+	AttrNumber visitor = cs_system_attno(stream, CS_SYS_VISITOR);
+	AttrNumber place = cs_system_attno(stream, CS_SYS_PLACE);
+	AttrNumber timestamp = cs_system_attno(stream, CS_SYS_TIMESTAMP);
 
-	event->place = cs_replay_place(r, values);
+	event->place = cs_logged_place(stream, values);
 	event->watermark = CS_WM_NONE;
 	event->timestamp = isnull[timestamp - 1] ? CS_WM_NONE : DatumGetTimestampTz(values[timestamp - 1]);
 	event->values = palloc0(natts * sizeof(Datum));
@@ -263,8 +268,8 @@ cs_replay_event(CsReplay *r, CsReplayEvent *event, const Datum *values, const bo
 	memset(event->isnull, true, natts * sizeof(bool));
 	for (AttrNumber attno = 1; attno <= natts; attno++)
 	{
-		if (r->op->needed[attno - 1] && attno != place)
-			copy_column(r, event, attno, values, isnull);
+		if (needed[attno - 1] && attno != place)
+			copy_column(stream, event, attno, values, isnull);
 	}
 	event->has_visitor = !isnull[visitor - 1];
 	if (event->has_visitor)
@@ -273,12 +278,24 @@ cs_replay_event(CsReplay *r, CsReplayEvent *event, const Datum *values, const bo
 
 		event->visitor_hash = cs_hash_bytes(VARDATA_ANY(v), VARSIZE_ANY_EXHDR(v));
 	}
-	if (r->op->needed[place - 1])
+	if (needed[place - 1])
 	{
 		event->values[place - 1] = cs_place_encode(event->place.time, stream->topics[event->place.topic],
 												   event->place.partition, event->place.offset);
 		event->isnull[place - 1] = false;
 	}
+}
+
+CsPlace
+cs_replay_place(const CsReplay *r, const Datum *values)
+{
+	return cs_logged_place(r->e->stream, values);
+}
+
+void
+cs_replay_event(CsReplay *r, CsReplayEvent *event, const Datum *values, const bool *isnull)
+{
+	cs_logged_event(r->e->stream, r->op->needed, event, values, isnull);
 }
 
 CsReplayEvent
@@ -290,7 +307,7 @@ cs_replay_copy_event(CsReplay *r, const CsReplayEvent *event)
 	copy.values = palloc0(natts * sizeof(Datum));
 	copy.isnull = palloc(natts * sizeof(bool));
 	for (AttrNumber attno = 1; attno <= natts; attno++)
-		copy_column(r, &copy, attno, event->values, event->isnull);
+		copy_column(r->e->stream, &copy, attno, event->values, event->isnull);
 	return copy;
 }
 

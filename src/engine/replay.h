@@ -58,9 +58,14 @@ extern TimestampTz cs_replay_horizon(const CsReplay *replay);
 extern bool cs_replay_counts(const CsReplay *replay, const CsPlace *place);
 
 /* Of a row of the log. */
+extern CsPlace cs_logged_place(const CsStream *stream, const Datum *values);
+/* An event out of a row of the log, with the needed columns, in the current context. */
+extern void cs_logged_event(const CsStream *stream, const bool *needed, CsReplayEvent *event, const Datum *values,
+							const bool *isnull);
+
+/* The same for a replay's stream and columns. */
 extern CsPlace cs_replay_place(const CsReplay *replay, const Datum *values);
 
-/* From a row of the log, in the current context. */
 extern void cs_replay_event(CsReplay *replay, CsReplayEvent *event, const Datum *values, const bool *isnull);
 
 /* Copies in the current context. */

@@ -14,11 +14,17 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "engine/backfill.h"
 #include "engine/internal.h"
+#include "operator/cell.h"
 #include "sink/source_rows.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 /* A bucket to be made anew. */
 typedef struct Remake
@@ -102,6 +108,8 @@ want_remake(CsEngine *e, Feed *feed, TimestampTz start, TimestampTz end)
 {
 	Remake *remake;
 
+	if (!cs_backfill_reaches(feed->rollup, start))
+		return; /* it is yet to be made, from the table */
 	if (feed->remakes == NULL)
 	{
 		HASHCTL ctl = {.keysize = sizeof(TimestampTz), .entrysize = sizeof(Remake), .hcxt = e->batch};
@@ -232,6 +240,42 @@ remake_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* ---- history ---- */
+
+/* Stands for a row of the table, for who asks whose it is. */
+static CsSourceRow *
+stand_in(const Feed *feed, HeapTuple tuple, TupleDesc desc, AttrNumber key)
+{
+	CsSourceRow *row = palloc0(sizeof(CsSourceRow));
+	bool		 isnull;
+
+	row->values = palloc0(feed->source->op->ncolumns * sizeof(Datum));
+	row->values[feed->source->keys[0]] = heap_getattr(tuple, key, desc, &isnull);
+	return row;
+}
+
+int64
+cs_rollup_fill(CsEngine *e, CsStage *rollup, CsStage *source, TimestampTz start, TimestampTz *end)
+{
+	const CsDefinition *def = rollup->op->def;
+	const CsDefinition *from = source->op->def;
+	Feed				feed = {.rollup = rollup, .source = source};
+	RowList				list = {0};
+	Relation			rel = table_open(from->table, AccessShareLock);
+	AttrNumber			key = get_attnum(from->table, source->column_names[source->keys[0]]);
+	TimestampTz			bucket = cs_slide_start(start, def->size, def->origin);
+
+	*end = bucket + def->size;
+	cs_source_rows(from->table, def->start_column, bucket, *end, collect_row, &list);
+	feed.tuples = list.tuples;
+	feed.of = palloc(Max(list.n, 1) * sizeof(CsSourceRow *));
+	for (int i = 0; i < list.n; i++)
+		feed.of[i] = stand_in(&feed, list.tuples[i], RelationGetDescr(rel), key);
+	cs_guarded_loop(e, list.n, take_step, row_failed, &feed);
+	table_close(rel, NoLock);
+	return list.n;
+}
+
 /* In the order of time, so that two runs write in one order. */
 static void
 remake_all(CsEngine *e, Feed *feed)
@@ -268,7 +312,7 @@ take_new(CsEngine *e, Feed *feed)
 		if (row->old && cs_rollup_bucket(feed->rollup->op, row->old, &start, &end))
 			continue; /* counted before: nothing changed, or it is made anew */
 		if (row->tuple == NULL || !cs_rollup_bucket(feed->rollup->op, row->tuple, &start, &end) ||
-			is_remade(feed, start))
+			is_remade(feed, start) || !cs_backfill_reaches(feed->rollup, start))
 			continue;
 		feed->of[n] = row;
 		feed->tuples[n++] = row->tuple;

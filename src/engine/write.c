@@ -106,7 +106,8 @@ emit_late(CsEmitter *emitter, CsOperator *op, CsEvent *event, int64 lateness)
 	late->event_time = event->place.time;
 	late->lateness = lateness;
 	late->watermark = event->watermark;
-	late->payload = memcpy(MemoryContextAllocHuge(e->batch, m->payload_len + 1), m->payload, m->payload_len);
+	if (m->payload) /* the event log does not keep it */
+		late->payload = memcpy(MemoryContextAllocHuge(e->batch, m->payload_len + 1), m->payload, m->payload_len);
 	late->payload_len = m->payload_len;
 	e->late = lappend(e->late, late);
 	MemoryContextSwitchTo(old);

@@ -1,0 +1,165 @@
+/*
+ * core/backfill.c
+ *	  Definitions that are being filled with history, in our catalog.
+ */
+#include "core/backfill.h"
+
+#include "catalog/pg_type.h"
+#include "core/catalog.h"
+#include "core/ddl.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+static void
+run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
+{
+	CsIdentity frame;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args(sql, nargs, (Oid *) types, (Datum *) values, nulls, false, 0);
+	SPI_finish();
+	cs_identity_leave(&frame);
+}
+
+void
+cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, Oid log)
+{
+	static const Oid types[] = {INT4OID, INT4OID, INT8OID, OIDOID};
+	Datum			 values[] = {Int32GetDatum(stream_id), Int32GetDatum(definition_id), Int64GetDatum(total),
+								 ObjectIdGetDatum(log)};
+
+	/* What the log has had until now; what it gets from now on is history, too. */
+	run("INSERT INTO clickstream.backfill (stream_id, definition_id, total, logged) SELECT $1, $2, $3,"
+		" (SELECT sum(q.used) FROM clickstream.stat_definition_partition q WHERE q.definition::oid = $4)",
+		4, types, values, NULL);
+}
+
+static TimestampTz
+get_time(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool  isnull;
+	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? CS_WM_NONE : DatumGetTimestampTz(value);
+}
+
+CsBackfillRow *
+cs_backfills_load(int32 stream_id, int *n)
+{
+	MemoryContext  caller = CurrentMemoryContext;
+	Oid			   types[] = {INT4OID};
+	Datum		   values[] = {Int32GetDatum(stream_id)};
+	CsIdentity	   frame;
+	CsBackfillRow *rows;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args(
+		"SELECT definition_id, commit_number, arrival, watermark, bucket, done"
+		" FROM clickstream.backfill b WHERE stream_id = $1 AND EXISTS (SELECT FROM clickstream.definition d"
+		" WHERE d.definition_id = b.definition_id)", /* its table may have been dropped by hand */
+		1, types, values, NULL, true, 0);
+	*n = (int) SPI_processed;
+	rows = MemoryContextAlloc(caller, Max(*n, 1) * sizeof(CsBackfillRow));
+	for (int i = 0; i < *n; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool	  isnull;
+
+		rows[i].definition_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		rows[i].mark.commit_number = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+		rows[i].mark.arrival = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+		rows[i].watermark = get_time(tuple, desc, 4);
+		rows[i].bucket = get_time(tuple, desc, 5);
+		rows[i].done = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
+	}
+	SPI_finish();
+	cs_identity_leave(&frame);
+	return rows;
+}
+
+void
+cs_backfill_store(const CsBackfillRow *row)
+{
+	static const Oid types[] = {INT4OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
+	Datum			 values[] = {Int32GetDatum(row->definition_id), Int64GetDatum(row->mark.commit_number),
+								 Int32GetDatum(row->mark.arrival),	TimestampTzGetDatum(row->watermark),
+								 TimestampTzGetDatum(row->bucket),	Int64GetDatum(row->done)};
+	char			 nulls[] = "      ";
+
+	nulls[3] = row->watermark == CS_WM_NONE ? 'n' : ' ';
+	nulls[4] = row->bucket == CS_WM_NONE ? 'n' : ' ';
+	run("UPDATE clickstream.backfill SET commit_number = $2, arrival = $3, watermark = $4, bucket = $5, done = $6,"
+		" begun_at = coalesce(begun_at, now()), moved_at = clock_timestamp() WHERE definition_id = $1",
+		6, types, values, nulls);
+}
+
+void
+cs_backfill_delete(int32 stream_id, int32 definition_id)
+{
+	static const Oid types[] = {INT4OID, INT4OID};
+	Datum			 values[] = {Int32GetDatum(stream_id), Int32GetDatum(definition_id)};
+
+	run("DELETE FROM clickstream.backfill WHERE stream_id = $1 AND $2 IN (0, definition_id)", 2, types, values, NULL);
+}
+
+/* The one value of a query that the owner of the table runs; NULL: *isnull. */
+static Datum
+ask(const char *sql, int nargs, Oid *types, Datum *values, bool *isnull)
+{
+	Datum result;
+
+	SPI_connect();
+	SPI_execute_with_args(sql, nargs, types, values, NULL, true, 1);
+	result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull); /* by value */
+	SPI_finish();
+	return result;
+}
+
+int64
+cs_backfill_count(Oid table, Oid owner, bool closed)
+{
+	CsIdentity frame;
+	bool	   isnull;
+	Datum	   n;
+
+	cs_identity_enter(&frame, owner, true);
+	n = ask(psprintf("SELECT pg_catalog.count(*) FROM %s%s", cs_relation_name(table),
+					 closed ? " WHERE closed_reason IS NOT NULL" : ""),
+			0, NULL, NULL, &isnull);
+	cs_identity_leave(&frame);
+	return DatumGetInt64(n);
+}
+
+int64
+cs_event_log_first_offset(Oid log, const char *topic, int32 partition)
+{
+	Oid	  types[] = {TEXTOID, INT4OID};
+	Datum values[] = {CStringGetTextDatum(topic), Int32GetDatum(partition)};
+	bool  isnull;
+	Datum offset = ask(psprintf("SELECT pg_catalog.min(message_offset) FROM %s WHERE topic OPERATOR(pg_catalog.=) $1"
+								" AND partition OPERATOR(pg_catalog.=) $2",
+								cs_relation_name(log)),
+					   2, types, values, &isnull);
+
+	return isnull ? -1 : DatumGetInt64(offset);
+}
+
+TimestampTz
+cs_source_next_start(Oid table, const char *column, TimestampTz from)
+{
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(from)};
+	const char *name = quote_identifier(column);
+	bool		isnull;
+	Datum		start = ask(psprintf("SELECT pg_catalog.min(%s) FROM %s WHERE %s OPERATOR(pg_catalog.>=) $1"
+										   " AND closed_reason IS NOT NULL",
+									 name, cs_relation_name(table), name),
+							1, types, values, &isnull);
+
+	return isnull ? CS_WM_DONE : DatumGetTimestampTz(start);
+}

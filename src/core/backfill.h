@@ -1,0 +1,41 @@
+/*
+ * core/backfill.h
+ *	  Rows of clickstream.backfill: definitions that are being filled with
+ *	  history, and how far each is.
+ *
+ * A row is made with its definition, moves on in the transactions of the
+ * stream's batches, and is deleted by the one in which the definition joins the live
+ * stream.  By SPI, as the extension's owner.
+ */
+#ifndef CS_CORE_BACKFILL_H
+#define CS_CORE_BACKFILL_H
+
+#include "core/definition.h"
+#include "core/event_log_read.h"
+
+typedef struct CsBackfillRow
+{
+	int32		definition_id;
+	CsLogMark	mark;	   /* the log is done up to here; commit_number -1: not begun */
+	TimestampTz watermark; /* where the definition's watermark stands */
+	TimestampTz bucket;	   /* rollup: buckets before this are made; CS_WM_NONE: not begun */
+	int64		done;	   /* events, of a rollup rows */
+} CsBackfillRow;
+
+/* A definition is made that is to be filled: from total events of a log, or (log InvalidOid) rows of its source. */
+extern void cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, Oid log);
+/* How many there are in the table: all, or those that count into rollups. */
+extern int64 cs_backfill_count(Oid table, Oid owner, bool closed);
+/* Those of a stream; *n of them in the current context. */
+extern CsBackfillRow *cs_backfills_load(int32 stream_id, int *n);
+extern void			  cs_backfill_store(const CsBackfillRow *row);
+/* It has joined, or is gone; definition_id 0: all of the stream. */
+extern void cs_backfill_delete(int32 stream_id, int32 definition_id);
+
+/* First offset of a partition that the log holds; -1 if there is none. */
+extern int64 cs_event_log_first_offset(Oid log, const char *topic, int32 partition);
+
+/* Start of the first row at or after a moment that counts into rollups; CS_WM_DONE: none. */
+extern TimestampTz cs_source_next_start(Oid table, const char *column, TimestampTz from);
+
+#endif

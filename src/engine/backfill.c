@@ -1,0 +1,399 @@
+/*
+ * engine/backfill.c
+ *	  A definition with a history: filled from the event log, or a rollup from
+ *	  its source table, while the others go on.
+ *
+ * A filling definition takes no part in what is live.  Each batch, before it reads
+ * messages, runs some history through it: events in the order in which they
+ * came, each with the watermark that it met, into the same state and tables, in the
+ * batch's transaction.  So the definition is at any commit what it would have
+ * been when those events came, whatever crashes; its own watermark follows.
+ * When the log holds no more, which then ends exactly where this batch begins to
+ * read, the definition joins: from that message on it is live.
+ *
+ * A rollup is filled bucket by bucket from its source table, once that is not filling
+ * itself: buckets not yet made leave out what is live.
+ *
+ * More history goes through than messages in one batch, so it comes to an end.
+ *
+ * No locking: private to the engine.
+ */
+#include "postgres.h"
+
+#include "core/settings.h"
+#include "engine/backfill.h"
+#include "engine/replay.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define HISTORY_PER_BATCH \
+	20000		   /* events of the log in one transaction, and twice as many as the last one had messages */
+#define PIECE 4096 /* read from the log at once */
+#define BUCKETS_PER_BATCH 100
+#define SPAN_MIN 16 /* commits looked through at once */
+#define SPAN_MAX 65536
+
+/* A piece of history on its way. */
+typedef struct Filling
+{
+	CsEngine	 *e;
+	CsStage		 *stage;
+	CsMessage	 *messages;
+	int			  n; /* events in e->events */
+	CsLogMark	  last;
+	TimestampTz	  watermark;
+	MemoryContext context;
+} Filling;
+
+/* ---- life ---- */
+
+/* In a transaction; before counts and recovered(). */
+void
+cs_backfill_load(CsEngine *e)
+{
+	int			   n;
+	CsBackfillRow *rows = cs_backfills_load(e->stream->stream_id, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		for (int s = 0; s < e->nstages; s++)
+		{
+			CsStage *stage = &e->stages[s];
+
+			if (stage->op->def->definition_id != rows[i].definition_id)
+				continue;
+			stage->backfill = palloc0(sizeof(CsBackfill));
+			stage->backfill->row = stage->backfill->committed = rows[i];
+			stage->backfill->span = SPAN_MIN;
+		}
+	}
+}
+
+static CsStage *
+source_of(const CsEngine *e, const CsStage *stage)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (e->stages[i].op == stage->op->source)
+			return &e->stages[i];
+	}
+	return NULL;
+}
+
+TimestampTz
+cs_backfill_watermark(const CsEngine *e, const CsStage *stage, TimestampTz live)
+{
+	const CsStage *source = stage->op->def->kind == CS_KIND_ROLLUP ? source_of(e, stage) : stage;
+
+	return source && cs_stage_fills(source) ? source->backfill->row.watermark : live;
+}
+
+bool
+cs_backfill_remains(const CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (cs_stage_fills(&e->stages[i]))
+			return true;
+	}
+	return false;
+}
+
+void
+cs_backfill_store_all(CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsBackfill *b = e->stages[i].backfill;
+
+		if (b && b->joined)
+			cs_backfill_delete(e->stream->stream_id, b->row.definition_id);
+		else if (b && b->moved)
+			cs_backfill_store(&b->row);
+	}
+}
+
+void
+cs_backfill_committed(CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsBackfill *b = e->stages[i].backfill;
+
+		if (b == NULL)
+			continue;
+		b->committed = b->row;
+		b->moved = false;
+		if (b->joined)
+			e->stages[i].backfill = NULL;
+	}
+	e->backfilled = false;
+}
+
+void
+cs_backfill_abort(CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsBackfill *b = e->stages[i].backfill;
+
+		if (b == NULL)
+			continue;
+		b->row = b->committed;
+		b->moved = b->joined = false;
+	}
+	e->backfilled = false;
+}
+
+/* ---- events ---- */
+
+static CsPartition *
+partition_of(const CsEngine *e, const CsPlace *place)
+{
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		if (e->partitions[i]->topic == place->topic && e->partitions[i]->id == place->partition)
+			return e->partitions[i];
+	}
+	return NULL;
+}
+
+/* The watermark stands at wm for this definition: close what it has passed. */
+static void
+advance_to(CsEngine *e, CsStage *stage, TimestampTz wm)
+{
+	CsOperator	 *op = stage->op;
+	CsBackfill	 *b = stage->backfill;
+	MemoryContext old = MemoryContextSwitchTo(e->batch);
+
+	if (wm <= b->row.watermark)
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	if (wm == CS_WM_DONE && cs_watermark_content(e) > b->row.watermark)
+	{
+		/* First what the content itself has closed: that has another reason than finish(). */
+		while (!op->ops->advance(op, &e->ctx, cs_watermark_content(e), CS_CLOSINGS_PER_BATCH, false))
+			CHECK_FOR_INTERRUPTS();
+	}
+	while (!op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, wm == CS_WM_DONE))
+		CHECK_FOR_INTERRUPTS();
+	b->row.watermark = wm;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+apply_piece(Filling *f)
+{
+	CsEngine	 *e = f->e;
+	MemoryContext old = MemoryContextSwitchTo(e->chunk);
+
+	e->nevents = f->n;
+	if (f->n > 0)
+		cs_chunk_run_stage(e, f->stage);
+	for (int i = 0; i < f->n; i++)
+		e->events[i].message->partition->counts_changed = true;
+	cs_unpoint_slot(e);
+	e->nevents = 0;
+	f->n = 0;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(e->chunk);
+	e->events = NULL;
+	advance_to(e, f->stage, f->watermark);
+}
+
+static void
+take_event(const Datum *values, const bool *isnull, const CsLogged *logged, void *arg)
+{
+	Filling		 *f = arg;
+	CsEngine	 *e = f->e;
+	CsPlace		  place = cs_logged_place(e->stream, values);
+	CsPartition	 *p = partition_of(e, &place);
+	CsReplayEvent copy;
+	CsEvent		 *event;
+	CsMessage	 *message;
+	MemoryContext old;
+
+	f->last = logged->mark;
+	if (!logged->seen || p == NULL)
+		return;
+	old = MemoryContextSwitchTo(e->chunk);
+	if (e->events == NULL)
+		e->events = palloc(CS_CHUNK_MESSAGES * sizeof(CsEvent));
+	cs_logged_event(e->stream, e->needed, &copy, values, isnull);
+	message = &f->messages[f->n];
+	event = &e->events[f->n++];
+	*message = (CsMessage){.partition = p, .offset = place.offset, .timestamp = copy.timestamp};
+	*event = (CsEvent){.message = message,
+					   .place = place,
+					   .watermark = logged->watermark,
+					   .has_visitor = copy.has_visitor,
+					   .visitor_hash = copy.visitor_hash,
+					   .values = copy.values,
+					   .isnull = copy.isnull};
+	f->watermark = Max(f->watermark, logged->watermark);
+	MemoryContextSwitchTo(old);
+	if (f->n == CS_CHUNK_MESSAGES)
+		apply_piece(f);
+}
+
+/* The definition counts from the first offset on that the log holds. */
+static void
+begin_counting(CsEngine *e, CsStage *stage)
+{
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		CsPartition *p = e->partitions[i];
+		int64		 first = cs_event_log_first_offset(e->event_log_table, e->stream->topics[p->topic], p->id);
+
+		if (first < 0)
+			continue;
+		p->counts[stage - e->stages].since = Min(first, p->counts[stage - e->stages].since);
+		p->counts_changed = true;
+	}
+	stage->backfill->row.mark = (CsLogMark){0, -1};
+}
+
+/* Up to max events of the log through the definition; false: the log holds no more. */
+static bool
+fill_piece(Filling *f, int64 max, int64 *n)
+{
+	CsEngine   *e = f->e;
+	CsBackfill *b = f->stage->backfill;
+	int64		newest = e->stored.commit_number;
+	int64		upto = Min(b->row.mark.commit_number + b->span, newest);
+
+	if (b->row.mark.commit_number > newest)
+		return false;
+	f->last = b->row.mark;
+	*n = cs_event_log_in_order(e->event_log_table, e->stream, b->row.mark, upto, DT_NOBEGIN, DT_NOEND, max, take_event,
+							   f);
+	apply_piece(f);
+	b->row.done += *n;
+	b->moved = true;
+	if (*n >= max)
+	{
+		b->row.mark = f->last;
+		b->span = Max(b->span / 2, 1);
+		return true;
+	}
+	b->row.mark = (CsLogMark){upto + 1, -1}; /* all of upto is done */
+	b->span = Min(b->span * 2, SPAN_MAX);
+	return upto < newest;
+}
+
+/* What there is was run through it: from this batch's messages on it is live. */
+static void
+join_live(CsEngine *e, CsStage *stage)
+{
+	advance_to(e, stage, e->stored.closed);
+	stage->backfill->joined = true;
+	e->previewed = CS_WM_NONE; /* what is to be shown of a silent topic is looked for again */
+}
+
+/* Has the batch taken enough memory?  A little history goes through it in any case. */
+static bool
+is_full(const CsEngine *e)
+{
+	Size bytes = MemoryContextMemAllocated(e->batch, true);
+
+	return bytes > (Size) cs_batch_memory * 1024 || cs_state_is_crowded(e->state, (int64) bytes);
+}
+
+static void
+fill(CsEngine *e, CsStage *stage, int64 budget)
+{
+	Filling f = {.e = e, .stage = stage};
+	bool	more = true;
+
+	if (e->event_log_id == 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("\"%s\" is being filled from the event log, which is gone", stage->op->def->name),
+						errhint("Drop the definition.")));
+	if (stage->backfill->row.mark.commit_number < 0)
+		begin_counting(e, stage);
+	e->events = NULL; /* those of the last chunk are gone */
+	f.messages = MemoryContextAlloc(e->batch, CS_CHUNK_MESSAGES * sizeof(CsMessage));
+	f.watermark = stage->backfill->row.watermark;
+	do
+	{
+		int64 n = 0;
+
+		more = fill_piece(&f, Min(budget, PIECE), &n);
+		budget -= Max(n, 1);
+		CHECK_FOR_INTERRUPTS();
+	} while (more && budget > 0 && !is_full(e));
+	if (!more)
+		join_live(e, stage);
+}
+
+/* ---- buckets ---- */
+
+static void
+fill_rollup(CsEngine *e, CsStage *stage)
+{
+	const CsDefinition *def = stage->op->def;
+	CsStage			   *source = source_of(e, stage);
+	CsBackfill		   *b = stage->backfill;
+	TimestampTz			from = b->row.bucket == CS_WM_NONE ? DT_NOBEGIN : b->row.bucket;
+
+	if (source->backfill != NULL)
+		return; /* not in the batch in which it joins either: its rows are not all in the table yet */
+	for (int i = 0; i < BUCKETS_PER_BATCH && (i == 0 || !is_full(e)); i++)
+	{
+		TimestampTz start = cs_source_next_start(source->op->def->table, def->start_column, from);
+
+		if (start == CS_WM_DONE)
+		{
+			b->joined = true;
+			return;
+		}
+		b->row.done += cs_rollup_fill(e, stage, source, start, &from);
+		b->row.bucket = from;
+		b->moved = true;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+bool
+cs_backfill_reaches(const CsStage *rollup, TimestampTz start)
+{
+	const CsBackfill *b = rollup->backfill;
+
+	return !cs_stage_fills(rollup) || (b->row.bucket != CS_WM_NONE && start < b->row.bucket);
+}
+
+/* ---- a batch's part ---- */
+
+void
+cs_backfill_run(CsEngine *e)
+{
+	int64		  budget = Max(Min((int64) HISTORY_PER_BATCH, INT64CONST(4) * cs_batch_messages), 2 * e->last_messages);
+	bool		  catching_up = e->ctx.catching_up;
+	MemoryContext old = MemoryContextSwitchTo(e->batch);
+
+	if (e->closings_left)
+	{
+		MemoryContextSwitchTo(old);
+		return; /* first what the others have to close: then everything up to the watermark is closed */
+	}
+	e->ctx.catching_up = true; /* rewrites wait */
+	e->is_filling = true;
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsStage *stage = &e->stages[i];
+
+		if (!cs_stage_fills(stage))
+			continue;
+		e->backfilled = true;
+		if (stage->op->def->kind == CS_KIND_ROLLUP)
+			fill_rollup(e, stage);
+		else
+			fill(e, stage, budget);
+	}
+	e->is_filling = false;
+	e->ctx.catching_up = catching_up;
+	MemoryContextSwitchTo(old);
+}

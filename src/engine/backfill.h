@@ -1,0 +1,43 @@
+/*
+ * engine/backfill.h
+ *	  Definitions that are being filled with history.
+ */
+#ifndef CS_ENGINE_BACKFILL_H
+#define CS_ENGINE_BACKFILL_H
+
+#include "core/backfill.h"
+#include "engine/internal.h"
+
+typedef struct CsBackfill
+{
+	CsBackfillRow row; /* this transaction included */
+	CsBackfillRow committed;
+	bool		  moved;
+	bool		  joined; /* in this transaction */
+	int64		  span;	  /* commits looked through at once */
+} CsBackfill;
+
+/* Is the definition left out of what is live? */
+static inline bool
+cs_stage_fills(const CsStage *stage)
+{
+	return stage->backfill != NULL && !stage->backfill->joined;
+}
+
+extern void cs_backfill_load(CsEngine *e);
+/* Some history, before the batch's messages. */
+extern void cs_backfill_run(CsEngine *e);
+extern bool cs_backfill_remains(const CsEngine *e);
+/* Where the watermark stands for a definition: live, unless it or what it reads is being filled. */
+extern TimestampTz cs_backfill_watermark(const CsEngine *e, const CsStage *stage, TimestampTz live);
+/* Does a rollup take live rows of a bucket? */
+extern bool cs_backfill_reaches(const CsStage *rollup, TimestampTz start);
+
+extern void cs_backfill_store_all(CsEngine *e);
+extern void cs_backfill_committed(CsEngine *e);
+extern void cs_backfill_abort(CsEngine *e);
+
+/* rollup_feed.c: make the bucket that holds start; *end is its end.  How many rows it has. */
+extern int64 cs_rollup_fill(CsEngine *e, CsStage *rollup, CsStage *source, TimestampTz start, TimestampTz *end);
+
+#endif

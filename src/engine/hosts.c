@@ -1,0 +1,66 @@
+/*
+ * engine/hosts.c
+ *	  What the host of an engine asks between two batches: when to call again,
+ *	  why nothing comes, whether it should be opened anew.
+ *
+ * No locking: private to the engine.
+ */
+#include "postgres.h"
+
+#include "engine/backfill.h"
+#include "engine/internal.h"
+
+int
+cs_engine_poll_fd(CsEngine *e)
+{
+	return e->source->ops->poll_fd(e->source);
+}
+
+TimestampTz
+cs_engine_deadline(CsEngine *e)
+{
+	TimestampTz idle = cs_watermark_idle_deadline(e); /* each asked once: Min() names its arguments twice */
+	TimestampTz preview = cs_preview_deadline(e);
+	TimestampTz align = cs_align_deadline(e);
+	TimestampTz deadline = Min(Min(e->next_refresh, idle), Min(preview, align));
+
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->stale && op->def->emit == CS_EMIT_CHANGES && op->emit_at != CS_WM_DONE &&
+			!cs_stage_fills(&e->stages[i]))
+			deadline = Min(deadline, op->emit_at);
+	}
+	return deadline;
+}
+
+const char *
+cs_engine_problem(CsEngine *e)
+{
+	return e->problem[0] ? e->problem : NULL;
+}
+
+bool
+cs_engine_is_behind(CsEngine *e)
+{
+	return e->behind;
+}
+
+bool
+cs_engine_is_stale(CsEngine *e)
+{
+	return e->stale;
+}
+
+bool
+cs_engine_at_end(CsEngine *e)
+{
+	return cs_positions_at_end(e) && e->polled_empty && !e->closings_left && !cs_backfill_remains(e);
+}
+
+const CsStream *
+cs_engine_stream(CsEngine *e)
+{
+	return e->stream;
+}
