@@ -7,6 +7,7 @@
 #   make chaos        a stream through everything that can happen to it (CHAOS_MINUTES=60)
 #   make soak         steady load with a long snapshot in it: what grows? (SOAK_MINUTES=60)
 #   make bounded      a million events of one visitor, visitors of one window, groups that close at once: in bounded memory?
+#   make check-kafka  more of what a real Kafka does: codecs, compaction, transactions, topics made anew
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
 #   make check-versions   builds and regression tests on PostgreSQL 15, 16, 17 and 18, pg_upgrade
@@ -46,7 +47,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check chaos soak bounded check-flink check-dashboards check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions \
+SCRIPTS_OF_OURS = check chaos soak bounded check-kafka check-flink check-dashboards check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions \
 	check-asserts check-sanitizers check-valgrind check-leaks
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -75,6 +76,9 @@ ifneq ($(filter check,$(MAKECMDGOALS)),)
 check:
 	test/check.sh
 endif
+
+check-kafka:
+	test/check.sh tap test/kafka/*.pl
 
 check-flink:
 	test/flink/run.sh

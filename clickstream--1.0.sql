@@ -14,6 +14,7 @@ CREATE TABLE stream (
 	start_from      text NOT NULL,
 	start_time      timestamptz,
 	start_offsets   jsonb,
+	partitions      integer[],
 	watermark_delay interval NOT NULL,
 	idle_timeout    interval NOT NULL,
 	max_future      interval,
@@ -47,7 +48,8 @@ COMMENT ON COLUMN stream.brokers IS 'bootstrap servers; NULL: the built-in local
 COMMENT ON COLUMN stream.topic IS 'topics, separated by commas';
 COMMENT ON COLUMN stream.start_from IS 'where it begins: earliest, latest, timestamp, offsets';
 COMMENT ON COLUMN stream.start_time IS 'for start_from timestamp';
-COMMENT ON COLUMN stream.start_offsets IS 'for start_from offsets: offset by partition';
+COMMENT ON COLUMN stream.start_offsets IS 'for start_from offsets: offset by partition, below 0 from the end';
+COMMENT ON COLUMN stream.partitions IS 'partitions that are read of each topic; NULL: all';
 COMMENT ON COLUMN stream.watermark_delay IS 'how far the watermark stays behind the newest event';
 COMMENT ON COLUMN stream.idle_timeout IS 'silence after which a partition no longer holds the others back';
 COMMENT ON COLUMN stream.max_future IS 'an event further ahead of its message is a dead letter; NULL: never';
@@ -692,12 +694,13 @@ CREATE FUNCTION create_stream(
 	on_error        text        DEFAULT 'dead_letter',
 	retention       interval    DEFAULT NULL,
 	check_broker    boolean     DEFAULT true,
-	if_not_exists   boolean     DEFAULT false)
+	if_not_exists   boolean     DEFAULT false,
+	partitions      integer[]   DEFAULT NULL)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'clickstream_create_stream'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION create_stream(text, text, text, text, timestamptz, jsonb, interval, interval, interval, interval, text, text,
-	jsonb, text, text, text, interval, jsonb, text, interval, boolean, boolean) IS
+	jsonb, text, text, text, interval, jsonb, text, interval, boolean, boolean, integer[]) IS
 	'makes a stream of events from a topic; without brokers, from a built-in local topic; returns its id';
 
 CREATE FUNCTION alter_stream(
@@ -747,6 +750,20 @@ AS 'MODULE_PATHNAME', 'clickstream_reset'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION reset(text, text, timestamptz, jsonb) IS
 	'empties results, state and ledger of a stream and begins again, in one transaction';
+
+CREATE FUNCTION seek(stream text, partition integer, message_offset bigint, topic text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'clickstream_seek'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION seek(text, integer, bigint, text) IS
+	'goes on at a later offset of a partition, without the messages between, which are skipped in the ledger; returns how many offsets that are';
+
+CREATE FUNCTION skip_message(stream text, partition integer, message_offset bigint, topic text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_skip_message'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION skip_message(text, integer, bigint, text) IS
+	'passes over the message that is to be read next, for one at which a stream has stopped';
 
 CREATE FUNCTION is_preloaded()
 RETURNS boolean

@@ -103,7 +103,7 @@ SELECT clickstream.create_stream('bad', brokers => '127.0.0.1:1', topic => 'x', 
 SELECT clickstream.create_stream('bad', brokers => '127.0.0.1:1', topic => 'x', options => '{"sasl.password": {"secret": "../passwd"}}');
 SELECT clickstream.create_stream('bad', start_from => 'yesterday');
 SELECT clickstream.create_stream('bad', start_from => 'timestamp');
-SELECT clickstream.create_stream('bad', start_from => 'offsets', start_offsets => '{"0": -1}');
+SELECT clickstream.create_stream('bad', start_from => 'offsets', start_offsets => '{"0": 1.5}');
 SELECT clickstream.create_stream('bad', preset => 'matomo');
 SELECT clickstream.create_stream('bad', mapping => '{"page": "/p"}');
 SELECT clickstream.create_stream('bad', mapping => '{"page_url": "p"}');

@@ -17,6 +17,7 @@
 #include "pgtime.h"
 #include "source/kafka_options.h"
 #include "source/source.h"
+#include "utils/array.h"
 #include "utils/memutils.h"
 #include "worker/worker.h"
 
@@ -60,7 +61,8 @@ enum
 	A_ON_ERROR,
 	A_RETENTION,
 	A_CHECK_BROKER,
-	A_IF_NOT_EXISTS
+	A_IF_NOT_EXISTS,
+	A_PARTITIONS
 };
 
 static const char *const on_error_words[] = {"dead_letter", "stop", NULL};
@@ -77,7 +79,7 @@ check_stream_name(const char *name)
 						errhint("Use up to %d letters, digits, underscores, dots and hyphens.", NAME_LENGTH_MAX)));
 }
 
-/* start_offsets must be an object of whole numbers from 0 on. */
+/* start_offsets must be an object of whole numbers; below 0 they count from the end. */
 static void
 check_start_offsets(Jsonb *offsets)
 {
@@ -96,11 +98,16 @@ check_start_offsets(Jsonb *offsets)
 		if (!good)
 			break;
 		number = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+		number += number[0] == '-';
 		good = strspn(number, "0123456789") == strlen(number) && strlen(number) < 19;
 	}
 	if (!good)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("start_offsets is not a set of offsets"),
-						errhint("Write it as in {\"0\": 1201, \"1\": 0}: the offset for each partition.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("start_offsets is not a set of offsets"),
+			 errhint(
+				 "Write it as in {\"0\": 1201, \"1\": 0, \"*\": -100}: the offset for each partition, below 0 from the end, "
+				 "\"*\" for all others.")));
 }
 
 /* Where to start, and what must come with it. */
@@ -162,6 +169,31 @@ check_source(const char *name, const char *brokers, const char *topic, Jsonb *op
 				 errdetail("Without brokers a stream reads its built-in local topic."),
 				 errhint("Give brokers => 'host:9092'.")));
 	return pstrdup(name);
+}
+
+/* Numbers of partitions, each once. */
+static void
+check_partitions(const char *brokers, ArrayType *partitions)
+{
+	Datum *ids;
+	bool  *nulls;
+	int	   n;
+	bool   good;
+
+	if (brokers == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("partitions needs brokers"),
+						errdetail("A stream reads all of its built-in local topic.")));
+	deconstruct_array(partitions, INT4OID, sizeof(int32), true, TYPALIGN_INT, &ids, &nulls, &n);
+	good = n > 0;
+	for (int i = 0; i < n; i++)
+	{
+		good &= !nulls[i] && DatumGetInt32(ids[i]) >= 0;
+		for (int j = 0; j < i; j++)
+			good &= ids[i] != ids[j];
+	}
+	if (!good)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("partitions is not a set of partitions"),
+						errhint("Write it as in '{0,1,2}'; without it all are read.")));
 }
 
 static void
@@ -273,6 +305,17 @@ insert_stream(FunctionCallInfo fcinfo, const char *name, int32 stream_id, const 
 	CsValue partition[] = {progress, cs_value_int("partition", 0)};
 
 	cs_catalog_insert("stream", values, lengthof(values));
+	if (!PG_ARGISNULL(A_PARTITIONS))
+	{
+		Datum  *ids;
+		int		n;
+		CsValue wanted;
+
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(A_PARTITIONS), INT4OID, sizeof(int32), true, TYPALIGN_INT, &ids, NULL,
+						  &n);
+		wanted = cs_value_array("partitions", INT4OID, ids, n);
+		cs_catalog_update("stream", "stream_id", stream_id, &wanted, 1);
+	}
 	settle(stream_id);
 	cs_catalog_insert("progress", &progress, 1);
 	if (PG_ARGISNULL(A_BROKERS))
@@ -325,6 +368,8 @@ clickstream_create_stream(PG_FUNCTION_ARGS)
 		start_from = brokers ? "latest" : "earliest";
 	topic = check_source(name, brokers, cs_arg_text(fcinfo, A_TOPIC), cs_arg_jsonb(fcinfo, A_OPTIONS),
 						 cs_arg_interval(fcinfo, A_RETENTION));
+	if (!PG_ARGISNULL(A_PARTITIONS))
+		check_partitions(brokers, PG_GETARG_ARRAYTYPE_P(A_PARTITIONS));
 	check_start(start_from, PG_ARGISNULL(A_START_TIME) ? NULL : &start_time, cs_arg_jsonb(fcinfo, A_START_OFFSETS));
 	check_times(fcinfo, A_WATERMARK_DELAY, A_IDLE_TIMEOUT, A_MAX_FUTURE, A_MAX_DRIFT, A_RETENTION);
 	cs_span(cs_arg_required_interval(fcinfo, A_DEDUPE_HORIZON, "dedupe_horizon"), "dedupe_horizon", 0, DELAY_MAX);

@@ -39,7 +39,7 @@
 	"SELECT stream_id, name, owner::pg_catalog.oid, brokers, topic, start_from, start_time, start_offsets, "              \
 	"watermark_delay, idle_timeout, max_future, max_drift, dedupe_horizon, mapping, preset, options, on_error, enabled, " \
 	"time_zone, event_relation::pg_catalog.oid, stream_view::pg_catalog.oid, log_relations::pg_catalog.oid[], "           \
-	"spill_relation::pg_catalog.oid FROM clickstream.stream WHERE "
+	"spill_relation::pg_catalog.oid, partitions FROM clickstream.stream WHERE "
 
 enum
 {
@@ -65,7 +65,8 @@ enum
 	S_EVENT_RELATION,
 	S_STREAM_VIEW,
 	S_LOG_RELATIONS,
-	S_SPILL_RELATION
+	S_SPILL_RELATION,
+	S_PARTITIONS
 };
 
 #define DEFINITION_QUERY                                                                                              \
@@ -310,6 +311,16 @@ read_relations(CsStream *stream, const Row *row)
 		stream->log_relation[i] = DatumGetObjectId(logs[i]);
 }
 
+static void
+read_wanted(CsStream *stream, const Row *row)
+{
+	Datum *ids = get_array(row, S_PARTITIONS, INT4OID, &stream->nwanted);
+
+	stream->wanted = palloc(Max(stream->nwanted, 1) * sizeof(int32));
+	for (int i = 0; i < stream->nwanted; i++)
+		stream->wanted[i] = DatumGetInt32(ids[i]);
+}
+
 static CsStream *
 read_stream(const Row *row)
 {
@@ -320,6 +331,7 @@ read_stream(const Row *row)
 	stream->owner = get_oid(row, S_OWNER);
 	stream->brokers = get_text(row, S_BROKERS);
 	read_topics(stream, get_text(row, S_TOPIC));
+	read_wanted(stream, row);
 	stream->start_from = read_start(get_text(row, S_START_FROM));
 	stream->start_time = get_bigint(row, S_START_TIME, CS_WM_NONE);
 	stream->start_offsets = get_jsonb(row, S_START_OFFSETS);

@@ -48,10 +48,12 @@ typedef struct CsStream
 	Oid			owner;
 	char	   *brokers; /* NULL: the local topic */
 	int			ntopics;
-	char	  **topics; /* sorted by name */
+	char	  **topics;	 /* sorted by name */
+	int			nwanted; /* 0: all partitions */
+	int32	   *wanted;	 /* of each topic, these only */
 	CsStart		start_from;
 	TimestampTz start_time;		 /* for CS_START_TIMESTAMP */
-	Jsonb	   *start_offsets;	 /* for CS_START_OFFSETS: {"0": 12} */
+	Jsonb	   *start_offsets;	 /* for CS_START_OFFSETS: see source/start.c */
 	int64		watermark_delay; /* µs */
 	int64		idle_timeout;	 /* µs */
 	int64		max_future;		 /* µs, -1 off */

@@ -418,7 +418,8 @@ stop_on_error(CsEngine *e)
 	ereport(ERROR,
 			(errcode(MAKE_SQLSTATE(d->sqlstate[0], d->sqlstate[1], d->sqlstate[2], d->sqlstate[3], d->sqlstate[4])),
 			 errmsg("message %s/%d/" INT64_FORMAT " cannot be used: %s", d->topic, d->partition, d->offset, d->error),
-			 errhint("The stream was made with on_error => 'stop'; clickstream.alter_stream() changes that.")));
+			 errhint("The stream was made with on_error => 'stop'; clickstream.alter_stream() changes that, "
+					 "clickstream.skip_message() passes over this one.")));
 }
 
 /* The messages in e->messages; leaves nothing of them behind but the state's changes. */

@@ -223,6 +223,7 @@ cs_kafka_error_callback(rd_kafka_t *rk, int code, const char *text, void *opaque
 /*
  * The offset we want is not there.  Ask the broker what is, so that whoever
  * reads the error need not: the stream ends here anyway, a second is allowed.
+ * The numbers stand in the message, which is what stat_stream shows.
  */
 static void
 raise_lost_offset(KafkaSource *source, const KafkaFault *fault, const char *topic)
@@ -230,21 +231,32 @@ raise_lost_offset(KafkaSource *source, const KafkaFault *fault, const char *topi
 	KafkaPartition *p = cs_kafka_find_partition(source, fault->topic, fault->partition);
 	int64			low;
 	int64			high;
-	int64			wanted = p ? p->position : -1;
-	const char	   *hint = "Retention removed messages that were never read, or the topic was made anew.  Use "
-						   "clickstream.reset() to begin again from an offset that exists.";
+	long long		wanted = p ? p->position : -1;
+	char		   *what =
+		psprintf("offset %lld of topic \"%s\", partition %d, is not on the broker", wanted, topic, fault->partition);
 
-	if (p && cs_kafka_watermarks(source, p->partition, &low, &high, FAULT_ASK_MS))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("offset %lld of topic \"%s\", partition %d, is not on the broker", (long long) wanted,
-							   topic, fault->partition),
-						errdetail("The broker holds offsets from %lld up to, not including, %lld.", (long long) low,
-								  (long long) high),
-						errhint("%s", hint)));
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("offset %lld of topic \"%s\", partition %d, is not on the broker", (long long) wanted, topic,
-						   fault->partition),
-					errdetail("The broker said: %s", fault->text), errhint("%s", hint)));
+	if (p == NULL || !cs_kafka_watermarks(source, p->partition, &low, &high, FAULT_ASK_MS))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("%s", what),
+						errdetail("The broker said: %s", fault->text),
+						errhint("Retention removed messages that were never read, or the topic was made anew.  Use "
+								"clickstream.reset() to begin again from an offset that exists.")));
+	if (wanted < low)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s: it begins at %lld, %lld offsets are missing", what, (long long) low, low - wanted),
+			 errdetail("The broker holds offsets from %lld up to, not including, %lld.", (long long) low,
+					   (long long) high),
+			 errhint("Retention removed them before they were read.  clickstream.seek('%s', %d, %lld, '%s') goes on "
+					 "without them, clickstream.reset() begins again.",
+					 source->stream->name, fault->partition, (long long) low, topic)));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("%s: it ends at %lld, %lld offsets are missing", what, (long long) high, wanted - high),
+		 errdetail("The broker holds offsets from %lld up to, not including, %lld.", (long long) low, (long long) high),
+		 errhint("The topic was made anew, or brokers have lost messages.  clickstream.reset() begins again from an "
+				 "offset that exists.")));
 }
 
 /* Raise the remembered fault, if there is one. */

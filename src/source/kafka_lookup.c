@@ -14,7 +14,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "source/kafka_internal.h"
@@ -153,7 +152,33 @@ topic_is_well(KafkaSource *source, int topic, const struct rd_kafka_metadata_top
 	}
 }
 
-/* Append a topic's partitions from source->metadata to an array. */
+/* Does the stream read this partition of its topics? */
+static bool
+is_wanted(const CsStream *stream, int32 id)
+{
+	for (int i = 0; i < stream->nwanted; i++)
+		if (stream->wanted[i] == id)
+			return true;
+	return stream->nwanted == 0;
+}
+
+/* The partitions that the stream names must be there, as its topics must. */
+static void
+check_wanted(const KafkaSource *source, int topic)
+{
+	const CsStream						 *stream = source->stream;
+	const struct rd_kafka_metadata_topic *answer = &source->metadata->topics[0];
+
+	for (int i = 0; i < stream->nwanted; i++)
+		if (stream->wanted[i] >= answer->partition_cnt)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("topic \"%s\" has no partition %d", stream->topics[topic], stream->wanted[i]),
+					 errdetail_plural("It has %d partition, numbered from 0.", "It has %d partitions, numbered from 0.",
+									  answer->partition_cnt, answer->partition_cnt)));
+}
+
+/* Append a topic's partitions that the stream reads from source->metadata to an array. */
 static CsPartition *
 append_partitions(KafkaSource *source, int topic, CsPartition *result, int *n)
 {
@@ -164,10 +189,13 @@ append_partitions(KafkaSource *source, int topic, CsPartition *result, int *n)
 		result ? repalloc(result, sizeof(CsPartition) * (*n + count + 1)) : palloc(sizeof(CsPartition) * (count + 1));
 	for (int i = 0; i < count; i++)
 	{
-		CsPartition *p = &result[(*n)++];
+		CsPartition *p = &result[*n];
 		int64		 low;
 		int64		 high;
 
+		if (!is_wanted(source->stream, answer->partitions[i].id))
+			continue;
+		(*n)++;
 		memset(p, 0, sizeof(*p));
 		p->topic = topic;
 		p->id = answer->partitions[i].id;
@@ -191,6 +219,7 @@ cs_kafka_list(CsSource *base, int *n, int timeout_ms)
 	for (int topic = 0; topic < source->stream->ntopics; topic++)
 	{
 		rd_kafka_resp_err_t code = ask_metadata(source, topic, &wait);
+		bool				is_first = !source->was_seen[topic];
 
 		if (code != RD_KAFKA_RESP_ERR_NO_ERROR || source->metadata == NULL || source->metadata->topic_cnt != 1)
 		{
@@ -204,6 +233,8 @@ cs_kafka_list(CsSource *base, int *n, int timeout_ms)
 			*n = 0;
 			return NULL;
 		}
+		if (is_first)
+			check_wanted(source, topic);
 		result = append_partitions(source, topic, result, n);
 		drop_metadata(source);
 	}
@@ -273,37 +304,6 @@ offset_for_time(KafkaSource *source, const CsPartition *partition, int64 *offset
 	return code == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/*
- * What start_offsets says of a partition, -1 if nothing: "topic/0" is looked
- * for before "0", for streams of several topics.
- */
-static int64
-given_offset(const KafkaSource *source, const CsPartition *partition)
-{
-	char *names[2] = {psprintf("%s/%d", source->stream->topics[partition->topic], partition->id),
-					  psprintf("%d", partition->id)};
-
-	for (int i = 0; i < 2 && source->stream->start_offsets != NULL; i++)
-	{
-		JsonbValue	buffer;
-		JsonbValue *value =
-			getKeyJsonValueFromContainer(&source->stream->start_offsets->root, names[i], strlen(names[i]), &buffer);
-		int64 offset;
-
-		if (value == NULL)
-			continue;
-		offset = value->type == jbvNumeric
-					 ? DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)))
-					 : -1;
-		if (offset < 0)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("start_offsets of partition %d is not an offset", partition->id),
-							errhint("Give whole numbers from 0 on: {\"0\": 1201, \"1\": 0}.")));
-		return offset;
-	}
-	return -1;
-}
-
 bool
 cs_kafka_start_offset(CsSource *base, CsPartition *partition, bool is_first_time, int timeout_ms)
 {
@@ -314,9 +314,7 @@ cs_kafka_start_offset(CsSource *base, CsPartition *partition, bool is_first_time
 	int64		 high;
 	int64		 offset = -1;
 
-	if (start == CS_START_OFFSETS)
-		offset = given_offset(source, partition);
-	else if (start == CS_START_TIMESTAMP)
+	if (start == CS_START_TIMESTAMP)
 	{
 		if (!offset_for_time(source, partition, &offset, timeout_ms))
 			return false;
@@ -329,7 +327,9 @@ cs_kafka_start_offset(CsSource *base, CsPartition *partition, bool is_first_time
 	{
 		if (!cs_kafka_watermarks(source, partition, &low, &high, timeout_ms))
 			return false;
-		offset = start == CS_START_LATEST ? high : low;
+		offset = start == CS_START_LATEST	 ? high
+				 : start == CS_START_OFFSETS ? cs_start_given(source->stream, partition, low, high)
+											 : low;
 		partition->end_offset = high;
 	}
 	partition->next_offset = offset;

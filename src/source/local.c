@@ -270,31 +270,9 @@ offset_for_time(const LocalSource *source, const LocalRange *range, Snapshot sna
 	return result;
 }
 
-/* What start_offsets says of a partition, or its first offset. */
 static int64
-given_offset(const LocalSource *source, const LocalRange *range)
-{
-	char		name[16];
-	JsonbValue	buffer;
-	JsonbValue *value = NULL;
-	int64		offset = -1;
-
-	snprintf(name, sizeof(name), "%d", range->id);
-	if (source->stream->start_offsets)
-		value = getKeyJsonValueFromContainer(&source->stream->start_offsets->root, name, strlen(name), &buffer);
-	if (value == NULL)
-		return range->first_offset;
-	if (value->type == jbvNumeric)
-		offset = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
-	if (offset < 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("start_offsets of partition %d is not an offset", range->id),
-						errhint("Give whole numbers from 0 on: {\"0\": 1201, \"1\": 0}.")));
-	return offset;
-}
-
-static int64
-first_offset(const LocalSource *source, const LocalRange *range, CsStart start, Snapshot snapshot)
+first_offset(const LocalSource *source, const CsPartition *partition, const LocalRange *range, CsStart start,
+			 Snapshot snapshot)
 {
 	switch (start)
 	{
@@ -303,7 +281,7 @@ first_offset(const LocalSource *source, const LocalRange *range, CsStart start, 
 		case CS_START_TIMESTAMP:
 			return offset_for_time(source, range, snapshot);
 		case CS_START_OFFSETS:
-			return given_offset(source, range);
+			return cs_start_given(source->stream, partition, range->first_offset, range->next_offset);
 		case CS_START_EARLIEST:
 			break;
 	}
@@ -323,8 +301,8 @@ local_start_offset(CsSource *base, CsPartition *partition, bool is_first_time, i
 	partition->next_offset = 0;
 	if (range)
 	{
-		partition->next_offset =
-			first_offset(source, range, is_first_time ? source->stream->start_from : CS_START_EARLIEST, snapshot);
+		partition->next_offset = first_offset(source, partition, range,
+											  is_first_time ? source->stream->start_from : CS_START_EARLIEST, snapshot);
 		partition->end_offset = range->next_offset;
 	}
 	UnregisterSnapshot(snapshot);

@@ -95,6 +95,9 @@ struct CsSource
 	const CsSourceOps *ops;
 };
 
+/* start.c: the first offset by start_offsets, of a partition that has low up to, not including, high. */
+extern int64 cs_start_given(const CsStream *stream, const CsPartition *partition, int64 low, int64 high);
+
 extern const CsSourceOps cs_kafka_source;
 extern const CsSourceOps cs_local_source;
 

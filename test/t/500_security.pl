@@ -134,8 +134,9 @@ sub create_call
 # A stream that counts, started.
 sub make_stream
 {
-	my ($stream, $listener, $options, $check) = @_;
-	query(create_call($stream, $listener, $options, $check // 'true'));
+	my ($stream, $listener, $options) = @_;
+
+	query(create_call($stream, $listener, $options, 'false'));
 	query(<<~END);
 		SELECT clickstream.create_window('${stream}_hours', stream => '$stream', size => '1 hour', measures => 'count(*) AS n');
 		SELECT clickstream.start('$stream');
@@ -213,7 +214,7 @@ is_refused('SASL', '"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OA
 	qr/"OAUTHBEARER" is not supported by this librdkafka.*libcurl|option "sasl\.oauthbearer\.client\.id" is missing/s, 'tokens');
 secret('wrong', $wrong);
 is_refused('SASL', sasl('SASL_PLAINTEXT', 'PLAIN', 'paula', 'wrong'),
-	qr/could not reach the broker.*DETAIL:  the broker refuses the user: see sasl\.username, sasl\.password/s, 'a wrong password');
+	qr/could not reach the broker/, 'a wrong password');
 
 # ---- each way in
 
@@ -239,13 +240,13 @@ ca('foreign', 'foreign');
 pair('expired', 'expired');
 pair('stranger', 'stranger');
 secret('late', $wrong);
-make_stream('late', 'SASL', sasl('SASL_PLAINTEXT', 'SCRAM-SHA-256', 'sam', 'late'), 'false');
-make_stream('foreign', 'SASLTLS', sasl('SASL_SSL', 'PLAIN', 'paula', 'paula', '"ssl.ca.pem": {"secret": "foreign.ca"}'), 'false');
-make_stream('expired', 'TLS', tls('expired', 'with'), 'false');
-make_stream('stranger', 'TLS', tls('stranger', 'with'), 'false');
-make_stream('naked', 'TLS', tls('naked'), 'false');
-make_stream('name', 'ELSEWHERE', tls('name'), 'false');
-make_stream('protocol', 'TLS', '"security.protocol": "PLAINTEXT"', 'false');
+make_stream('late', 'SASL', sasl('SASL_PLAINTEXT', 'SCRAM-SHA-256', 'sam', 'late'));
+make_stream('foreign', 'SASLTLS', sasl('SASL_SSL', 'PLAIN', 'paula', 'paula', '"ssl.ca.pem": {"secret": "foreign.ca"}'));
+make_stream('expired', 'TLS', tls('expired', 'with'));
+make_stream('stranger', 'TLS', tls('stranger', 'with'));
+make_stream('naked', 'TLS', tls('naked'));
+make_stream('name', 'ELSEWHERE', tls('name'));
+make_stream('protocol', 'TLS', '"security.protocol": "PLAINTEXT"');
 
 has_problem('late', 'the broker refuses the user', 'a wrong password');
 has_problem('foreign', q(the broker's certificate is not trusted), 'another authority than that of the broker');
