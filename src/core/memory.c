@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "core/memory.h"
-#include "storage/shmem.h"
 
 #if defined(__linux__) && !defined(MADV_COLLAPSE)
 #define MADV_COLLAPSE 25 /* Linux 6.1; an older C library does not name it */
@@ -107,73 +106,46 @@ cs_memory_advise(void *data, Size size)
 
 /* ---- shared memory ---- */
 
-static char *second_view = NULL; /* of the segment that the server has now */
-static Size	 second_size = 0;
-
-/* Where the server's segment begins: what is before it is not valid. */
-static uintptr_t
-segment_begin(uintptr_t inside)
-{
-	uintptr_t outside = 0;
-
-	while (inside - outside > 1)
-	{
-		uintptr_t middle = outside + (inside - outside) / 2;
-
-		if (ShmemAddrIsValid((void *) middle))
-			inside = middle;
-		else
-			outside = middle;
-	}
-	return inside;
-}
+static char *mapping = NULL; /* whole, which this server and the processes below it have now */
+static Size	 mapped = 0;
+static char *shared_begin = NULL; /* what was asked for of it */
+static Size	 shared_size = 0;
 
 /*
- * The server has been started anew, with another segment.  Processes that live
- * on (the logger) may still have the old one mapped: so its pages are given
- * back, not only our view of them.
+ * The server has been started anew.  Processes that live on (the logger) may
+ * still have the old mapping: so its pages are given back, not only our view
+ * of them.
  */
 static void
-drop_second_view(void)
+drop_mapping(void)
 {
-	if (second_view == NULL)
+	if (mapping == NULL)
 		return;
 #ifdef MADV_REMOVE
-	(void) madvise(second_view, second_size, MADV_REMOVE);
+	(void) madvise(mapping, mapped, MADV_REMOVE);
 #endif
-	(void) munmap(second_view, second_size);
-	second_view = NULL;
+	(void) munmap(mapping, mapped);
+	mapping = NULL;
 }
 
 char *
-cs_memory_view_shared(char *data, Size size)
+cs_memory_map_shared(Size size)
 {
-#if defined(__linux__) && !defined(EXEC_BACKEND)
-	char *room;
-	char *room_end;
 	char *at;
 
-	drop_second_view();
-	room = mmap(NULL, size + 2 * HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (room == MAP_FAILED)
-		return data;
-	room_end = room + size + 2 * HUGE_PAGE;
-	at = (char *) TYPEALIGN(HUGE_PAGE, room) + ((uintptr_t) data - segment_begin((uintptr_t) data)) % HUGE_PAGE;
-	if (mremap(data, 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED)
-	{
-		(void) munmap(room, room_end - room);
-		return data;
-	}
-	(void) munmap(room, at - room);
-	(void) munmap(at + size, room_end - (at + size));
-	second_view = at;
-	second_size = size;
-	advise((uintptr_t) at, (uintptr_t) at + size);
-	return at;
-#else
-	(void) size;
-	return data;
-#endif
+	drop_mapping();
+	size = TYPEALIGN(HUGE_PAGE, size);
+	at = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not map anonymous shared memory: %m"),
+						errdetail("The request was for %zu bytes.", size + HUGE_PAGE),
+						errhint("Reduce clickstream.state_memory.")));
+	mapping = at;
+	mapped = size + HUGE_PAGE;
+	shared_begin = (char *) TYPEALIGN(HUGE_PAGE, at);
+	shared_size = size;
+	advise((uintptr_t) shared_begin, (uintptr_t) shared_begin + size);
+	return shared_begin;
 }
 
 void
@@ -181,8 +153,8 @@ cs_memory_enlarge(char *piece, Size size)
 {
 	uintptr_t begin = TYPEALIGN(HUGE_PAGE, (uintptr_t) piece);
 
-	if (begin >= (uintptr_t) piece + size || (char *) begin < second_view ||
-		(char *) begin + HUGE_PAGE > second_view + second_size)
+	if (shared_begin == NULL || begin >= (uintptr_t) piece + size || (char *) begin < shared_begin ||
+		(char *) begin + HUGE_PAGE > shared_begin + shared_size)
 		return;
 	(void) *(volatile char *) begin; /* of what is empty nothing is made */
 	collapse(begin, begin + HUGE_PAGE);

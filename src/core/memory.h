@@ -21,17 +21,16 @@ extern void cs_memory_advise_heap(void);
 extern void cs_memory_advise(void *data, Size size);
 
 /*
- * Shared memory.  The server maps its segment wherever there is room; large
- * pages can lie there only if that is a multiple of their size.  So what is to
- * have them gets a second view, of the same memory at another address, which
- * all processes that are started later have too.  Returns data itself where
- * that cannot be had.  To be called as the server starts; data and size are
- * multiples of CS_MEMORY_PAGE.
+ * Shared memory that all processes have which are started later: a mapping of
+ * its own, not of the server's segment, because large pages can lie only where
+ * an address is a multiple of their size, and because a second view of the
+ * segment would keep the whole of it alive in a process that outlives it.  To
+ * be called as the server starts; what it was given before a restart after a
+ * crash is gone then.  Ends the start where there is no room.
  */
-#define CS_MEMORY_PAGE 4096
-extern char *cs_memory_view_shared(char *data, Size size);
+extern char *cs_memory_map_shared(Size size);
 /*
- * A piece of such a view is about to be filled: if a large page begins in it,
+ * A piece of such memory is about to be filled: if a large page begins in it,
  * let that be one.  Systems that are told to give shared memory no large
  * pages by themselves, as most are, give them to who asks.
  */

@@ -28,6 +28,7 @@
 #define VICTIMS 256						/* blocks emptied at once, at most */
 #define WORTH 16						/* one in so many of its blocks: then at once */
 #define PATIENCE 16						/* commits after which one block is worth it */
+#define FUTILE 32						/* commits that it waits longer when nothing came of it */
 #define FILLED(n) ((int64) (n) / 8 * 7) /* bytes of n that pieces of different sizes use, at least */
 
 typedef struct Block
@@ -375,10 +376,26 @@ is_worth_it(const CsState *state, int excess)
 	return goal >= blocks->region->nblocks / WORTH || state->commit >= state->compacted + PATIENCE;
 }
 
+/* What can be moved is looked for, and moved; false if nothing would come of it. */
+static bool
+compact(CsState *state)
+{
+	Compaction c = {.state = state};
+
+	cs_state_forget_kept(state);
+	cs_blocks_give_spare(&state->blocks);
+	list_blocks(&c);
+	visit_all(&c, true, count_piece);
+	visit_all(&c, false, count_piece);
+	if (!choose(&c, cs_region_excess(state->region)))
+		return false;
+	empty_while_readers_wait(&c);
+	return true;
+}
+
 void
 cs_state_give_back(CsState *state)
 {
-	Compaction	  c = {.state = state};
 	MemoryContext context;
 	MemoryContext old;
 
@@ -387,13 +404,15 @@ cs_state_give_back(CsState *state)
 	state->compacted = state->commit;
 	context = AllocSetContextCreate(state->context, "clickstream compaction", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	cs_state_forget_kept(state);
-	cs_blocks_give_spare(&state->blocks);
-	list_blocks(&c);
-	visit_all(&c, true, count_piece);
-	visit_all(&c, false, count_piece);
-	if (choose(&c, cs_region_excess(state->region)))
-		empty_while_readers_wait(&c);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
+	PG_TRY();
+	{
+		if (!compact(state))
+			state->compacted += FUTILE;
+	}
+	PG_FINALLY();
+	{
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(context);
+	}
+	PG_END_TRY();
 }

@@ -1,6 +1,6 @@
 /*
  * state/pool.c
- *	  Blocks of main shared memory and the regions that hold them; see pool.h.
+ *	  Blocks of shared memory and the regions that hold them; see pool.h.
  */
 #include "postgres.h"
 
@@ -20,7 +20,11 @@ CsPool *cs_pool = NULL;
 static int32
 count_blocks(void)
 {
+#ifdef EXEC_BACKEND
+	return 0; /* a process does not have what its parent mapped: each worker keeps memory of its own */
+#else
 	return (int32) ((Size) cs_state_memory * 1024 / CS_BLOCK);
+#endif
 }
 
 static Size
@@ -32,16 +36,10 @@ head_size(void)
 	return add_size(size, MAXALIGN(mul_size(count_blocks(), sizeof(CsBlockInfo))));
 }
 
-static Size
-pool_size(void)
-{
-	return add_size(add_size(head_size(), CS_MEMORY_PAGE), mul_size(count_blocks(), CS_BLOCK));
-}
-
 void
 cs_pool_request(void)
 {
-	RequestAddinShmemSpace(pool_size());
+	RequestAddinShmemSpace(head_size());
 	RequestNamedLWLockTranche(TRANCHE, 1 + CS_POOL_PARTITIONS);
 }
 
@@ -58,8 +56,7 @@ make_pool(void)
 	cs_pool->regions = (CsRegion *) (at + MAXALIGN(sizeof(CsPool)));
 	cs_pool->blocks =
 		(CsBlockInfo *) ((char *) cs_pool->regions + MAXALIGN(mul_size(cs_max_workers, sizeof(CsRegion))));
-	cs_pool->base =
-		cs_memory_view_shared((char *) TYPEALIGN(CS_MEMORY_PAGE, at + head_size()), mul_size(count_blocks(), CS_BLOCK));
+	cs_pool->base = cs_memory_map_shared(mul_size(count_blocks(), CS_BLOCK));
 	for (int32 i = 0; i < cs_pool->nblocks; i++)
 		cs_pool->blocks[i].next = i + 1 < cs_pool->nblocks ? i + 1 : -1;
 	for (int32 i = 0; i < cs_pool->nregions; i++)
@@ -81,7 +78,7 @@ cs_pool_startup(void)
 	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	cs_pool = ShmemInitStruct("clickstream state", pool_size(), &found);
+	cs_pool = ShmemInitStruct("clickstream state", head_size(), &found);
 	if (!found)
 		make_pool();
 	LWLockRelease(AddinShmemInitLock);
@@ -115,6 +112,8 @@ cs_region_begin(int32 stream_id)
 		region->stream_id = stream_id;
 		region->generation++;
 		pg_atomic_write_u32(&region->hides, 0);
+		if (pg_atomic_read_u32(&region->moves) % 2) /* its last worker has died in the middle of a move */
+			pg_atomic_fetch_add_u32(&region->moves, 1);
 		region->slots = -1;
 		region->nblocks = region->wants = 0;
 		memset(&region->facts, 0, sizeof(region->facts));

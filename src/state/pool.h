@@ -1,6 +1,6 @@
 /*
  * state/pool.h
- *	  Blocks of main shared memory, and the regions of running streams that
+ *	  Blocks of shared memory, and the regions of running streams that
  *	  hold them.
  *
  * clickstream.state_memory is taken at the server's start and cut into equal
