@@ -20,15 +20,22 @@
 #define FETCH_ROWS 1000
 #define OWN_COLUMNS 4 /* class, commit_number, arrival, watermark */
 
+/* Compared in place: this is done for every event of a scan, in memory that lives as long as it does. */
 static CsClass
-class_of(const char *name)
+class_of(Datum value)
 {
+	const text *flat = DatumGetTextPP(value); /* itself, being so short */
+	size_t		len = VARSIZE_ANY_EXHDR(flat);
+
 	for (int i = 0; i < CS_CLASS_COUNT; i++)
 	{
-		if (strcmp(cs_class_name((CsClass) i), name) == 0)
+		const char *name = cs_class_name((CsClass) i);
+
+		if (strlen(name) == len && memcmp(name, VARDATA_ANY(flat), len) == 0)
 			return (CsClass) i;
 	}
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("unknown class \"%s\" in an event log", name)));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("unknown class \"%s\" in an event log", TextDatumGetCString(value))));
 }
 
 /* "SELECT <the event relation's columns>, <the log's own> FROM <log> WHERE " */
@@ -56,7 +63,7 @@ logged_of(const Datum *own, const bool *isnull)
 {
 	CsLogged logged;
 
-	logged.class = isnull[0] ? CS_CLASS_USED : class_of(TextDatumGetCString(own[0]));
+	logged.class = isnull[0] ? CS_CLASS_USED : class_of(own[0]);
 	logged.mark.commit_number = DatumGetInt64(own[1]);
 	logged.mark.arrival = DatumGetInt32(own[2]);
 	logged.seen = !isnull[3];
