@@ -47,6 +47,24 @@ cs_late_rows(int32 definition_id, bool applied, int *n)
 	return rows;
 }
 
+bool
+cs_late_rows_trimmed(int32 definition_id)
+{
+	Oid		   types[1] = {INT4OID};
+	Datum	   values[1] = {Int32GetDatum(definition_id)};
+	CsIdentity frame;
+	bool	   trimmed;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args("SELECT FROM clickstream.trimmed_letter WHERE definition_id = $1 AND late > 0", 1, types,
+						  values, NULL, true, 1);
+	trimmed = SPI_processed > 0;
+	SPI_finish();
+	cs_identity_leave(&frame);
+	return trimmed;
+}
+
 void
 cs_late_rows_applied(const int64 *ids, int n, TimestampTz now)
 {

@@ -31,6 +31,9 @@ typedef struct CsLateRow
 /* Those of a definition that were applied, or those that were not, by event time; *n of them in the current context. */
 extern CsLateRow *cs_late_rows(int32 definition_id, bool applied, int *n);
 
+/* Have late events of a definition been trimmed that were not applied? */
+extern bool cs_late_rows_trimmed(int32 definition_id);
+
 /* They are in the definition's results now. */
 extern void cs_late_rows_applied(const int64 *ids, int n, TimestampTz now);
 

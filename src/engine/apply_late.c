@@ -8,7 +8,10 @@
  * has not published what it has stored.
  *
  * The event log holds every event; what the definition has not counted before
- * (events late for it, made before it was) is left out.  Where the log begins
+ * (events late for it, made before it was) is left out.  That is asked of its
+ * own late events: the class in the log is what the definitions of that time
+ * made of an event together.  So where late events have been trimmed that were
+ * not applied, nothing is made of events that may be those.  Where the log begins
  * later than the definition does, nothing is repaired from before it is sure
  * to be complete: the time of its first event and watermark_delay.
  */
@@ -60,16 +63,18 @@ cs_repair_find(CsRepair *r, const CsPlace *place)
 }
 
 bool
-cs_repair_takes(CsRepair *r, const CsPlace *place, CsClass class)
+cs_repair_takes(CsRepair *r, const CsPlace *place, const CsLogged *logged, bool *unsure)
 {
-	CsPartition *p = partition_of(r->e, place->topic, place->partition);
-	CsLate		*late = cs_repair_find(r, place);
+	CsLate *late = cs_repair_find(r, place);
 
+	*unsure = false;
 	if (late)
 		return cs_late_is_open(late) && !CS_MUTANT(LATE_LEFT_OUT);
-	if (class != CS_CLASS_USED || p == NULL)
+	if (!logged->seen || !cs_replay_counts(r->replay, place))
 		return false;
-	return place->offset >= p->counts[r->stage - r->e->stages].since;
+	/* Nothing is late that the watermark had not passed, whatever allowed_lateness was then. */
+	*unsure = r->trimmed && place->time - CS_USECS_PER_MSEC <= logged->watermark;
+	return true;
 }
 
 /* A late event, one of those asked for or not. */
@@ -141,6 +146,7 @@ cs_repair_load(CsRepair *r, bool applied, TimestampTz from, TimestampTz to)
 		add_late(r, &open[i], !applied && open[i].event_time >= from && open[i].event_time < to);
 	for (int i = 0; i < napplied; i++)
 		add_late(r, &done[i], true);
+	r->trimmed = cs_late_rows_trimmed(id);
 	find_lates(r);
 }
 

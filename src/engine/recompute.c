@@ -242,7 +242,7 @@ take_event(const Datum *values, const bool *isnull, const CsLogged *logged, void
 	MemoryContextSwitchTo(old);
 	r->staged[r->n].watermark = logged->watermark;
 	r->marks[r->n] = (Aside){.came = r->came,
-							 .takes = late ? cs_late_is_open(late) : logged->class == CS_CLASS_USED,
+							 .takes = late == NULL || cs_late_is_open(late),
 							 .applied = late && cs_late_is_open(late)};
 	if (++r->n == CS_CHUNK_MESSAGES)
 		apply_staged(r);

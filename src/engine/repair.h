@@ -14,6 +14,7 @@
 #ifndef CS_ENGINE_REPAIR_H
 #define CS_ENGINE_REPAIR_H
 
+#include "core/event_log_read.h"
 #include "core/letters.h"
 #include "engine/replay.h"
 #include "utils/hsearch.h"
@@ -44,15 +45,18 @@ typedef struct CsRepair
 	TimestampTz	  settled;	/* what ended by then is closed and cannot change any more */
 	TimestampTz	  horizon;	/* the log may lack events from before */
 	TimestampTz	  deleted;	/* rows that start before may have been deleted by retention */
+	bool		  trimmed;	/* late events that were not applied are not known any more */
 } CsRepair;
 
 /* Why what rows may be missing of is left alone. */
 #define CS_REPAIR_DELETED "rows as old as what it belongs to may have been deleted by retention"
+/* Why what the definition may not have counted is left alone. */
+#define CS_REPAIR_TRIMMED "other late events of what it belongs to may have been trimmed"
 
 /* The late event of a place, or NULL. */
 extern CsLate *cs_repair_find(CsRepair *r, const CsPlace *place);
-/* Is the event in the results, or to be? */
-extern bool cs_repair_takes(CsRepair *r, const CsPlace *place, CsClass class);
+/* Is the event, if the definition's expressions take it, in the results, or to be?  Unsure: it may be a trimmed late event. */
+extern bool cs_repair_takes(CsRepair *r, const CsPlace *place, const CsLogged *logged, bool *unsure);
 /* Is it to be applied, and nothing has come in between? */
 static inline bool
 cs_late_is_open(const CsLate *late)

@@ -115,11 +115,13 @@ stage_row(const Datum *values, const bool *isnull, const CsLogged *logged, void 
 	Stretch		 *s = arg;
 	CsPlace		  place = cs_replay_place(s->r->replay, values);
 	MemoryContext old;
+	bool		  unsure;
 
-	if (!cs_repair_takes(s->r, &place, logged->class))
+	if (!cs_repair_takes(s->r, &place, logged, &unsure))
 		return;
 	old = MemoryContextSwitchTo(s->staging);
-	cs_replay_event(s->r->replay, &s->staged[s->n++], values, isnull);
+	cs_replay_event(s->r->replay, &s->staged[s->n], values, isnull);
+	s->staged[s->n++].unsure = unsure;
 	MemoryContextSwitchTo(old);
 	if (s->n == CS_CHUNK_MESSAGES)
 		sort_out(s);
@@ -182,6 +184,17 @@ touches_edge(const Stretch *s, const CsReplayEvent *first, const CsReplayEvent *
 {
 	return (s->from != DT_NOBEGIN && first->place.time - s->from <= s->reach) ||
 		   (s->to != DT_NOEND && s->to - last->place.time <= s->reach);
+}
+
+static bool
+has_unsure(const KeyEvents *k, int i, int end)
+{
+	for (; i < end; i++)
+	{
+		if (k->events[i].unsure)
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -284,6 +297,11 @@ repair_part(Stretch *s, const KeyEvents *k, int i, int end)
 	if (!finished && last + s->reach >= r->settled)
 	{
 		refuse_part(s, k, i, end, "what it belongs to is open or can still change");
+		return;
+	}
+	if (has_unsure(k, i, end))
+	{
+		refuse_part(s, k, i, end, CS_REPAIR_TRIMMED);
 		return;
 	}
 	cs_replay_begin(r->replay, NULL, NULL);

@@ -7,8 +7,9 @@
  * together, and of the rows that come out the ones wanted are written.
  *
  * A window over its group limit is refused, as which groups share the rest
- * row there depended on the order of arrival.  What is refused is left out,
- * so the windows are made again without it.
+ * row there depended on the order of arrival; so are windows made together with
+ * one that trimmed late events may lie in.  What is refused is left out, so the
+ * windows are made again without it.
  */
 #include "postgres.h"
 
@@ -51,6 +52,7 @@ typedef struct Work
 	HTAB		 *spans;					  /* Span */
 	int			  start, end, group, is_rest; /* columns */
 	SpanKey		  over_limit;				  /* a window with a rest row; start CS_WM_NONE: none */
+	bool		  unsure;					  /* an event may have been late */
 	List		 *made;						  /* CsReplayRow*, to be written */
 } Work;
 
@@ -125,29 +127,32 @@ is_wanted(CsReplay *replay, Datum *values, bool *isnull, void *arg)
 static void
 replay_row(const Datum *values, const bool *isnull, const CsLogged *logged, void *arg)
 {
-	CsRepair	 *r = ((Work *) arg)->r;
+	Work		 *w = arg;
+	CsRepair	 *r = w->r;
 	CsPlace		  place = cs_replay_place(r->replay, values);
 	CsReplayEvent event;
 	MemoryContext old;
+	bool		  unsure;
 
-	if (!cs_repair_takes(r, &place, logged->class))
+	if (!cs_repair_takes(r, &place, logged, &unsure))
 		return;
+	w->unsure |= unsure;
 	old = MemoryContextSwitchTo(r->e->chunk); /* until it is applied */
 	cs_replay_event(r->replay, &event, values, isnull);
 	MemoryContextSwitchTo(old);
 	cs_replay_add(r->replay, &event);
 }
 
-/* Late events in the window: they are refused, and none of them is counted anywhere. */
+/* Late events in the period: they are refused, and none of them is counted anywhere. */
 static void
-refuse_in(Work *w, TimestampTz start, TimestampTz end)
+refuse_in(Work *w, TimestampTz start, TimestampTz end, const char *why)
 {
 	for (int i = 0; i < w->r->nlates; i++)
 	{
 		CsLate *late = &w->r->lates[i];
 
 		if (cs_late_is_open(late) && late->row.event_time >= start && late->row.event_time < end)
-			late->refused = "its window is over the limit of groups";
+			late->refused = why;
 	}
 }
 
@@ -159,12 +164,18 @@ make_rows(Work *w, TimestampTz start, TimestampTz end)
 	MemoryContext old;
 
 	w->over_limit.start = CS_WM_NONE;
+	w->unsure = false;
 	cs_replay_begin(r->replay, is_wanted, w);
 	cs_event_log_scan(r->log, r->e->stream, start, end, replay_row, w);
 	(void) cs_replay_close(r->replay, CS_WM_NONE, true);
 	if (w->over_limit.start != CS_WM_NONE)
 	{
-		refuse_in(w, w->over_limit.start, w->over_limit.end);
+		refuse_in(w, w->over_limit.start, w->over_limit.end, "its window is over the limit of groups");
+		return false;
+	}
+	if (w->unsure)
+	{
+		refuse_in(w, start, end, CS_REPAIR_TRIMMED);
 		return false;
 	}
 	old = MemoryContextSwitchTo(w->context);

@@ -262,6 +262,7 @@ cs_logged_event(const CsStream *stream, const bool *needed, CsReplayEvent *event
 
 	event->place = cs_logged_place(stream, values);
 	event->watermark = CS_WM_NONE;
+	event->unsure = false;
 	event->timestamp = isnull[timestamp - 1] ? CS_WM_NONE : DatumGetTimestampTz(values[timestamp - 1]);
 	event->values = palloc0(natts * sizeof(Datum));
 	event->isnull = palloc(natts * sizeof(bool));

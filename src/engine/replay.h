@@ -27,6 +27,7 @@ typedef struct CsReplayEvent
 	CsPlace		place;
 	TimestampTz timestamp; /* the message's, or CS_WM_NONE */
 	TimestampTz watermark; /* of the stream when it came; CS_WM_NONE: it is not late */
+	bool		unsure;	   /* of a repair: it may have been late for the definition */
 	bool		has_visitor;
 	CsHash128	visitor_hash;
 	Datum	   *values; /* by attribute */
