@@ -2687,7 +2687,7 @@ BEGIN
 				string_agg(CASE a.attname WHEN 'place' THEN 'clickstream.place(l.event_time, l.topic, l.partition, l.message_offset)' ELSE format('l.%I', a.attname) END,
 					', ' ORDER BY a.attnum), log, at.topic, partition, message_offset) INTO source
 			FROM pg_attribute a WHERE a.attrelid = shape.event_relation AND a.attnum > 0;
-			FOR evaluated IN EXECUTE format('SELECT to_jsonb(v) FROM clickstream.view_over($1, $2) AS v(%s)', (
+			FOR evaluated IN EXECUTE format('SELECT to_jsonb(v.*) FROM clickstream.view_over($1, $2) AS v(%s)', (
 				SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
 				FROM pg_attribute a WHERE a.attrelid = shape.view_oid AND a.attnum > 0)) USING shape.view_oid, source
 			LOOP
@@ -2787,7 +2787,8 @@ BEGIN
 		format('clickstream.recompute(%L, %L, %L) AS x(%s)', t, start_time, end_time, string_agg(format('%I %s', c.name, c.type), ', '))
 	INTO keys, columns, floats, made FROM clickstream.result_columns(t) c;
 
-	side := format('SELECT (SELECT to_jsonb(k) FROM (SELECT %s) AS k) AS key, (SELECT to_jsonb(v) FROM (SELECT %s) AS v) AS line FROM %%source', keys, columns);
+	-- k.* and v.*: columns may have these names, too
+	side := format('SELECT (SELECT to_jsonb(k.*) FROM (SELECT %s) AS k) AS key, (SELECT to_jsonb(v.*) FROM (SELECT %s) AS v) AS line FROM ', keys, columns);
 
 	-- A rollup in plain SQL: its view over its source table. Missing can only be what is settled: nothing of the source is open there, or can change.
 	IF shape.kind = 'r' THEN
@@ -2801,9 +2802,9 @@ BEGIN
 				FROM pg_attribute a WHERE a.attrelid = shape.view_oid AND a.attnum > 0),
 			start_time, end_time, shape.size, settled, t);
 	END IF;
-	FOR key, ours, theirs IN EXECUTE format('SELECT coalesce(o.key, m.key), o.line, m.line FROM (%s) AS o FULL JOIN (%s) AS m ON o.key = m.key'
-			' WHERE o.line IS DISTINCT FROM m.line', replace(side, '%source', format('(SELECT * FROM %1$s WHERE is_final AND %2$I >= %3$L AND %2$I < %4$L) AS x', t,
-				CASE shape.kind WHEN 'r' THEN 'window_start' ELSE shape.start_column END, start_time, end_time)), replace(side, '%source', made))
+	FOR key, ours, theirs IN EXECUTE format('SELECT coalesce(o.key, m.key), o.line, m.line FROM (%1$s%2$s) AS o FULL JOIN (%1$s%3$s) AS m ON o.key = m.key'
+			' WHERE o.line IS DISTINCT FROM m.line', side, format('(SELECT * FROM %1$s WHERE is_final AND %2$I >= %3$L AND %2$I < %4$L) AS x', t,
+				CASE shape.kind WHEN 'r' THEN 'window_start' ELSE shape.start_column END, start_time, end_time), made)
 	LOOP
 		outcome := CASE WHEN ours IS NULL THEN 'missing' WHEN theirs IS NULL THEN 'unexpected' ELSE 'different' END;
 		detail := coalesce(ours, theirs);

@@ -125,6 +125,39 @@ SELECT * FROM clickstream.verify('old', '2024-06-01 01:00+00');
 SELECT * FROM clickstream.verify('hours', '2024-06-01 01:00+00');
 UPDATE hours SET n = 7 WHERE window_start = '2024-06-01 03:00+00';
 SELECT * FROM clickstream.verify('hours');
+-- names are only names, whatever they are
+SELECT clickstream.create_stream('n830', watermark_delay => '0') > 0 AS made;
+SELECT clickstream.create_event_log('log3', stream => 'n830');
+SELECT clickstream.create_session('t830."it''s %source ""odd"" $1"', stream => 'n830', gap => '10 minutes',
+	measures => 'count(*) AS "%source", max(page_url) AS v, min(page_url) AS k, count(*) AS "a "" b ''%s"');
+SELECT clickstream.create_rollup('t830."%source"', source => 't830."it''s %source ""odd"" $1"', size => '1 hour', measures => 'sum("%source") AS "%source", count(*) AS v');
+SELECT test.feed('n830', E'a 0:00 /a\na 0:05 /b\nb 1:00 /a\nb 5:00 /a');
+CALL clickstream.process('n830');
+SELECT count(*) AS sessions FROM "it's %source ""odd"" $1";
+SELECT * FROM clickstream.verify('"it''s %source ""odd"" $1"');
+SELECT * FROM clickstream.verify('"%source"');
+UPDATE "it's %source ""odd"" $1" SET "%source" = 7 WHERE "%source" = 2;
+SELECT outcome, detail FROM clickstream.verify('"it''s %source ""odd"" $1"');
+SELECT outcome, detail FROM clickstream.verify('"%source"');
+SELECT detail FROM clickstream.explain_event('n830', 0, 1) WHERE outcome = 'used' AND definition IS NOT NULL;
+-- a superuser does not lend his rights to functions in the owner's expressions
+CREATE ROLE regress_cs_maker IN ROLE clickstream_admin;
+GRANT USAGE, CREATE ON SCHEMA t830 TO regress_cs_maker;
+CREATE FUNCTION who(n bigint) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN current_user; END';
+SET ROLE regress_cs_maker;
+SELECT clickstream.create_stream('o830', watermark_delay => '0') > 0 AS made;
+SELECT clickstream.create_event_log('log4', stream => 'o830');
+SELECT clickstream.create_session('owned', stream => 'o830', gap => '10 minutes', measures => 'count(*) AS n, max(t830.who(1)) AS who');
+SELECT clickstream.create_rollup('owned_hours', source => 'owned', size => '1 hour', measures => 'max(t830.who(n)) AS who');
+RESET ROLE;
+SELECT test.feed('o830', E'a 0:00 /a\nb 3:00 /a\nb 6:00 /a');
+CALL clickstream.process('o830');
+SELECT DISTINCT who FROM owned_hours WHERE is_final;
+SELECT * FROM clickstream.verify('owned_hours');
+SELECT detail ->> 'who' AS who FROM clickstream.explain_event('o830', 0, 0) WHERE definition = 'owned'::regclass;
+SELECT clickstream.drop_stream('o830'), clickstream.drop_stream('n830');
+DROP OWNED BY regress_cs_maker;
+DROP ROLE regress_cs_maker;
 -- bad input
 SELECT * FROM clickstream.verify(NULL);
 SELECT * FROM clickstream.verify('log2');

@@ -9,8 +9,9 @@
  *
  * All under the query's snapshot, so that table, log and watermark agree while the
  * stream runs; nothing is locked or written.  Rows are shown to who may SELECT the
- * result table or is a member of the stream's owner; the log is read and
- * expressions are run as the owner.
+ * result table or is a member of the stream's owner.  recompute() reads the log and
+ * runs expressions as the owner; view_over() does where the caller has the
+ * owner's rights, and otherwise as the caller: see core/bound_view.h.
  */
 #include "postgres.h"
 

@@ -8,15 +8,18 @@
 
 #include "access/relation.h"
 #include "compat.h"
+#include "core/catalog.h"
 #include "core/definition.h"
 #include "executor/executor.h"
 #include "executor/tstoreReceiver.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -99,8 +102,18 @@ check_result(const Query *query, TupleDesc expected)
 		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("the list of columns is not that of the view")));
 }
 
-void
-cs_bound_view_run(Oid view, const char *rows, TupleDesc expected, Tuplestorestate *result)
+static Oid
+owner_of(Oid relation)
+{
+	Relation rel = relation_open(relation, AccessShareLock);
+	Oid		 owner = rel->rd_rel->relowner;
+
+	relation_close(rel, AccessShareLock);
+	return owner;
+}
+
+static void
+run(Oid view, const char *rows, TupleDesc expected, Tuplestorestate *result)
 {
 	Query		 *query = bind(view, rows);
 	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
@@ -116,4 +129,21 @@ cs_bound_view_run(Oid view, const char *rows, TupleDesc expected, Tuplestorestat
 	ExecutorFinish(desc);
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
+}
+
+void
+cs_bound_view_run(Oid view, const char *rows, TupleDesc expected, Tuplestorestate *result)
+{
+	Oid		   owner = owner_of(view);
+	CsIdentity saved;
+
+	if (!has_privs_of_role(GetUserId(), owner))
+	{
+		run(view, rows, expected, result);
+		return;
+	}
+	cs_identity_enter(&saved, owner, true);
+	SetUserIdAndSecContext(owner, saved.sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	run(view, rows, expected, result);
+	cs_identity_leave(&saved);
 }

@@ -4,7 +4,9 @@
  *
  * The view's Query is taken from the catalog, and the relation it reads is
  * replaced by a subquery; no text is put together out of the definition's.
- * Both run as the current user.
+ * Where the caller has the rights of the view's owner both run as the owner,
+ * restricted, as in a batch: a superuser does not lend his rights to functions in
+ * the owner's expressions.  Others run them as themselves, as with any view.
  */
 #ifndef CS_CORE_BOUND_VIEW_H
 #define CS_CORE_BOUND_VIEW_H
