@@ -358,6 +358,7 @@ CREATE TABLE backfill (
 	done            bigint NOT NULL DEFAULT 0,
 	total           bigint NOT NULL,
 	logged          bigint,
+	log_id          integer,
 	begun_at        timestamptz,
 	moved_at        timestamptz
 ) WITH (fillfactor = 50);
@@ -371,6 +372,7 @@ COMMENT ON COLUMN backfill.bucket IS 'rollup: buckets before this are made';
 COMMENT ON COLUMN backfill.done IS 'events of the log, of a rollup rows of its source, that it has seen';
 COMMENT ON COLUMN backfill.total IS 'how many there were when it was made';
 COMMENT ON COLUMN backfill.logged IS 'how many events the log had ever had by then';
+COMMENT ON COLUMN backfill.log_id IS 'event log that it is filled from; NULL: a rollup, from its source';
 COMMENT ON COLUMN backfill.begun_at IS 'when it began';
 COMMENT ON COLUMN backfill.moved_at IS 'when it last moved on';
 

@@ -112,4 +112,27 @@ SELECT bool_or(duplicate > 0) AS duplicate, bool_or(filtered > 0) AS filtered FR
 SELECT count(*) > 0 AS late FROM clickstream.late_event WHERE definition = 'visits_filled'::regclass;
 SELECT count(*) > 0 AS dead, count(DISTINCT definition) FROM clickstream.dead_letter WHERE definition IN ('cut'::regclass, 'cut_filled'::regclass);
 SELECT clickstream.drop_stream('s840');
+-- While it is being filled it is not altered, but what its rows do not depend on is; and the log may not be another one.
+RESET clickstream.batch_messages;
+SELECT clickstream.create_stream('f840', watermark_delay => '0') > 0 AS made;
+SELECT clickstream.create_event_log('history', stream => 'f840');
+SELECT clickstream.create_session('before', stream => 'f840', gap => '10 minutes', measures => 'count(*) AS n');
+SELECT test.feed('f840', E'a 0:00 /a\na 1:00 /a\na 2:00 /a');
+CALL clickstream.process('f840');
+SELECT clickstream.create_session('after', stream => 'f840', gap => '10 minutes', measures => 'count(*) AS n', backfill => true);
+SELECT clickstream.create_window('hours', stream => 'f840', size => '1 hour', measures => 'count(*) AS n', backfill => true);
+SELECT clickstream.create_rollup('days', source => 'before', size => '1 day', measures => 'count(*) AS n', backfill => true);
+SELECT clickstream.alter_session('after', allowed_lateness => '1 hour');
+SELECT clickstream.alter_window('hours', emit_interval => '1 s');
+SELECT clickstream.alter_rollup('days', emit_interval => '1 s');
+SELECT clickstream.set_retention('after', '3650 days'), clickstream.notify_changes('after', NULL);
+SELECT clickstream.alter_session('before', allowed_lateness => '1 hour');
+DROP TABLE history;
+SELECT clickstream.create_event_log('history', stream => 'f840');
+CALL clickstream.process('f840');
+SELECT clickstream.drop_session('after');
+SELECT clickstream.drop_window('hours');
+CALL clickstream.process('f840');
+SELECT clickstream.alter_rollup('days', emit_interval => '1 s');
+SELECT clickstream.drop_stream('f840');
 DROP SCHEMA t840 CASCADE;

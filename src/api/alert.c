@@ -210,6 +210,6 @@ clickstream_notify_changes(PG_FUNCTION_ARGS)
 						errhint("Name the table of a session, window, funnel or rollup.")));
 	value = cs_value_text("notify_channel", cs_arg_text(fcinfo, 1));
 	check_channel(cs_arg_text(fcinfo, 1));
-	cs_definition_alter(def, &value, 1);
+	cs_definition_set(def, &value, 1);
 	PG_RETURN_VOID();
 }

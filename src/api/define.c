@@ -225,7 +225,7 @@ begin_backfill(const CsDraft *draft)
 	Oid					table = source ? source->table : draft->source;
 
 	cs_backfill_insert(draft->def.stream_id, draft->def.definition_id,
-					   cs_backfill_count(table, draft->stream->owner, source == NULL), source ? table : InvalidOid);
+					   cs_backfill_count(table, draft->stream->owner, source == NULL), source);
 }
 
 static bool
@@ -359,11 +359,41 @@ cs_refuse_change(FunctionCallInfo fcinfo, int i, const char *name, const char *n
 					errhint("Drop the %s and make it again.", noun)));
 }
 
+/* What it said of the history gone through it so far would not hold for the rest. */
+static void
+refuse_filling(const CsDefinition *def)
+{
+	int			   n;
+	CsBackfillRow *rows = cs_backfills_load(def->stream_id, &n);
+
+	for (int i = 0; i < n; i++)
+		if (rows[i].definition_id == def->definition_id)
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("cannot alter %s because it is being filled with history", def->name),
+							errhint("Wait until view clickstream.stat_progress does not show it any more, or drop it "
+									"and make it again.")));
+}
+
+static void
+set_columns(const CsDefinition *def, const CsValue *values, int n)
+{
+	if (n > 0)
+		cs_catalog_update("definition", "definition_id", def->definition_id, values, n);
+	cs_worker_wake(def->stream_id);
+}
+
+void
+cs_definition_set(const CsDefinition *def, const CsValue *values, int n)
+{
+	(void) cs_definition_stream(def);
+	set_columns(def, values, n);
+}
+
 void
 cs_definition_alter(const CsDefinition *def, const CsValue *values, int n)
 {
 	(void) cs_definition_stream(def);
 	if (n > 0)
-		cs_catalog_update("definition", "definition_id", def->definition_id, values, n);
-	cs_worker_wake(def->stream_id);
+		refuse_filling(def);
+	set_columns(def, values, n);
 }

@@ -61,7 +61,8 @@ extern Datum cs_drop_by_name(FunctionCallInfo fcinfo, CsKind kind, const char *n
 extern CsDefinition *cs_definition_of_kind(Oid table, CsKind kind, const char *noun);
 /* Raise if the argument is given: it would change the meaning of what is kept. */
 extern void cs_refuse_change(FunctionCallInfo fcinfo, int i, const char *name, const char *noun);
-/* Set columns of the definition's row. */
+/* Set columns of the definition's row; alter: such as say what its rows are, so not while it is being filled. */
+extern void cs_definition_set(const CsDefinition *def, const CsValue *values, int n);
 extern void cs_definition_alter(const CsDefinition *def, const CsValue *values, int n);
 
 /* Arguments that windows and rollups share. */

@@ -40,7 +40,7 @@ clickstream_set_retention(PG_FUNCTION_ARGS)
 	if (keep != NULL)
 		cs_span(keep, "keep", def->kind == CS_KIND_EVENT_LOG ? USECS_PER_DAY : USECS_PER_SEC, KEEP_MAX);
 	value = cs_value_interval("retention", keep);
-	cs_definition_alter(def, &value, 1);
+	cs_definition_set(def, &value, 1);
 	PG_RETURN_VOID();
 }
 
@@ -109,10 +109,7 @@ clickstream_trim_rows(PG_FUNCTION_ARGS)
 		PG_RETURN_INT64(0);
 	if (def->kind == CS_KIND_EVENT_LOG)
 	{
-		int n;
-
-		(void) cs_backfills_load(stream->stream_id, &n);
-		if (n == 0) /* else what is history is yet wanted */
+		if (cs_backfill_exclude(stream->stream_id, true)) /* else what is history is yet wanted */
 			(void) cs_event_log_expire(def->table, stream->owner, cs_now() - def->retention);
 		PG_RETURN_INT64(0);
 	}

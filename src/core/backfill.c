@@ -1,6 +1,9 @@
 /*
  * core/backfill.c
  *	  Definitions that are being filled with history, in our catalog.
+ *
+ * Who makes one holds the stream's row until it commits, so who drops history
+ * locks that row in share before it asks whether any is there.
  */
 #include "core/backfill.h"
 
@@ -10,6 +13,7 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 static void
@@ -25,16 +29,16 @@ run(const char *sql, int nargs, const Oid *types, const Datum *values, const cha
 }
 
 void
-cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, Oid log)
+cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, const CsDefinition *log)
 {
-	static const Oid types[] = {INT4OID, INT4OID, INT8OID, OIDOID};
+	static const Oid types[] = {INT4OID, INT4OID, INT8OID, OIDOID, INT4OID};
 	Datum			 values[] = {Int32GetDatum(stream_id), Int32GetDatum(definition_id), Int64GetDatum(total),
-								 ObjectIdGetDatum(log)};
+								 ObjectIdGetDatum(log ? log->table : InvalidOid), Int32GetDatum(log ? log->definition_id : 0)};
 
 	/* What the log has had until now; what it gets from now on is history, too. */
-	run("INSERT INTO clickstream.backfill (stream_id, definition_id, total, logged) SELECT $1, $2, $3,"
-		" (SELECT sum(q.used) FROM clickstream.stat_definition_partition q WHERE q.definition::oid = $4)",
-		4, types, values, NULL);
+	run("INSERT INTO clickstream.backfill (stream_id, definition_id, total, logged, log_id) SELECT $1, $2, $3,"
+		" (SELECT sum(q.used) FROM clickstream.stat_definition_partition q WHERE q.definition::oid = $4), nullif($5, 0)",
+		5, types, values, NULL);
 }
 
 static TimestampTz
@@ -58,7 +62,7 @@ cs_backfills_load(int32 stream_id, int *n)
 	cs_identity_enter(&frame, cs_extension_owner(), true);
 	SPI_connect();
 	SPI_execute_with_args(
-		"SELECT definition_id, commit_number, arrival, watermark, bucket, done"
+		"SELECT definition_id, commit_number, arrival, watermark, bucket, done, coalesce(log_id, 0)"
 		" FROM clickstream.backfill b WHERE stream_id = $1 AND EXISTS (SELECT FROM clickstream.definition d"
 		" WHERE d.definition_id = b.definition_id)", /* its table may have been dropped by hand */
 		1, types, values, NULL, true, 0);
@@ -76,10 +80,24 @@ cs_backfills_load(int32 stream_id, int *n)
 		rows[i].watermark = get_time(tuple, desc, 4);
 		rows[i].bucket = get_time(tuple, desc, 5);
 		rows[i].done = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
+		rows[i].log_id = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
 	}
 	SPI_finish();
 	cs_identity_leave(&frame);
 	return rows;
+}
+
+bool
+cs_backfill_exclude(int32 stream_id, bool wait)
+{
+	int n;
+
+	if (!cs_stream_share(stream_id, wait))
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot()); /* sees what we may have waited for */
+	pfree(cs_backfills_load(stream_id, &n));
+	PopActiveSnapshot();
+	return n == 0;
 }
 
 void

@@ -20,15 +20,21 @@ typedef struct CsBackfillRow
 	TimestampTz watermark; /* where the definition's watermark stands */
 	TimestampTz bucket;	   /* rollup: buckets before this are made; CS_WM_NONE: not begun */
 	int64		done;	   /* events, of a rollup rows */
+	int32		log_id;	   /* definition of the log that it reads; 0: a rollup */
 } CsBackfillRow;
 
-/* A definition is made that is to be filled: from total events of a log, or (log InvalidOid) rows of its source. */
-extern void cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, Oid log);
+/* A definition is made that is to be filled: from total events of a log, or (log NULL) rows of its source. */
+extern void cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, const CsDefinition *log);
 /* How many there are in the table: all, or those that count into rollups. */
 extern int64 cs_backfill_count(Oid table, Oid owner, bool closed);
 /* Those of a stream; *n of them in the current context. */
 extern CsBackfillRow *cs_backfills_load(int32 stream_id, int *n);
-extern void			  cs_backfill_store(const CsBackfillRow *row);
+/*
+ * Lock the stream's row in share until the transaction ends, so that no definition that is to be
+ * filled is made meanwhile; true: none is there.  Without wait also false where the lock is not had at once.
+ */
+extern bool cs_backfill_exclude(int32 stream_id, bool wait);
+extern void cs_backfill_store(const CsBackfillRow *row);
 /* It has joined, or is gone; definition_id 0: all of the stream. */
 extern void cs_backfill_delete(int32 stream_id, int32 definition_id);
 

@@ -201,6 +201,16 @@ cs_stream_bump(int32 stream_id)
 						SPI_OK_UPDATE) > 0;
 }
 
+bool
+cs_stream_share(int32 stream_id, bool wait)
+{
+	CsValue parameter = cs_value_int("stream_id", stream_id);
+
+	return execute_with(psprintf("SELECT FROM " CS_SCHEMA ".stream WHERE stream_id = $1 FOR SHARE%s",
+								 wait ? "" : " SKIP LOCKED"),
+						&parameter, 1, SPI_OK_SELECT) > 0;
+}
+
 int32
 cs_catalog_next_id(const char *table, const char *column)
 {

@@ -61,6 +61,8 @@ extern uint64 cs_catalog_update(const char *table, const char *key_column, int32
 extern uint64 cs_catalog_delete(const char *table, const char *key_column, int32 key);
 /* Lock a stream's row and raise its version; false if it is gone. */
 extern bool cs_stream_bump(int32 stream_id);
+/* Lock a stream's row in share until the transaction ends; false: it is gone, or (not wait) another one has it. */
+extern bool cs_stream_share(int32 stream_id, bool wait);
 /*
  * The next value of an identity column's sequence, clickstream.<table>_<column>_seq,
  * of which there is no view clickstream.<table>_<id>_view: where a dump was

@@ -91,21 +91,6 @@ limit_by_rollups(const CsDefinition *def, TimestampTz before)
 	return limit;
 }
 
-static void
-lock_stream(int32 stream_id)
-{
-	Oid		   types[1] = {INT4OID};
-	Datum	   values[1] = {Int32GetDatum(stream_id)};
-	CsIdentity frame;
-
-	cs_identity_enter(&frame, cs_extension_owner(), true);
-	SPI_connect();
-	SPI_execute_with_args("SELECT FROM clickstream.stream WHERE stream_id = $1 FOR SHARE", 1, types, values, NULL,
-						  false, 0);
-	SPI_finish();
-	cs_identity_leave(&frame);
-}
-
 static int64
 delete_rows(Oid table, const char *column, TimestampTz before, int64 limit)
 {
@@ -131,7 +116,7 @@ cs_retention_delete(const CsStream *stream, const CsDefinition *def, TimestampTz
 	CsIdentity frame;
 	int64	   n;
 
-	lock_stream(stream->stream_id);
+	(void) cs_stream_share(stream->stream_id, true);
 	cs_identity_enter(&frame, stream->owner, true);
 	before = limit_by_rollups(def, before);
 	n = delete_rows(def->table, cs_retention_column(def->kind), before, limit);

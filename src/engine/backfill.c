@@ -308,7 +308,7 @@ fill(CsEngine *e, CsStage *stage, int64 budget)
 	Filling f = {.e = e, .stage = stage};
 	bool	more = true;
 
-	if (e->event_log_id == 0)
+	if (e->event_log_id != stage->backfill->row.log_id) /* none, or another one that was made since */
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("\"%s\" is being filled from the event log, which is gone", stage->op->def->name),
 						errhint("Drop the definition.")));

@@ -141,7 +141,9 @@ cs_event_log_end(CsEngine *e, CsEventLog *log)
 	if (log->table)
 		cs_table_close(log->table);
 	log->table = NULL;
-	if (log->def->retention > 0 && !cs_backfill_remains(e) && log->expired_day != day && e->batch_messages > 0)
+	/* Who makes a definition that wants the history may not have committed yet: it is tried again by the next batch. */
+	if (log->def->retention > 0 && !cs_backfill_remains(e) && log->expired_day != day && e->batch_messages > 0 &&
+		cs_backfill_exclude(log->stream->stream_id, false))
 	{
 		(void) cs_event_log_expire(log->def->table, log->stream->owner, e->ctx.now - log->def->retention);
 		log->expired_day = day;
