@@ -390,6 +390,7 @@ CREATE TABLE alert_definition (
 	last_error      text,
 	last_error_sqlstate text,
 	last_error_at   timestamptz,
+	failures        integer NOT NULL DEFAULT 0,
 	created_at      timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE alert_definition IS 'alerts, each with its query and state; read view alert';
@@ -406,6 +407,7 @@ COMMENT ON COLUMN alert_definition.alert_event_id IS 'its row in the history, wh
 COMMENT ON COLUMN alert_definition.last_error IS 'why it failed, or was disabled';
 COMMENT ON COLUMN alert_definition.last_error_sqlstate IS 'SQLSTATE of that';
 COMMENT ON COLUMN alert_definition.last_error_at IS 'when that was';
+COMMENT ON COLUMN alert_definition.failures IS 'how often in a row it has failed';
 COMMENT ON COLUMN alert_definition.created_at IS 'when it was made';
 CREATE INDEX ON alert_definition (stream_id);
 

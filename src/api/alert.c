@@ -125,7 +125,7 @@ clickstream_alter_alert(PG_FUNCTION_ARGS)
 	CsAlert	 *alert = alert_argument(fcinfo, &stream);
 	char	 *query = cs_arg_text(fcinfo, 1);
 	char	 *channel = cs_arg_text(fcinfo, 3);
-	CsValue	  values[8];
+	CsValue	  values[9];
 	int		  n = 0;
 
 	if (query)
@@ -151,6 +151,8 @@ clickstream_alter_alert(PG_FUNCTION_ARGS)
 		values[n++] = cs_value_text("last_error_sqlstate", NULL);
 		values[n++] = cs_value_time("last_error_at", NULL);
 	}
+	if (query || !PG_ARGISNULL(4))
+		values[n++] = cs_value_int("failures", 0);
 	if (n > 0)
 		cs_catalog_update("alert_definition", "alert_id", alert->id, values, n);
 	tell_worker(stream->stream_id);

@@ -21,8 +21,8 @@
 /* A payload of NOTIFY may have nearly 8000 bytes. */
 #define DETAIL_MAX 7000
 
-#define ALERT_QUERY                                                                                        \
-	"SELECT alert_id, stream_id, name, query, search_path, hold_for, channel, holds_since, alert_event_id" \
+#define ALERT_QUERY                                                                                                  \
+	"SELECT alert_id, stream_id, name, query, search_path, hold_for, channel, holds_since, alert_event_id, failures" \
 	" FROM clickstream.alert_definition WHERE "
 
 static char *
@@ -60,6 +60,7 @@ read_alert(HeapTuple tuple, MemoryContext cxt)
 	alert->since = isnull ? DT_NOBEGIN : DatumGetTimestampTz(since);
 	event = SPI_getbinval(tuple, desc, 9, &isnull);
 	alert->event_id = isnull ? 0 : DatumGetInt64(event);
+	alert->failures = DatumGetInt32(SPI_getbinval(tuple, desc, 10, &isnull));
 	return alert;
 }
 
@@ -255,6 +256,15 @@ cs_alert_set_since(CsAlert *alert, TimestampTz since)
 }
 
 void
+cs_alert_clear_failures(CsAlert *alert)
+{
+	CsValue value = cs_value_int("failures", 0);
+
+	set(alert, &value, 1);
+	alert->failures = 0;
+}
+
+void
 cs_alert_begin(CsAlert *alert, const char *stream, const char *detail, TimestampTz now)
 {
 	Oid		   types[3] = {INT4OID, TIMESTAMPTZOID, TEXTOID};
@@ -311,13 +321,17 @@ cs_alert_note_error(CsAlert *alert, const char *stream, const char *message, con
 					TimestampTz now)
 {
 	CsValue values[] = {
-		cs_value_text("last_error", message), cs_value_text("last_error_sqlstate", sqlstate),
-		cs_value_time("last_error_at", &now), cs_value_bool("enabled", false),
-		cs_value_time("holds_since", NULL),	  cs_value_oid("alert_event_id", INT8OID, InvalidOid),
+		cs_value_text("last_error", message),
+		cs_value_text("last_error_sqlstate", sqlstate),
+		cs_value_time("last_error_at", &now),
+		cs_value_int("failures", alert->failures),
+		cs_value_bool("enabled", false),
+		cs_value_time("holds_since", NULL),
+		cs_value_oid("alert_event_id", INT8OID, InvalidOid),
 	};
 	StringInfoData detail;
 
-	set(alert, values, disable ? lengthof(values) : 3);
+	set(alert, values, disable ? lengthof(values) : 4);
 	if (!disable)
 		return;
 	if (alert->event_id != 0)

@@ -22,8 +22,8 @@ typedef struct CsAlert
 	char	   *channel;  /* NULL: no NOTIFY */
 	TimestampTz since;	  /* the query has returned rows since then; DT_NOBEGIN: it returned none */
 	int64		event_id; /* its row in the history, while it is on; 0: it is off */
+	int			failures; /* in a row, whoever has evaluated it */
 	/* of who evaluates it */
-	int			failures; /* in a row */
 	bool		is_stale; /* something was committed since it was evaluated */
 	TimestampTz checked;
 	TimestampTz not_before; /* cost bounds how often */
@@ -54,6 +54,7 @@ extern CsStream *cs_alert_stream_of(List *relations, MemoryContext cxt);
 extern bool cs_alert_lock(const CsAlert *alert);
 /* Write down what has changed, in alert too; told on its channel where it begins, ends, or is given up. */
 extern void cs_alert_set_since(CsAlert *alert, TimestampTz since);
+extern void cs_alert_clear_failures(CsAlert *alert);
 extern void cs_alert_begin(CsAlert *alert, const char *stream, const char *detail, TimestampTz now);
 extern void cs_alert_end(CsAlert *alert, const char *stream, TimestampTz now);
 /* Deletes at most limit of the stream's rows of the history that ended before a time; returns how many. */

@@ -11,7 +11,8 @@
  * for a second at most.  What has changed is written down in a second one.
  *
  * Errors.  What fails by its own fault is disabled, with the reason; what is
- * the server's fault, or takes too long, the third time in a row.  In no case
+ * the server's fault, or takes too long, the third time in a row: counted in the
+ * alert's row, as each watcher is a process of its own.  In no case
  * does the stream notice: no batch is under way, and the error ends here.
  *
  * Of a stream that no worker runs another process evaluates them, see watch.c.
@@ -165,7 +166,12 @@ run_one(CsAlert *alert, const CsStream *stream, const CsHost *host, MemoryContex
 		char *detail = evaluate(alert, stream, host, context);
 
 		judge(alert, stream, host, detail, now);
-		alert->failures = 0;
+		if (alert->failures > 0)
+		{
+			host->begin();
+			cs_alert_clear_failures(alert);
+			host->commit();
+		}
 	}
 	PG_CATCH();
 	{

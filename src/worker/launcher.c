@@ -108,15 +108,28 @@ list_databases(void)
 	return list;
 }
 
-static bool
-database_exists(Oid database)
+typedef enum DatabaseState
 {
-	bool exists;
+	DATABASE_GONE,
+	DATABASE_CLOSED, /* ALLOW_CONNECTIONS false */
+	DATABASE_OPEN
+} DatabaseState;
+
+static DatabaseState
+database_state(Oid database)
+{
+	DatabaseState state = DATABASE_GONE;
+	HeapTuple	  tuple;
 
 	StartTransactionCommand();
-	exists = SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database));
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (HeapTupleIsValid(tuple))
+	{
+		state = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn ? DATABASE_OPEN : DATABASE_CLOSED;
+		ReleaseSysCache(tuple);
+	}
 	CommitTransactionCommand();
-	return exists;
+	return state;
 }
 
 /* ---- registering processes ---- */
@@ -155,11 +168,11 @@ warn_no_room(void)
 
 /* ---- probing ---- */
 
-/* Is there one?  Those that are gone are left out. */
+/* Is there one?  Those that cannot be connected to are left out. */
 static bool
 next_database(List **list)
 {
-	while (*list != NIL && !database_exists(linitial_oid(*list)))
+	while (*list != NIL && database_state(linitial_oid(*list)) != DATABASE_OPEN)
 		*list = list_delete_first(*list);
 	return *list != NIL;
 }
@@ -246,7 +259,7 @@ plan_watchers(void)
 		if (watch->at <= now)
 		{
 			due[n++] = watch->database;
-			watch->at = TimestampTzPlusMilliseconds(now, CS_WATCH_MS);
+			watch->at = TimestampTzPlusMilliseconds(now, cs_watch_pause_ms(watch));
 		}
 		sleep = Min(sleep, (int) TimestampDifferenceMilliseconds(now, watch->at) + 1);
 	}
@@ -255,11 +268,15 @@ plan_watchers(void)
 		unwatched = list_databases();
 	for (int i = 0; i < n; i++)
 	{
+		DatabaseState state = database_state(due[i]);
 		MemoryContext old;
 
-		if (!database_exists(due[i]))
+		if (state != DATABASE_OPEN)
 		{
-			cs_watch_forget(due[i]);
+			if (state == DATABASE_GONE)
+				cs_watch_forget(due[i]);
+			else
+				cs_watch_report(due[i]); /* it may be opened: looked at again */
 			continue;
 		}
 		old = MemoryContextSwitchTo(TopMemoryContext);
@@ -346,7 +363,7 @@ drop_if_homeless(int i)
 	CsSlot *slot = &cs_workers->slots[i];
 	Oid		database = slot->database;
 
-	if (database_exists(database))
+	if (database_state(database) != DATABASE_GONE)
 		return false;
 	cs_slots_lock();
 	if (slot->database == database && !cs_slot_is_busy(slot))

@@ -41,8 +41,9 @@
 #define CS_SLOTS_SPARE 128 /* streams that are known beyond cs_max_workers */
 #define CS_RATE_SECONDS 6  /* the second that runs, and five complete ones */
 #define CS_WATCHES_MAX 64
-#define CS_WATCH_MS 10000	  /* between two watchers of a database */
-#define CS_WATCH_SOON_MS 1000 /* the first one: what just ended may start again, or its database be dropped */
+#define CS_WATCH_MS 10000	   /* between two watchers of a database */
+#define CS_WATCH_MAX_MS 600000 /* and where they end without reporting */
+#define CS_WATCH_SOON_MS 1000  /* the first one: what just ended may start again, or its database be dropped */
 
 typedef enum CsSlotState
 {
@@ -95,9 +96,11 @@ typedef struct CsSlot
 /* A database whose alerts may have no worker that evaluates them: watch.c. */
 typedef struct CsWatch
 {
-	Oid			database; /* InvalidOid: none */
-	uint32		asked;	  /* how often it was put here */
-	TimestampTz at;		  /* of the next watcher */
+	Oid			database;	/* InvalidOid: none */
+	uint32		asked;		/* how often it was put here */
+	TimestampTz at;			/* of the next watcher */
+	int			unreported; /* watchers in a row that ended without a word */
+	bool		complained; /* the log says of a stream that it cannot be looked after */
 } CsWatch;
 
 typedef struct CsWorkerShared
@@ -150,6 +153,10 @@ extern void cs_slot_wake(Oid database, int32 stream_id);
 /* cs_watch() after a second; and the end of it. */
 extern void cs_watch_soon(Oid database);
 extern void cs_watch_forget(Oid database);
+/* A watcher has come to its end, or there is no need of one yet: the next one comes after the usual pause. */
+extern void cs_watch_report(Oid database);
+/* With the lock held: a watcher is begun; until the next one. */
+extern int cs_watch_pause_ms(CsWatch *watch);
 /* In a transaction: are there alerts in this database that are to be evaluated? */
 extern bool cs_watch_is_needed(void);
 

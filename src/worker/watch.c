@@ -13,6 +13,9 @@
  * is left, unless it was put there again meanwhile ("asked" has moved on).
  * If there are more databases than the list has room for, all are looked into.
  *
+ * A watcher that cannot connect ends without a report: then the pause is
+ * doubled, up to ten minutes.
+ *
  * A stream that is running may stop being so at any moment, and one that is not
  * may start: then its worker and the watcher evaluate the same alert, once.
  * Whoever writes the outcome down locks the alert's row and looks whether it
@@ -63,6 +66,8 @@ cs_watch(Oid database, int delay_ms)
 		free->database = database;
 		free->asked++;
 		free->at = at;
+		free->unreported = 0;
+		free->complained = false;
 	}
 	else
 		cs_workers->watch_all = true;
@@ -75,6 +80,51 @@ cs_watch_soon(Oid database)
 	cs_slots_lock();
 	cs_watch(database, CS_WATCH_SOON_MS);
 	cs_slots_unlock();
+}
+
+int
+cs_watch_pause_ms(CsWatch *watch)
+{
+	int pause = Min(CS_WATCH_MS << Min(watch->unreported, 10), CS_WATCH_MAX_MS);
+
+	watch->unreported++;
+	return pause;
+}
+
+void
+cs_watch_report(Oid database)
+{
+	cs_slots_lock();
+	for (int i = 0; i < CS_WATCHES_MAX; i++)
+	{
+		CsWatch *watch = &cs_workers->watches[i];
+
+		if (watch->database != database)
+			continue;
+		watch->unreported = 0;
+		watch->at = Min(watch->at, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CS_WATCH_MS));
+	}
+	cs_slots_unlock();
+}
+
+/* Is there, or is there no more, something to be said?  Whether it was said before. */
+static bool
+set_complained(Oid database, bool complained)
+{
+	bool before = false;
+
+	cs_slots_lock();
+	for (int i = 0; i < CS_WATCHES_MAX; i++)
+	{
+		CsWatch *watch = &cs_workers->watches[i];
+
+		if (watch->database != database)
+			continue;
+		before = watch->complained;
+		watch->complained = complained;
+	}
+	cs_slots_unlock();
+	return before;
 }
 
 void
@@ -179,13 +229,56 @@ evaluate_of(int32 stream_id)
 	cs_alerts_run(stream, &host, true);
 }
 
+/* One that cannot be loaded is no reason to leave out the others; false, and the log says so once. */
+static bool
+evaluate_guarded(int32 stream_id, bool log)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		evaluate_of(stream_id);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		HOLD_INTERRUPTS();
+		error_context_stack = NULL;
+		MemoryContextSwitchTo(watch_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(watch_context);
+		RESUME_INTERRUPTS();
+		if (log)
+			ereport(LOG, (errmsg("the alerts of stream %d, which does not run, cannot be evaluated: %s", stream_id,
+								 error->message)));
+	}
+	PG_END_TRY();
+	return done;
+}
+
+static void
+evaluate_all(Oid database, const List *streams)
+{
+	bool	  fine = true;
+	bool	  log = !set_complained(database, true);
+	ListCell *lc;
+
+	foreach(lc, streams)
+		fine &= evaluate_guarded(lfirst_int(lc), log);
+	if (fine)
+		(void) set_complained(database, false);
+}
+
 void
 cs_watch_main(Datum arg)
 {
-	Oid		  database = DatumGetObjectId(arg);
-	uint32	  asked = asked_so_far(database);
-	List	 *streams;
-	ListCell *lc;
+	Oid	   database = DatumGetObjectId(arg);
+	uint32 asked = asked_so_far(database);
+	List  *streams;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -196,8 +289,8 @@ cs_watch_main(Datum arg)
 	pgstat_report_activity(STATE_RUNNING, "evaluating alerts of streams that do not run");
 
 	streams = unattended_streams();
-	foreach(lc, streams)
-		evaluate_of(lfirst_int(lc));
+	evaluate_all(database, streams);
+	cs_watch_report(database);
 	if (streams == NIL)
 		take_off(database, asked);
 	proc_exit(0);

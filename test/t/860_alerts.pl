@@ -171,6 +171,7 @@ query(<<~'END');
 	SELECT clickstream.create_window('broken_minutes', stream => 'broken', size => '1 minute', measures => 'count(*) AS n');
 	SELECT clickstream.produce('broken', 'no JSON');
 	SELECT clickstream.start('broken');
+	SELECT clickstream.create_stream('lost');
 	SELECT clickstream.create_stream('never');
 	SELECT clickstream.create_alert('never started', 'SELECT enabled FROM clickstream.stream WHERE name = ''never'' AND NOT enabled', stream => 'never');
 	END
@@ -185,7 +186,24 @@ $node->restart;
 query(q(SELECT clickstream.alter_alert('never started', query => 'SELECT 1 AS one WHERE false')));
 wait_state('never started', 'off');
 is(begun('never started'), '1', 'each began once');
-query(q(SELECT clickstream.drop_stream(name) FROM unnest('{broken,never}'::text[]) AS name));
+
+# One that cannot even be loaded is no reason to leave out those behind it.
+query(<<~'END');
+	SELECT clickstream.create_alert('lost', 'SELECT 1 AS one', stream => 'lost');
+	UPDATE clickstream.stream SET event_relation = 1 WHERE name = 'lost';
+	SELECT clickstream.create_alert('behind it', 'SELECT 1 AS one', stream => 'never');
+	END
+wait_state('behind it', 'on');
+
+# Each watcher is another process, and yet what always takes too long is given up.
+query(q(SELECT clickstream.create_alert('sleepy', 'SELECT pg_sleep(1000)', stream => 'never')));
+wait_until($node, q(SELECT failures > 0 FROM clickstream.alert_definition WHERE name = 'sleepy'));
+query(q(UPDATE clickstream.alert_definition SET failures = 2 WHERE name = 'sleepy' AND enabled)); # without waiting for the second
+wait_state('sleepy', 'disabled');
+query(q(SELECT clickstream.alter_alert('sleepy', query => 'SELECT 1 AS one', enabled => true)));
+is(query(q(SELECT failures FROM clickstream.alert_definition WHERE name = 'sleepy')), '0', 'mended it has failed never');
+wait_state('sleepy', 'on');
+query(q(SELECT clickstream.drop_stream(name) FROM unnest('{broken,never,lost}'::text[]) AS name));
 
 # Nobody is left who would look after nothing.
 query(q(SELECT clickstream.drop_alert(name) FROM clickstream.alert WHERE name IN ('no events', 'not running')));
