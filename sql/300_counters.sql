@@ -57,7 +57,7 @@ SELECT * FROM counts WHERE definition = 'starts'::regclass;
 TABLE totals;
 SELECT * FROM clickstream.letter_count WHERE stream = 's300' AND counted > 0 ORDER BY definition::text, kind, partition;
 SELECT partition, consumed, balanced FROM clickstream.audit('s300');
--- an error ends a batch: its counts go with it
+-- what cannot be used ends a batch before it: what came before is counted, and only that
 SELECT clickstream.drop_stream('s300');
 DROP VIEW counts, totals;
 SELECT clickstream.create_stream('s300', on_error => 'stop') > 0 AS made;

@@ -22,7 +22,14 @@ SELECT try('{"auto.offset.reset": "latest"}');
 SELECT try('{"debug": "security"}');
 -- values
 SELECT try('{"security.protocol": "TLS"}');
+SELECT try('{"security.protocol": " SASL_PLAINTEXT"}');
+SELECT try('{"security.protocol": "\tsasl_ssl", "sasl.username": "a"}');
+SELECT try('{"security.protocol": "SASL_SSL\n"}');
+SELECT try('{"client.id": "a "}');
+SELECT try('{"sasl.username": "\u0001a"}');
+SELECT try('{"sasl.password": "\u0001a"}');
 SELECT try('{"sasl.mechanism": "GSSAPI"}');
+SELECT try('{"sasl.mechanism": " GSSAPI"}');
 SELECT try('{"client.id": "a\"b"}');
 SELECT try('{"fetch.max.bytes": 1e12}');
 SELECT try('{"ssl.ca.pem": null}');
@@ -42,6 +49,8 @@ SELECT try('{"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.p
 SELECT try('{"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "a"}');
 SELECT try('{"sasl.oauthbearer.token.endpoint.url": "http://example.com/token"}');
 SELECT try('{"sasl.oauthbearer.token.endpoint.url": "http://localhost.example.com/token"}');
+SELECT try('{"sasl.oauthbearer.token.endpoint.url": "http://localhost:80@example.com/token"}');
+SELECT try('{"sasl.oauthbearer.token.endpoint.url": "https://a@example.com/token"}');
 -- files of the server are for administrators
 CREATE ROLE regress_cs_kafka IN ROLE clickstream_admin;
 SET ROLE regress_cs_kafka;

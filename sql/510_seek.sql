@@ -52,6 +52,30 @@ SELECT * FROM where_we_are WHERE stream = 'stops';
 SELECT consumed, used, dead, skipped, balanced FROM clickstream.audit('stops');
 SELECT clickstream.skip_message('stops', 0, 5);
 
+-- what came before the one that cannot be used is consumed, in each partition, and each bad one can be passed over
+SELECT clickstream.create_stream('parts', on_error => 'stop') > 0 AS made;
+SELECT clickstream.create_window('parts_hours', stream => 'parts', size => '1 hour', measures => 'count(*) AS n');
+SELECT clickstream.create_event_log('parts_log', stream => 'parts');
+SELECT count(clickstream.produce('parts', CASE WHEN (p, i) IN ((0, 700), (0, 701), (1, 0), (1, 1100)) THEN 'broken'
+	ELSE '{"user_id": "u", "event_time": "2024-06-01T10:00:00Z"}' END, partition => p))
+FROM generate_series(0, 1) AS p, generate_series(0, 1499) AS i;
+CALL clickstream.process('parts');
+SELECT partition, next_offset, used, lag FROM where_we_are WHERE stream = 'parts' ORDER BY 1;
+SELECT clickstream.skip_message('parts', 1, 0);
+CALL clickstream.process('parts');
+SELECT partition, next_offset, used, lag FROM where_we_are WHERE stream = 'parts' ORDER BY 1;
+SELECT clickstream.skip_message('parts', 0, 700);
+CALL clickstream.process('parts');
+SELECT clickstream.skip_message('parts', 0, 701);
+CALL clickstream.process('parts');
+SELECT partition, next_offset, used, lag FROM where_we_are WHERE stream = 'parts' ORDER BY 1;
+SELECT clickstream.skip_message('parts', 1, 1100);
+CALL clickstream.process('parts');
+SELECT partition, consumed, used, dead, skipped, balanced FROM clickstream.audit('parts') ORDER BY 1;
+SELECT count(*), count(DISTINCT (partition, message_offset)) FROM parts_log;
+CALL clickstream.finish('parts');
+SELECT sum(n) FROM parts_hours;
+
 -- from the end
 SELECT clickstream.create_stream('tail', start_from => 'offsets', start_offsets => '{"*": -3}') > 0 AS made;
 SELECT send('tail', 10);
@@ -62,6 +86,16 @@ CALL clickstream.process('tail');
 SELECT * FROM where_we_are WHERE stream = 'tail';
 SELECT clickstream.reset('tail', 'offsets', start_offsets => '{"0": "-1"}');
 SELECT clickstream.reset('tail', 'offsets', start_offsets => '{"0": -1.5}');
+
+-- names that fit nothing
+SELECT clickstream.reset('tail', 'offsets', start_offsets => '{"00": 1}');
+SELECT clickstream.reset('tail', 'offsets', start_offsets => '{"p": 1}');
+SELECT clickstream.reset('tail', 'offsets', start_offsets => '{"tai/0": 1}');
+SELECT clickstream.reset('tail', 'offsets', start_offsets => '{"tail/0": 1}');
+SELECT clickstream.create_stream('named', brokers => '127.0.0.1:1', topic => 'a,b', partitions => '{2,3}', check_broker => false,
+	start_from => 'offsets', start_offsets => '{"a/2": 1, "c/3": 1}');
+SELECT clickstream.create_stream('named', brokers => '127.0.0.1:1', topic => 'a,b', partitions => '{2,3}', check_broker => false,
+	start_from => 'offsets', start_offsets => '{"a/2": 1, "b/4": 1}');
 
 -- some partitions
 SELECT clickstream.create_stream('some', partitions => '{0}');
@@ -79,5 +113,5 @@ SELECT clickstream.seek('s510', 0, 20);
 SELECT clickstream.skip_message('s510', 0, 15);
 RESET ROLE;
 DROP ROLE regress_cs_seek;
-SELECT clickstream.drop_stream(name) FROM unnest('{s510,stops,tail,some}'::text[]) AS name;
+SELECT clickstream.drop_stream(name) FROM unnest('{s510,stops,parts,tail,some}'::text[]) AS name;
 DROP SCHEMA t510 CASCADE;

@@ -79,6 +79,83 @@ check_stream_name(const char *name)
 						errhint("Use up to %d letters, digits, underscores, dots and hyphens.", NAME_LENGTH_MAX)));
 }
 
+/* "0" or "12", and not "012", "-1" or what is no partition's number. */
+static bool
+is_partition_number(const char *text, int32 *id)
+{
+	size_t length = strlen(text);
+
+	if (length == 0 || length > 9 || strspn(text, "0123456789") != length || (text[0] == '0' && length > 1))
+		return false;
+	*id = atoi(text);
+	return true;
+}
+
+static bool
+is_one_of(int32 id, ArrayType *partitions)
+{
+	Datum *ids;
+	int	   n;
+
+	deconstruct_array(partitions, INT4OID, sizeof(int32), true, TYPALIGN_INT, &ids, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (DatumGetInt32(ids[i]) == id)
+			return true;
+	}
+	return false;
+}
+
+/* Is this one of the topics, separated by commas? */
+static bool
+is_topic(const char *name, size_t length, const char *topics)
+{
+	for (const char *topic = topics; topic != NULL; topic = strchr(topic, ','))
+	{
+		topic += topic[0] == ',';
+		if (strcspn(topic, ",") == length && memcmp(topic, name, length) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A name in start_offsets that fits nothing would be a partition that begins elsewhere than was meant. */
+static void
+check_start_name(const char *name, const char *topics, ArrayType *partitions)
+{
+	const char *slash = strrchr(name, '/');
+	int32		id;
+
+	if (strcmp(name, "*") == 0)
+		return;
+	if (!is_partition_number(slash ? slash + 1 : name, &id))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("start_offsets names no partition: \"%s\"", name),
+				 errhint("A name is a partition's number, topic/number, or \"*\" for all others.")));
+	if (slash && !is_topic(name, slash - name, topics))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("start_offsets names a topic that is not read: \"%s\"", name),
+						errdetail("The stream reads %s.", topics)));
+	if (partitions && !is_one_of(id, partitions))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("start_offsets names a partition that is not read: \"%s\"", name),
+						errhint("It must be among the partitions of the stream.")));
+}
+
+static void
+check_start_names(Jsonb *offsets, const char *topics, ArrayType *partitions)
+{
+	JsonbIterator	  *it = JsonbIteratorInit(&offsets->root);
+	JsonbIteratorToken token;
+	JsonbValue		   value;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			check_start_name(pnstrdup(value.val.string.val, value.val.string.len), topics, partitions);
+	}
+}
+
 /* start_offsets must be an object of whole numbers; below 0 they count from the end. */
 static void
 check_start_offsets(Jsonb *offsets)
@@ -371,6 +448,9 @@ clickstream_create_stream(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(A_PARTITIONS))
 		check_partitions(brokers, PG_GETARG_ARRAYTYPE_P(A_PARTITIONS));
 	check_start(start_from, PG_ARGISNULL(A_START_TIME) ? NULL : &start_time, cs_arg_jsonb(fcinfo, A_START_OFFSETS));
+	if (!PG_ARGISNULL(A_START_OFFSETS))
+		check_start_names(cs_arg_jsonb(fcinfo, A_START_OFFSETS), topic,
+						  PG_ARGISNULL(A_PARTITIONS) ? NULL : PG_GETARG_ARRAYTYPE_P(A_PARTITIONS));
 	check_times(fcinfo, A_WATERMARK_DELAY, A_IDLE_TIMEOUT, A_MAX_FUTURE, A_MAX_DRIFT, A_RETENTION);
 	cs_span(cs_arg_required_interval(fcinfo, A_DEDUPE_HORIZON, "dedupe_horizon"), "dedupe_horizon", 0, DELAY_MAX);
 	cs_check_word(cs_arg_text(fcinfo, A_ON_ERROR), "on_error", on_error_words);
@@ -530,6 +610,29 @@ clickstream_stop(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static char *
+topics_of(const CsStream *stream)
+{
+	StringInfoData result;
+
+	initStringInfo(&result);
+	for (int i = 0; i < stream->ntopics; i++)
+		appendStringInfo(&result, "%s%s", i > 0 ? "," : "", stream->topics[i]);
+	return result.data;
+}
+
+/* NULL: all are read. */
+static ArrayType *
+partitions_of(const CsStream *stream)
+{
+	Datum *ids = palloc(Max(stream->nwanted, 1) * sizeof(Datum));
+
+	for (int i = 0; i < stream->nwanted; i++)
+		ids[i] = Int32GetDatum(stream->wanted[i]);
+	return stream->nwanted == 0 ? NULL
+								: construct_array(ids, stream->nwanted, INT4OID, sizeof(int32), true, TYPALIGN_INT);
+}
+
 /* Where to begin again: as given, or as the stream was made. */
 static void
 reset_start(FunctionCallInfo fcinfo, const CsStream *stream)
@@ -541,6 +644,8 @@ reset_start(FunctionCallInfo fcinfo, const CsStream *stream)
 	if (start_from == NULL && PG_ARGISNULL(2) && PG_ARGISNULL(3))
 		return;
 	check_start(start_from, PG_ARGISNULL(2) ? NULL : &start_time, cs_arg_jsonb(fcinfo, 3));
+	if (!PG_ARGISNULL(3))
+		check_start_names(cs_arg_jsonb(fcinfo, 3), topics_of(stream), partitions_of(stream));
 	values[0] = cs_value_text("start_from", start_from);
 	values[1] = cs_value_time("start_time", PG_ARGISNULL(2) ? NULL : &start_time);
 	values[2] = cs_value_jsonb("start_offsets", cs_arg_jsonb(fcinfo, 3));

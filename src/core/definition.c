@@ -251,6 +251,9 @@ option_value(JsonbValue *value)
 	switch (value->type)
 	{
 		case jbvString:
+			/* Refused when it was set; the catalog may have been written by other means. */
+			if (value->val.string.len > 0 && value->val.string.val[0] == SECRET_MARK)
+				break;
 			return pnstrdup(value->val.string.val, value->val.string.len);
 		case jbvNumeric:
 			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));

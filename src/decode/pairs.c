@@ -11,6 +11,7 @@
  * several pairs with one key the last wins, as in jsonb.  No locks.
  */
 #include "decode/internal.h"
+#include "utils/memutils.h"
 
 #define NO_NODE PG_UINT32_MAX
 
@@ -103,7 +104,7 @@ cs_pairs_jsonb(CsDecoder *decoder, const CsJsonNode *array)
 	CsJsonDocument	  document = decoder->document;
 	const CsJsonNode *nodes = document.nodes;
 	uint32			  at = (uint32) (array - nodes);
-	CsJsonNode		 *out = palloc((array->next - at) * sizeof(CsJsonNode));
+	CsJsonNode		 *out = MemoryContextAllocHuge(CurrentMemoryContext, (array->next - at) * sizeof(CsJsonNode));
 	uint32			  count = 1;
 	uint32			  key;
 	uint32			  value;
@@ -123,5 +124,6 @@ cs_pairs_jsonb(CsDecoder *decoder, const CsJsonNode *array)
 	decoder->document.nnodes = count;
 	result = cs_decode_jsonb(decoder, out);
 	decoder->document = document;
+	pfree(out); /* of a chunk's every message it would be too much; the result holds none of it */
 	return result;
 }

@@ -404,17 +404,19 @@ account(CsEngine *e)
 }
 
 /*
- * With on_error => 'stop' the first message that cannot be used ends the
- * batch: here, and not where it is found, which may be in a subtransaction
- * that would make a dead letter of this error too.
+ * The offsets before the message that ends the batch hold none: it is the next,
+ * and skip_message() may pass over it.
  */
 static void
-stop_on_error(CsEngine *e)
+stand_before(const CsMessage *m)
 {
-	CsDeadLetter *d = e->stop_at;
+	m->partition->ledger[CS_CLASS_SKIPPED] += m->offset - m->partition->next_offset;
+	m->partition->next_offset = m->offset;
+}
 
-	if (!e->stream->stop_on_error || d == NULL)
-		return;
+static void
+raise_unusable(const CsDeadLetter *d)
+{
 	ereport(ERROR,
 			(errcode(MAKE_SQLSTATE(d->sqlstate[0], d->sqlstate[1], d->sqlstate[2], d->sqlstate[3], d->sqlstate[4])),
 			 errmsg("message %s/%d/" INT64_FORMAT " cannot be used: %s", d->topic, d->partition, d->offset, d->error),
@@ -422,18 +424,34 @@ stop_on_error(CsEngine *e)
 					 "clickstream.skip_message() passes over this one.")));
 }
 
-/* The messages in e->messages; leaves nothing of them behind but the state's changes. */
-void
-cs_chunk_run(CsEngine *e, int n)
+/*
+ * With on_error => 'stop' the batch ends before the first message that cannot
+ * be used, so that what came before it is committed; the batch that finds it
+ * where its partition stands raises.  Here, and not where it is found, which
+ * may be in a subtransaction that would make a dead letter of this error too.
+ * ndead: how many dead letters there were before this chunk.
+ */
+static void
+stop_on_error(CsEngine *e, int ndead)
 {
-	MemoryContext old = MemoryContextSwitchTo(e->chunk);
+	int				 i = 0;
+	const CsMessage *m;
 
-	prepare_events(e, n);
-	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
-	CS_FAULT(DECODED);
-	stop_on_error(e);
-	assign_watermarks(e);
-	cs_dedupe_run(e);
+	if (!e->stream->stop_on_error || e->stop_at == NULL)
+		return;
+	while (e->events[i].class != CS_CLASS_DEAD)
+		i++;
+	m = e->events[i].message;
+	if (m->partition->stored_offset == m->offset && !m->partition->is_new)
+		raise_unusable(e->stop_at);
+	e->ends_before = m;
+	e->nevents = i;
+	e->dead = list_truncate(e->dead, ndead);
+}
+
+static void
+run_stages(CsEngine *e)
+{
 	for (int i = 0; i < e->nstages; i++)
 	{
 		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP && !cs_stage_fills(&e->stages[i]))
@@ -444,9 +462,31 @@ cs_chunk_run(CsEngine *e, int n)
 		cs_event_log_write(e, e->event_log);
 		cs_counts_logged(e);
 	}
+}
+
+/*
+ * The messages in e->messages, or those before one that ends the batch; leaves
+ * nothing of them behind but the state's changes.
+ */
+void
+cs_chunk_run(CsEngine *e, int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(e->chunk);
+	int			  ndead = list_length(e->dead);
+
+	prepare_events(e, n);
+	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
+	CS_FAULT(DECODED);
+	stop_on_error(e, ndead);
+	assign_watermarks(e);
+	cs_dedupe_run(e);
+	if (e->nevents > 0)
+		run_stages(e);
 	account(e);
-	e->batch_messages += n;
-	e->total += n;
+	if (e->ends_before)
+		stand_before(e->ends_before);
+	e->batch_messages += e->nevents;
+	e->total += e->nevents;
 	cs_unpoint_slot(e);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(e->chunk);

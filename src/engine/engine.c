@@ -361,6 +361,11 @@ consume(CsEngine *e, int64 max_messages, int polled)
 		}
 		cs_chunk_run(e, polled);
 		e->source->ops->release(e->source);
+		if (e->ends_before)
+		{
+			cs_positions_give_back(e);
+			return false;
+		}
 		cs_align_run(e);
 		polled = -1;
 		if (e->batch_messages >= limit)
@@ -592,7 +597,7 @@ outcome_of(CsEngine *e, bool full)
 	bool was_catching_up = e->catching_up;
 
 	e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
-	if (full || e->closings_left || cs_backfill_remains(e))
+	if (full || e->ends_before || e->closings_left || cs_backfill_remains(e))
 		return CS_BATCH_MORE;
 	if (was_catching_up && !e->catching_up)
 		return CS_BATCH_MORE;

@@ -110,22 +110,23 @@ struct CsEngine
 	char		  problem[512];
 
 	/* the batch */
-	CsBatchContext ctx;
-	CsEmitter	   emitter;
-	CsMessage	  *messages;
-	CsEvent		  *events;
-	int			   nevents;
-	uint8		   classes[CS_CHUNK_MESSAGES]; /* of the events, while a definition is applied */
-	int64		   batch_messages;
-	int64		   batch_bytes; /* memory that it took */
-	int64		   total;
-	int64		   last_messages; /* of the last batch that committed */
-	bool		   is_filling;	  /* history runs, not messages */
-	bool		   backfilled;	  /* this batch has run some */
-	List		  *dead;		  /* CsDeadLetter* */
-	CsDeadLetter  *stop_at;		  /* the batch's first one of a whole message */
-	List		  *late;		  /* CsLateEvent* */
-	int			   guc_nest;
+	CsBatchContext	 ctx;
+	CsEmitter		 emitter;
+	CsMessage		*messages;
+	CsEvent			*events;
+	int				 nevents;
+	uint8			 classes[CS_CHUNK_MESSAGES]; /* of the events, while a definition is applied */
+	int64			 batch_messages;
+	int64			 batch_bytes; /* memory that it took */
+	int64			 total;
+	int64			 last_messages; /* of the last batch that committed */
+	bool			 is_filling;	/* history runs, not messages */
+	bool			 backfilled;	/* this batch has run some */
+	List			*dead;			/* CsDeadLetter* */
+	CsDeadLetter	*stop_at;		/* the batch's first one of a whole message */
+	const CsMessage *ends_before;	/* on_error => 'stop': a message that cannot be used; the next batch says so */
+	List			*late;			/* CsLateEvent* */
+	int				 guc_nest;
 };
 
 /* chunk.c */
@@ -179,6 +180,7 @@ extern void	 cs_positions_load(CsEngine *e);
 extern bool	 cs_positions_refresh(CsEngine *e, int timeout_ms);
 extern void	 cs_positions_rewind(CsEngine *e);
 extern void	 cs_positions_reopen(CsEngine *e);
+extern void	 cs_positions_give_back(CsEngine *e);
 extern void	 cs_positions_committed(CsEngine *e);
 extern void	 cs_positions_pass_gaps(CsEngine *e);
 extern bool	 cs_positions_changed(CsEngine *e, int i);

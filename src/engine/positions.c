@@ -164,6 +164,18 @@ cs_positions_rewind(CsEngine *e)
 }
 
 /*
+ * What was delivered and not consumed shall come again, in a batch of its own.
+ * Until then nobody is at the end: offsets that we gave back are no gap.
+ */
+void
+cs_positions_give_back(CsEngine *e)
+{
+	for (int i = 0; i < e->npartitions; i++)
+		e->partitions[i]->ahead = 0;
+	assign(e);
+}
+
+/*
  * Another source in the place of one that is outdated, reading from where we
  * are.  Between batches.  If it cannot be opened the old one stays.
  */

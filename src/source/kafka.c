@@ -116,6 +116,7 @@ kafka_assign(CsSource *base, CsPartition **partitions, int n)
 	cs_kafka_destroy_held(source);
 	cs_kafka_destroy_in_flight(source);
 	source->fault.code = RD_KAFKA_RESP_ERR_NO_ERROR;
+	source->has_taken = false;
 	remember_partitions(source, partitions, n);
 	source->list = rd_kafka_topic_partition_list_new(Max(n, 1));
 	for (int i = 0; i < n; i++)
@@ -256,13 +257,17 @@ find_run(KafkaSource *source, Run *run, const rd_kafka_message_t *message)
 
 /*
  * Look at one thing that the library delivered.  True if it is a message,
- * false if it was something else and is used up.
+ * false if it was something else and is used up.  What comes behind a fault is
+ * not taken, or the message that is at fault would be passed over: the fault's
+ * raise is followed by an assignment, which brings it again.
  */
 static bool
 accept_message(KafkaSource *source, Run *run, rd_kafka_message_t *message, CsMessage *target)
 {
 	KafkaPartition *p;
 
+	if (source->fault.code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return false;
 	find_run(source, run, message);
 	p = run->partition;
 	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && p != NULL && message->offset >= p->position)
@@ -371,6 +376,20 @@ wait_for_something(KafkaSource *source, TimestampTz deadline)
 	return (happened & WL_SOCKET_READABLE) != 0;
 }
 
+/*
+ * Is there a fault?  It is raised when all that came before it is committed:
+ * raised earlier it would undo that, and again each time it is tried.
+ */
+static bool
+meets_fault(KafkaSource *source)
+{
+	if (source->fault.code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return false;
+	if (!source->has_taken)
+		cs_kafka_raise_fault(source);
+	return true;
+}
+
 static int
 kafka_poll(CsSource *base, CsMessage *messages, int max, int timeout_ms)
 {
@@ -378,7 +397,11 @@ kafka_poll(CsSource *base, CsMessage *messages, int max, int timeout_ms)
 	TimestampTz	 deadline = timeout_ms > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms) : 0;
 	int			 n;
 
-	cs_kafka_raise_fault(source);
+	if (meets_fault(source))
+	{
+		wake_up(source);
+		return 0;
+	}
 	do
 	{
 		drain_pipe(source);
@@ -387,8 +410,9 @@ kafka_poll(CsSource *base, CsMessage *messages, int max, int timeout_ms)
 	} while (n == 0 && source->fault.code == RD_KAFKA_RESP_ERR_NO_ERROR && timeout_ms > 0 &&
 			 wait_for_something(source, deadline));
 	refresh_ends(source);
+	source->has_taken |= n > 0;
 	if (n == 0)
-		cs_kafka_raise_fault(source);
+		(void) meets_fault(source);
 	if (source->fault.code != RD_KAFKA_RESP_ERR_NO_ERROR || rd_kafka_queue_length(source->consumer_queue) > 0)
 		wake_up(source);
 	return n;
@@ -408,6 +432,7 @@ kafka_committed(CsSource *base, CsPartition **partitions, int n)
 {
 	KafkaSource *source = (KafkaSource *) base;
 
+	source->has_taken = false;
 	if (n == 0)
 		return;
 	cs_kafka_destroy_in_flight(source);

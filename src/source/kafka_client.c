@@ -266,6 +266,16 @@ set_defaults(KafkaSource *source)
 	pfree(group);
 }
 
+static bool
+has_mechanism(const CsStream *stream)
+{
+	for (int i = 0; i < stream->noptions; i++)
+		if (strcmp(stream->options[i].name, "sasl.mechanism") == 0 ||
+			strcmp(stream->options[i].name, "sasl.mechanisms") == 0)
+			return true;
+	return false;
+}
+
 /* What this file depends on. */
 static void
 set_musts(KafkaSource *source)
@@ -288,7 +298,11 @@ set_musts(KafkaSource *source)
 	set_property(source, "enable.ssl.certificate.verification", "true", true);
 	set_property(source, "enable.sasl.oauthbearer.unsecure.jwt", "false", true);
 	set_property(source, "sasl.oauthbearer.method", "oidc", true);
-	set_property(source, "sasl.kerberos.kinit.cmd", "", true);
+	/* The library's own choice of a mechanism would be GSSAPI, which runs this command through a shell. */
+	if (!has_mechanism(source->stream))
+		set_property(source, "sasl.mechanisms", "PLAIN", true);
+	set_property(source, "sasl.kerberos.min.time.before.relogin", "0", true);
+	set_property(source, "sasl.kerberos.kinit.cmd", ":", true);
 }
 
 static void

@@ -250,6 +250,16 @@ raise_lost_offset(KafkaSource *source, const KafkaFault *fault, const char *topi
 			 errhint("Retention removed them before they were read.  clickstream.seek('%s', %d, %lld, '%s') goes on "
 					 "without them, clickstream.reset() begins again.",
 					 source->stream->name, fault->partition, (long long) low, topic)));
+	if (wanted <= high)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("offset %lld of topic \"%s\", partition %d, was not on the broker a moment ago, and is now",
+						wanted, topic, fault->partition),
+				 errdetail("The broker holds offsets from %lld up to, not including, %lld.", (long long) low,
+						   (long long) high),
+				 errhint(
+					 "Messages before it may have been replaced by others: the topic was made anew, or brokers have "
+					 "lost messages.  clickstream.start() goes on, clickstream.reset() begins again.")));
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -257,6 +267,23 @@ raise_lost_offset(KafkaSource *source, const KafkaFault *fault, const char *topi
 		 errdetail("The broker holds offsets from %lld up to, not including, %lld.", (long long) low, (long long) high),
 		 errhint("The topic was made anew, or brokers have lost messages.  clickstream.reset() begins again from an "
 				 "offset that exists.")));
+}
+
+/* A message that the library refuses.  All before it is committed, so the partition stands at it. */
+static void
+raise_unreadable(KafkaSource *source, const KafkaFault *fault, const char *topic)
+{
+	KafkaPartition *p = cs_kafka_find_partition(source, fault->topic, fault->partition);
+
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DATA_CORRUPTED), errmsg("could not read topic \"%s\", partition %d", topic, fault->partition),
+		 errdetail("librdkafka reported %s: %s", rd_kafka_err2name(fault->code), fault->text),
+		 p ? errhint("Messages from offset %lld on may be damaged or larger than the client accepts.  "
+					 "clickstream.skip_message('%s', %d, %lld, '%s') passes over one, clickstream.seek() over several.",
+					 (long long) p->partition->next_offset, source->stream->name, fault->partition,
+					 (long long) p->partition->next_offset, topic)
+		   : 0));
 }
 
 /* Raise the remembered fault, if there is one. */
@@ -292,14 +319,7 @@ cs_kafka_raise_fault(KafkaSource *source)
 					(errcode(ERRCODE_CONNECTION_FAILURE), errmsg("the Kafka client cannot go on: %s", fault.text)));
 			break;
 		default:
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("could not read topic \"%s\", partition %d", topic, fault.partition),
-					 errdetail("librdkafka reported %s: %s", rd_kafka_err2name(fault.code), fault.text),
-					 errhint("Messages from offset %lld on may be damaged or larger than the client accepts.",
-							 (long long) (cs_kafka_find_partition(source, fault.topic, fault.partition)
-											  ? cs_kafka_find_partition(source, fault.topic, fault.partition)->position
-											  : -1))));
+			raise_unreadable(source, &fault, topic);
 	}
 }
 

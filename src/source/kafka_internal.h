@@ -102,6 +102,7 @@ typedef struct KafkaSource
 	bool		   *was_seen;	   /* by topic: was in the metadata once */
 
 	KafkaFault fault;
+	bool	   has_taken; /* messages were delivered since the last commit or assignment */
 	bool	   has_problem;
 	char	   problem[KAFKA_TEXT];
 	char	   last_error[KAFKA_TEXT]; /* newest words of the library on its brokers; "" none */

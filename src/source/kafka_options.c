@@ -19,6 +19,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "catalog/pg_authid.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -98,6 +100,8 @@ static const OptionRule option_rules[] = {
 	{"topic.metadata.refresh.interval.ms", OPTION_PLAIN, 0},
 };
 
+static const char *const security_protocols[] = {"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"};
+
 static const char *const sasl_mechanisms[] = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"};
 
 /* What OAUTHBEARER cannot do without. */
@@ -137,6 +141,31 @@ option_rule_or_raise(const char *name)
 }
 
 static void
+refuse_value(const char *name, const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("value of option \"%s\" %s", name, what)));
+}
+
+/*
+ * The library drops blanks at the beginning of a value: with them it would
+ * mean something else to it than to us.  Certificates and keys end with a line
+ * break, and may have words around them.
+ */
+static bool
+begins_blank(const char *name, const char *value)
+{
+	return isspace((unsigned char) value[0]) && strstr(name, ".pem") == NULL;
+}
+
+static bool
+ends_blank(const char *name, const char *value)
+{
+	size_t length = strlen(value);
+
+	return length > 0 && isspace((unsigned char) value[length - 1]) && strstr(name, ".pem") == NULL;
+}
+
+static void
 check_characters(const char *name, const char *value)
 {
 	if (strlen(value) > CS_KAFKA_VALUE_MAX)
@@ -144,8 +173,9 @@ check_characters(const char *name, const char *value)
 						errdetail("At most %d bytes are accepted.", CS_KAFKA_VALUE_MAX)));
 	for (const char *p = value; *p; p++)
 		if ((unsigned char) *p < ' ' && strchr("\n\r\t", *p) == NULL)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("value of option \"%s\" holds a control character", name)));
+			refuse_value(name, "holds a control character");
+	if (begins_blank(name, value) || ends_blank(name, value))
+		refuse_value(name, "begins or ends with a blank");
 }
 
 /*
@@ -190,10 +220,14 @@ secret_value(const char *option, JsonbContainer *object)
 static char *
 option_value(const char *name, const JsonbValue *value)
 {
+	char *text;
+
 	switch (value->type)
 	{
 		case jbvString:
-			return string_of(value);
+			text = string_of(value);
+			check_characters(name, text);
+			return text;
 		case jbvNumeric:
 			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 		case jbvBool:
@@ -249,14 +283,23 @@ check_url(const OptionRule *rule, const char *value)
 
 	for (int i = 0; i < (int) lengthof(here); i++)
 	{
-		size_t length = strlen(here[i]);
+		size_t		length = strlen(here[i]);
+		const char *port = value + length;
 
-		good |= strncmp(value, here[i], length) == 0 && (value[length] == ':' || value[length] == '/');
+		if (strncmp(value, here[i], length) != 0)
+			continue;
+		if (port[0] == ':')
+			good |= port[1 + strspn(port + 1, "0123456789")] == '/';
+		else
+			good |= port[0] == '/';
 	}
+	/* "https://here@there/": a name before "@" hides who is asked. */
+	if (good)
+		good = memchr(strstr(value, "://") + 3, '@', strcspn(strstr(value, "://") + 3, "/?#")) == NULL;
 	if (rule->kind == OPTION_URL && !good)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("value of option \"%s\" is not the address of a token endpoint", rule->name),
-						errhint("It begins with https://; http:// is taken for localhost only.")));
+						errhint("It begins with https:// and names no user; http:// is taken for localhost only.")));
 }
 
 static void
@@ -266,6 +309,20 @@ check_number(const OptionRule *rule, const char *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("value of option \"%s\" is too large", rule->name),
 				 errdetail("At most %lld is accepted.", (long long) rule->max)));
+}
+
+/* These words and no others, in any case as in the library: what asks for SASL must be known to check_sasl(). */
+static void
+check_protocol(const OptionRule *rule, const char *value)
+{
+	bool known = strcmp(rule->name, "security.protocol") != 0;
+
+	for (int i = 0; i < (int) lengthof(security_protocols); i++)
+		known |= pg_strcasecmp(value, security_protocols[i]) == 0;
+	if (!known)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("security protocol \"%s\" is not supported", value),
+				 errhint("Use PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")));
 }
 
 /* client.id is printed into the library's statistics, which we read as JSON. */
@@ -368,6 +425,7 @@ check_option(const CsOption *option)
 		check_characters(rule->name, option->value);
 		check_number(rule, option->value);
 		check_url(rule, option->value);
+		check_protocol(rule, option->value);
 		check_words(rule, option->value);
 	}
 	check_by_library(option);
@@ -459,11 +517,19 @@ apply_secret(KafkaSource *source, const CsOption *option)
 	bool				is_private = option_rule(option->name)->kind == OPTION_SECRET;
 	char			   *content = cs_kafka_secret_read(source, option->name, option->value + 1, is_private);
 	char				ignored[KAFKA_TEXT];
-	rd_kafka_conf_res_t result = rd_kafka_conf_set(source->conf, option->name, content, ignored, sizeof(ignored));
+	bool				is_whole = !begins_blank(option->name, content);
+	rd_kafka_conf_res_t result = is_whole
+									 ? rd_kafka_conf_set(source->conf, option->name, content, ignored, sizeof(ignored))
+									 : RD_KAFKA_CONF_INVALID;
 
 	explicit_bzero(content, CS_KAFKA_VALUE_MAX + 1);
 	explicit_bzero(ignored, sizeof(ignored));
 	pfree(content);
+	if (!is_whole)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+						errmsg("secret \"%s\" of option \"%s\" is refused: it begins with a blank", option->value + 1,
+							   option->name),
+						errdetail("The client library would drop it and send something else.")));
 	if (result != RD_KAFKA_CONF_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
