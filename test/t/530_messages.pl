@@ -60,28 +60,21 @@ query("SELECT clickstream.stop('web')");
 # A stream that stops at what it cannot use has consumed what came before, and is led on by hand.
 sub plain { return map { "k\t" . event("/$_") } 1 .. $_[0] }
 
-for my $partition (0, 1)
-{
-	produce($broker, 'stops', [ plain(500), "k\tno JSON", plain(700) ], partition => $partition);
-}
+produce($broker, 'stops', [ plain(700) ], partition => 1);
+produce($broker, 'stops', [ plain(500), "k\tno JSON", plain(700) ], partition => 0);
 query(<<~END);
 	SELECT clickstream.create_stream('stops', brokers => '$address', topic => 'stops', start_from => 'earliest', on_error => 'stop');
 	SELECT clickstream.create_window('days', stream => 'stops', size => '1 day', measures => 'count(*) AS events');
 	SELECT clickstream.create_event_log('stops_log', stream => 'stops');
 	SELECT clickstream.start('stops');
 	END
-my $failed = q(SELECT state = 'failed' FROM clickstream.stat_stream WHERE stream = 'stops');
-for (1 .. 2)
-{
-	wait_until($node, $failed);
-	my ($bad) = query(q(SELECT last_error FROM clickstream.stat_stream WHERE stream = 'stops')) =~ m{message stops/(\d)/500 cannot be used};
-	is(query("SELECT next_offset FROM clickstream.stat_partition WHERE stream = 'stops' AND partition = $bad"), '500', 'it stands before the bad one');
-	query("SELECT clickstream.skip_message('stops', $bad, 500); SELECT clickstream.start('stops')");
-}
+wait_until($node, q(SELECT state = 'failed' FROM clickstream.stat_stream WHERE stream = 'stops'));
+like(query(q(SELECT last_error FROM clickstream.stat_stream WHERE stream = 'stops')), qr{message stops/0/500 cannot be used}, 'it says where it stopped');
+query(q(SELECT clickstream.skip_message('stops', 0, 500); SELECT clickstream.start('stops')));
 wait_for($node, 'stops');
 is(query(q(SELECT partition, consumed, used, dead, skipped, balanced FROM clickstream.audit('stops') ORDER BY 1)),
-	"0|1201|1200|0|1|t\n1|1201|1200|0|1|t", 'all others are counted');
-is(query('SELECT count(*), count(DISTINCT (partition, message_offset)) FROM stops_log'), '2400|2400', 'once each');
+	"0|1201|1200|0|1|t\n1|700|700|0|0|t", 'all others are counted');
+is(query('SELECT count(*), count(DISTINCT (partition, message_offset)) FROM stops_log'), '1900|1900', 'once each');
 query("SELECT clickstream.stop('stops')");
 $node->stop;
 done_testing();
