@@ -23,7 +23,8 @@
 # environment, with defaults:
 #   BENCH_MODES="catchup live"   BENCH_RUNS=3 (catch-up, spill)   BENCH_LIVE_RUNS=1
 #   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000
-#   BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000  BENCH_LIVE_SECONDS=60
+#   BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000
+#   BENCH_LIVE_SECONDS=320   14 million events in all; long enough for a checkpoint and for autovacuum
 #   BENCH_CORE=0  BENCH_BROKER_CORE=1
 #   BENCH_WORK=/var/tmp/clickstream-bench   cluster, broker and logs live here
 #   BENCH_KEEP=       1: leave broker data and logs; the next run loads nothing
@@ -45,7 +46,7 @@ rate=${BENCH_RATE:-2000}
 users=${BENCH_USERS:-5000000}
 warm_seconds=${BENCH_WARM_SECONDS:-2000}
 live_rate=${BENCH_LIVE_RATE:-6000}
-live_seconds=${BENCH_LIVE_SECONDS:-60}
+live_seconds=${BENCH_LIVE_SECONDS:-320}
 core=${BENCH_CORE:-0}
 broker_core=${BENCH_BROKER_CORE:-1}
 work=${BENCH_WORK:-/var/tmp/clickstream-bench}

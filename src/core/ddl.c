@@ -138,6 +138,11 @@ cs_type_name(Oid type, int32 typmod, Oid collation)
 	return psprintf("%s%s", name, collate_clause(type, collation));
 }
 
+/*
+ * Rows come all the time and few of them change their kind, so statistics need
+ * not follow each tenth of growth, as by default; they are renewed when VACUUM
+ * comes for what was added.  A table whose rows are rewritten has room for that.
+ */
 static Oid
 create_table(const char *qualified, Oid owner, const CsResultColumn *columns, int n, bool rewritten)
 {
@@ -156,7 +161,8 @@ create_table(const char *qualified, Oid owner, const CsResultColumn *columns, in
 			appendStringInfo(&command, "%s%s", separator, quote_identifier(columns[i].name));
 			separator = ", ";
 		}
-	appendStringInfoString(&command, rewritten ? ")) WITH (fillfactor = 50)" : "))");
+	appendStringInfo(&command, ")) WITH (autovacuum_analyze_scale_factor = 0.2%s)",
+					 rewritten ? ", fillfactor = 50" : "");
 	cs_execute_as(owner, command.data);
 	return cs_relation_find(qualified);
 }

@@ -2,30 +2,45 @@
  * operator/open_starts.c
  *	  Counts of open things by the time they start.
  *
- * One hash table holds counts of exact times and of whole minutes.  A rollup's
- * bucket is nearly always made of whole minutes, so the question is a look-up
- * per minute; only a minute that the bucket cuts, and that is not empty, makes
- * it look at every time.  A journal takes back what a failed batch changed.
+ * Two hash tables: exact times, and whole minutes.  A rollup's bucket is
+ * nearly always made of whole minutes, so the question is a look-up per
+ * minute; only a minute that the bucket cuts, and that is not empty, makes it
+ * look at every time.  A journal takes back what a failed batch changed.
  *
  * No locking: private to the process that runs the stream.
  */
 #include "postgres.h"
 
 #include "operator/open_starts.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
-
-typedef struct StartKey
-{
-	int64 time; /* µs, or minutes */
-	int64 is_minute;
-} StartKey;
 
 typedef struct StartCount
 {
-	StartKey key;
-	int64	 count;
+	int64 time; /* µs, or minutes */
+	int32 count;
+	char  status;
 } StartCount;
+
+static inline uint32
+hash_time(int64 time)
+{
+	uint64 h = (uint64) time * UINT64CONST(0x9E3779B97F4A7C15);
+
+	h ^= h >> 32;
+	h *= UINT64CONST(0xD6E8FEB86659FD93);
+	return (uint32) (h >> 32);
+}
+
+#define SH_PREFIX starts
+#define SH_ELEMENT_TYPE StartCount
+#define SH_KEY_TYPE int64
+#define SH_KEY time
+#define SH_HASH_KEY(tb, k) hash_time(k)
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
 typedef struct StartChange
 {
@@ -36,7 +51,8 @@ typedef struct StartChange
 struct CsOpenStarts
 {
 	MemoryContext context;
-	HTAB		 *counts;
+	starts_hash	 *times;
+	starts_hash	 *minutes;
 	StartChange	 *journal; /* of this batch */
 	int64		  njournal, capacity;
 };
@@ -62,33 +78,32 @@ cs_open_starts_create(MemoryContext cxt)
 void
 cs_open_starts_clear(CsOpenStarts *starts)
 {
-	HASHCTL ctl = {.keysize = sizeof(StartKey), .entrysize = sizeof(StartCount), .hcxt = starts->context};
-
-	if (starts->counts)
-		hash_destroy(starts->counts);
-	starts->counts = hash_create("clickstream open starts", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	if (starts->times)
+	{
+		starts_destroy(starts->times);
+		starts_destroy(starts->minutes);
+	}
+	starts->times = starts_create(starts->context, 256, NULL);
+	starts->minutes = starts_create(starts->context, 64, NULL);
 	starts->njournal = 0;
 }
 
 static void
-add(CsOpenStarts *starts, StartKey key, int delta)
+add(starts_hash *counts, int64 time, int delta)
 {
 	bool		found;
-	StartCount *entry = hash_search(starts->counts, &key, HASH_ENTER, &found);
+	StartCount *entry = starts_insert(counts, time, &found);
 
 	entry->count = (found ? entry->count : 0) + delta;
 	if (entry->count == 0)
-		hash_search(starts->counts, &key, HASH_REMOVE, NULL);
+		starts_delete_item(counts, entry);
 }
 
 static void
 count_start(CsOpenStarts *starts, TimestampTz start, int delta)
 {
-	StartKey exact = {.time = start};
-	StartKey minute = {.time = minute_of(start), .is_minute = 1};
-
-	add(starts, exact, delta);
-	add(starts, minute, delta);
+	add(starts->times, start, delta);
+	add(starts->minutes, minute_of(start), delta);
 }
 
 void
@@ -125,17 +140,14 @@ cs_open_starts_end_batch(CsOpenStarts *starts, bool committed)
 static bool
 search_all(CsOpenStarts *starts, TimestampTz start, TimestampTz end)
 {
-	HASH_SEQ_STATUS scan;
+	starts_iterator scan;
 	StartCount	   *entry;
 
-	hash_seq_init(&scan, starts->counts);
-	while ((entry = hash_seq_search(&scan)) != NULL)
+	starts_start_iterate(starts->times, &scan);
+	while ((entry = starts_iterate(starts->times, &scan)) != NULL)
 	{
-		if (!entry->key.is_minute && entry->key.time >= start && entry->key.time < end)
-		{
-			hash_seq_term(&scan);
+		if (entry->time >= start && entry->time < end)
 			return true;
-		}
 	}
 	return false;
 }
@@ -143,25 +155,20 @@ search_all(CsOpenStarts *starts, TimestampTz start, TimestampTz end)
 bool
 cs_open_starts_in(CsOpenStarts *starts, TimestampTz start, TimestampTz end)
 {
-	int64	 n = hash_get_num_entries(starts->counts);
-	StartKey key = {.is_minute = 1};
-	int64	 last;
-	bool	 is_cut = false;
+	int64 n = (int64) starts->times->members + starts->minutes->members;
+	int64 last;
+	bool  is_cut = false;
 
 	if (n == 0 || start >= end)
 		return false;
-	key.time = minute_of(start);
 	last = minute_of(end - 1);
-	if (last - key.time > n)
+	if (last - minute_of(start) > n)
 		return search_all(starts, start, end);
-	for (; key.time <= last; key.time++)
+	for (int64 minute = minute_of(start); minute <= last; minute++)
 	{
-		bool found;
-
-		hash_search(starts->counts, &key, HASH_FIND, &found);
-		if (!found)
+		if (starts_lookup(starts->minutes, minute) == NULL)
 			continue;
-		if (key.time * USECS_PER_MINUTE >= start && (key.time + 1) * USECS_PER_MINUTE <= end)
+		if (minute * USECS_PER_MINUTE >= start && (minute + 1) * USECS_PER_MINUTE <= end)
 			return true;
 		is_cut = true;
 	}
