@@ -12,8 +12,9 @@
  * Rotation.  What each file looked like is kept, and looked at again once a
  * second.  When one has changed the source says that it is outdated, and the
  * engine opens another one beside it; positions are the engine's, so nothing is
- * lost.  A file that cannot be used as it now is (half of it written, readable
- * by all) does not cost a connection that works: that is only said in the log.
+ * lost.  A file that cannot be read as it now is (empty, readable by all) does
+ * not cost a connection that works: that is only said in the log.  What the
+ * library refuses in it (a key without its certificate) does, after some tries.
  *
  * Errors here are of class 28, which the worker tries again: whoever mends the
  * file need not start the stream.
