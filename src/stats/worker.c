@@ -121,9 +121,10 @@ put_progress(Row *row, const CsSlot *slot)
 static void
 put_slot(Row *row, const CsSlot *slot)
 {
-	bool may_see;
+	CsSlotState state = cs_slot_shown_state(slot);
+	bool		may_see;
 
-	put(row, COL_STATE, CStringGetTextDatum(cs_slot_state_name(slot->state)));
+	put(row, COL_STATE, CStringGetTextDatum(cs_slot_state_name(state)));
 	if (slot->pid != 0)
 	{
 		put(row, COL_PID, Int32GetDatum(slot->pid));
@@ -135,7 +136,7 @@ put_slot(Row *row, const CsSlot *slot)
 	if (may_see)
 		put_errors(row, slot);
 	/* that there is no room is no secret, and no worker has said yet who the owner is */
-	if (slot->problem[0] != '\0' && (may_see || slot->state == CS_SLOT_NO_WORKER))
+	if (slot->problem[0] != '\0' && (may_see || state == CS_SLOT_NO_WORKER))
 		put(row, COL_PROBLEM, CStringGetTextDatum(slot->problem));
 }
 

@@ -337,23 +337,26 @@ start_worker(int i)
 	stream_id = slot->stream_id;
 	slot->stop = slot->terminated = false;
 	slot->started_at = GetCurrentTimestamp();
-	slot->problem[0] = '\0';
-	cs_slot_change(slot, CS_SLOT_STARTING);
+	cs_slot_change(slot, CS_SLOT_STARTING); /* its problem stays: cs_slot_shown_state() */
 	cs_slots_unlock();
 
 	snprintf(name, sizeof(name), "clickstream stream %d of database %u", stream_id, database);
 	done = register_process("cs_stream_worker_main", name, "clickstream stream", Int32GetDatum(i), &generation,
 							sizeof(generation), &handles[i]);
-	if (done)
-		return true;
-
-	handles[i] = NULL;
+	if (!done)
+		handles[i] = NULL;
 	cs_slots_lock();
 	if (slot->state == CS_SLOT_STARTING && slot->generation == generation && slot->pid == 0)
-		no_room(slot, "Every background worker slot of the server is in use: raise max_worker_processes.");
+	{
+		if (done)
+			slot->problem[0] = '\0';
+		else
+			no_room(slot, "Every background worker slot of the server is in use: raise max_worker_processes.");
+	}
 	cs_slots_unlock();
-	warn_no_room();
-	return false;
+	if (!done)
+		warn_no_room();
+	return done;
 }
 
 /* Free the slots of databases that are gone: a worker could not even connect. */

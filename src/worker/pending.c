@@ -328,7 +328,7 @@ cs_worker_is_running(int32 stream_id, const char **state, char **error)
 			copy = *slot;
 		LWLockRelease(cs_workers->lock);
 	}
-	name = cs_slot_state_name(copy.state);
+	name = cs_slot_state_name(cs_slot_shown_state(&copy));
 	if (state)
 		*state = name;
 	if (error)

@@ -53,6 +53,13 @@ static const struct
 	[CS_SLOT_FAILED] = {"failed", "failed"},
 };
 
+CsSlotState
+cs_slot_shown_state(const CsSlot *slot)
+{
+	return slot->state == CS_SLOT_STARTING && slot->pid == 0 && slot->problem[0] != '\0' ? CS_SLOT_NO_WORKER
+																						 : slot->state;
+}
+
 const char *
 cs_slot_state_name(CsSlotState state)
 {

@@ -163,7 +163,11 @@ extern bool cs_watch_is_needed(void);
 /* What must hold in every transaction of our processes, whatever the database's settings say. */
 extern void cs_worker_settings(void);
 
-/* As stat_stream shows it. */
+/*
+ * What stat_stream shows of it: a stream without room for its worker stays so
+ * while the launcher tries again, which it does at any of its wake-ups.
+ */
+extern CsSlotState cs_slot_shown_state(const CsSlot *slot);
 extern const char *cs_slot_state_name(CsSlotState state);
 
 /* Entry points of the processes, found by name by the postmaster. */

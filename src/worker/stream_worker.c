@@ -149,6 +149,7 @@ attach(int index)
 	{
 		slot->pid = MyProcPid;
 		slot->latch = MyLatch;
+		slot->problem[0] = '\0';
 		attached = true;
 		if (!slot->stop)
 			database = slot->database;

@@ -136,6 +136,12 @@ query("SELECT clickstream.start('$_')") for qw(one two);
 wait_until($node, q(SELECT count(*) = 2 FROM clickstream.stat_stream WHERE state = 'running'));
 wait_until($node, q(SELECT count(*) = 1 FROM clickstream.stat_stream WHERE state = 'no worker slot'));
 like(query("SELECT problem FROM clickstream.stat_stream WHERE state = 'no worker slot'"), qr/max_worker_processes/, 'it says which limit that is');
+# The launcher tries again whenever it wakes up, and start() wakes it; what is shown must not flicker meanwhile.
+my $shown = join '', map { (split /\n/, query(<<~'END'))[-1] } 1 .. 20;
+	SELECT clickstream.start('one');
+	SELECT count(*) FROM clickstream.stat_stream WHERE state = 'no worker slot' AND problem LIKE '%max_worker_processes%';
+	END
+is($shown, '1' x 20, 'and goes on saying so while the launcher tries again');
 my $running = query("SELECT stream FROM clickstream.stat_stream WHERE state = 'running' LIMIT 1");
 my $waiting = query("SELECT stream FROM clickstream.stat_stream WHERE state = 'no worker slot'");
 query("SELECT clickstream.stop('$running')");
