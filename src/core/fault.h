@@ -30,25 +30,26 @@
 #include "postgres.h"
 
 /* NAME, the setting's word, in the order in which a stream comes by */
-#define CS_FAULT_LIST(F)                                                               \
-	F(MID_RECOVERY, "mid_recovery")		  /* at a row of the state log */              \
-	F(RECOVERY_SPILL, "recovery_spill")	  /* log folded, spill table not read */       \
-	F(BEFORE_BEGIN, "before_begin")		  /* messages fetched, no transaction */       \
-	F(DECODED, "decoded")				  /* a chunk's messages */                     \
-	F(EVALUATED, "evaluated")			  /* one definition over a chunk */            \
-	F(SPILL_READ, "spill_read")			  /* entries come back from the spill table */ \
-	F(APPLIED, "applied")				  /* the same, into the overlay */             \
-	F(BEFORE_WRITE, "before_write")		  /* closed; rows gathered */                  \
-	F(BEFORE_LOG, "before_log")			  /* rows written */                           \
-	F(MID_COPY, "mid_copy")				  /* at an entry copied forward */             \
-	F(SPILL_WRITTEN, "spill_written")	  /* entries went to the spill table */        \
-	F(AFTER_LOG, "after_log")			  /* no offsets yet */                         \
-	F(BEFORE_COMMIT, "before_commit")	  /* all is written */                         \
-	F(AT_COMMIT, "at_commit")			  /* inside COMMIT, before its record */       \
-	F(AFTER_COMMIT, "after_commit")		  /* committed, not published */               \
-	F(MID_PUBLICATION, "mid_publication") /* at an entry */                            \
-	F(PUBLISHED, "published")			  /* all of them */                            \
-	F(BEFORE_TRIM, "before_trim")		  /* in its transaction, no lock yet */        \
+#define CS_FAULT_LIST(F)                                                                 \
+	F(MID_RECOVERY, "mid_recovery")		  /* at a row of the state log */                \
+	F(RECOVERY_SPILL, "recovery_spill")	  /* log folded, spill table not read */         \
+	F(BEFORE_BEGIN, "before_begin")		  /* messages fetched, no transaction */         \
+	F(DECODED, "decoded")				  /* a chunk's messages */                       \
+	F(EVALUATED, "evaluated")			  /* one definition over a chunk */              \
+	F(SPILL_READ, "spill_read")			  /* entries come back from the spill table */   \
+	F(SPILL_INSTALL, "spill_install")	  /* at one of them, no memory yet taken over */ \
+	F(APPLIED, "applied")				  /* the same, into the overlay */               \
+	F(BEFORE_WRITE, "before_write")		  /* closed; rows gathered */                    \
+	F(BEFORE_LOG, "before_log")			  /* rows written */                             \
+	F(MID_COPY, "mid_copy")				  /* at an entry copied forward */               \
+	F(SPILL_WRITTEN, "spill_written")	  /* entries went to the spill table */          \
+	F(AFTER_LOG, "after_log")			  /* no offsets yet */                           \
+	F(BEFORE_COMMIT, "before_commit")	  /* all is written */                           \
+	F(AT_COMMIT, "at_commit")			  /* inside COMMIT, before its record */         \
+	F(AFTER_COMMIT, "after_commit")		  /* committed, not published */                 \
+	F(MID_PUBLICATION, "mid_publication") /* at an entry */                              \
+	F(PUBLISHED, "published")			  /* all of them */                              \
+	F(BEFORE_TRIM, "before_trim")		  /* in its transaction, no lock yet */          \
 	F(MID_TRIM, "mid_trim")				  /* no snapshot needs the half; locked, not truncated */
 
 typedef enum CsFault

@@ -125,16 +125,17 @@ cs_arena_alloc(CsArena *arena, uint32 size, uint8 *class)
 	Assert(size <= CS_ARENA_LIMIT);
 	*class = cs_arena_class(size);
 	size = cs_arena_size(*class);
-	arena->used += size;
 	piece = arena->freed[*class];
 	if (piece)
 	{
 		memcpy(&arena->freed[*class], piece, sizeof(void *));
 		arena->nfreed[*class]--;
+		arena->used += size;
 		return piece;
 	}
 	if ((Size) (arena->end - arena->next) < size)
-		add_block(arena);
+		add_block(arena); /* may fail */
+	arena->used += size;
 	piece = arena->next;
 	arena->next += size;
 	return piece;
@@ -175,6 +176,27 @@ cs_arena_forget(CsArena *arena, bool (*keep)(const void *piece, void *arg), void
 	}
 	if (arena->end && !keep(arena->end - 1, arg))
 		arena->next = arena->end = NULL;
+}
+
+void
+cs_arena_visit_freed(const CsArena *arena, void (*visit)(const void *piece, uint8 class, void *arg), void *arg)
+{
+	for (int class = 0; class < CS_ARENA_CLASSES; class ++)
+	{
+		const void *piece = arena->freed[class];
+
+		while (piece)
+		{
+			visit(piece, (uint8) class, arg);
+			memcpy(&piece, piece, sizeof(void *));
+		}
+	}
+}
+
+bool
+cs_arena_has(const CsArena *arena, uint8 class)
+{
+	return arena->freed[class] || (Size) (arena->end - arena->next) >= cs_arena_size(class);
 }
 
 void *

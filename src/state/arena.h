@@ -105,6 +105,10 @@ extern void	 cs_arena_free(CsArena *arena, void *piece, uint8 class);
 
 /* Freed pieces for which keep is false are not given out any more, nor is the rest of the newest block if that is so of it. */
 extern void cs_arena_forget(CsArena *arena, bool (*keep)(const void *piece, void *arg), void *arg);
+extern void cs_arena_visit_freed(const CsArena *arena, void (*visit)(const void *piece, uint8 class, void *arg),
+								 void		   *arg);
+/* Is there a piece of that class, without another block? */
+extern bool cs_arena_has(const CsArena *arena, uint8 class);
 /* A copy of a piece that was forgotten with all that is in its block. */
 extern void *cs_arena_move(CsArena *arena, const void *piece, uint8 class);
 

@@ -15,6 +15,10 @@
  * anywhere: each move leaves the state whole, and a block that was not emptied
  * is looked at again the next time.
  *
+ * What is moved takes free pieces elsewhere, blocks emptied just before, and to
+ * begin with those that the pool keeps for this (cs_region_lend()); never memory
+ * of the worker's own.  If that comes to an end, so does the move.
+ *
  * Locking: a slot's block's lock for each pointer that changes.  Readers would
  * miss a slot that has moved, or see it twice: region->moves is odd meanwhile,
  * and tells them to wait and to begin again (shared.c).  What is kept for readers only is given up before.
@@ -25,18 +29,25 @@
 #include "state/internal.h"
 #include "utils/memutils.h"
 
-#define VICTIMS 256						/* blocks emptied at once, at most */
-#define WORTH 16						/* one in so many of its blocks: then at once */
-#define PATIENCE 16						/* commits after which one block is worth it */
-#define FUTILE 32						/* commits that it waits longer when nothing came of it */
-#define FILLED(n) ((int64) (n) / 8 * 7) /* bytes of n that pieces of different sizes use, at least */
+#define QUOTA_MIN 16   /* blocks emptied at once, of shared and of own ones each: so many, */
+#define QUOTA_MAX 256  /* at most, */
+#define QUOTA_SHARE 16 /* or one in so many of all */
+#define WORTH 16	   /* one in so many of its blocks: then at once */
+#define PATIENCE 16	   /* commits after which one block is worth it */
+#define FUTILE 32	   /* commits that it waits longer when nothing came of it */
+
+#define FULL (CS_BLOCK - CS_ARENA_LIMIT) /* bytes that pieces of any sizes find in a block, at least */
+#define KINDS (CS_ARENA_CLASSES + 1)	 /* of pieces: the classes of bytes, and */
+#define KIND_SLOT CS_ARENA_CLASSES		 /* slots */
 
 typedef struct Block
 {
 	char *address;
-	int64 live; /* bytes of pieces that are in use */
 	int32 rank; /* among those that are to be emptied; -1 */
 	bool  is_own;
+	int64 bytes;	   /* of pieces that are in use */
+	int32 used[KINDS]; /* pieces in use */
+	int32 free[KINDS]; /* and freed */
 } Block;
 
 /* Something that has a piece in a block that is to be emptied. */
@@ -52,8 +63,12 @@ typedef struct Compaction
 	CsState *state;
 	Block	*blocks; /* by address */
 	int		 n;
+	int		 nown;
 	Block  **victims; /* in the order of their ranks */
 	int		 nvictims;
+	int		 nshared;		/* of them */
+	int64	 demand[KINDS]; /* pieces of victims */
+	int64	 supply[KINDS]; /* free ones of other shared blocks */
 	Piece	*pieces;
 	int64	 npieces;
 	int64	 capacity;
@@ -84,7 +99,8 @@ list_blocks(Compaction *c)
 	int		  n;
 	int32	 *shared = cs_region_all_blocks(blocks->region, &n);
 
-	c->n = n + blocks->nown;
+	c->nown = blocks->nown;
+	c->n = n + c->nown;
 	c->blocks = palloc0(Max(c->n, 1) * sizeof(Block));
 	for (int i = 0; i < c->n; i++)
 	{
@@ -168,9 +184,36 @@ visit_all(Compaction *c, bool slots, Visit visit)
 static void
 count_piece(Compaction *c, const void *piece, uint8 class, CsEntry *slot, CsBigSet *set)
 {
+	Block *block = block_of(c, piece);
+
 	(void) slot;
 	(void) set;
-	block_of(c, piece)->live += cs_arena_size(class);
+	block->used[c->of_slots ? KIND_SLOT : class]++;
+	block->bytes += cs_arena_size(class);
+}
+
+static void
+count_free(const void *piece, uint8 class, void *arg)
+{
+	Compaction *c = arg;
+	Block	   *block = block_of(c, piece);
+	int			kind = c->of_slots ? KIND_SLOT : class;
+
+	block->free[kind]++;
+	if (!block->is_own)
+		c->supply[kind]++;
+}
+
+/* What is in use, and what is free. */
+static void
+count_all(Compaction *c)
+{
+	CsState *state = c->state;
+
+	visit_all(c, true, count_piece);
+	cs_arena_visit_freed(&state->entry_pieces, count_free, c);
+	visit_all(c, false, count_piece);
+	cs_arena_visit_freed(&state->data_pieces, count_free, c);
 }
 
 static void
@@ -192,62 +235,129 @@ gather_piece(Compaction *c, const void *piece, uint8 class, CsEntry *slot, CsBig
 
 /* ---- choosing ---- */
 
+/* The emptiest first. */
 static int
-live_cmp(const void *a, const void *b)
+bytes_cmp(const void *a, const void *b)
 {
 	const Block *x = *(Block *const *) a;
 	const Block *y = *(Block *const *) b;
 
-	if (x->is_own != y->is_own)
-		return x->is_own ? -1 : 1;
-	return x->live < y->live ? -1 : x->live > y->live;
+	return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
+/* Those of one sort, the emptiest first. */
+static Block **
+sort_blocks(const Compaction *c, bool own, int n)
+{
+	Block **sorted = palloc(Max(n, 1) * sizeof(Block *));
+	int		at = 0;
+
+	for (int i = 0; i < c->n; i++)
+		if (c->blocks[i].is_own == own)
+			sorted[at++] = &c->blocks[i];
+	Assert(at == n);
+	qsort(sorted, n, sizeof(Block *), bytes_cmp);
+	return sorted;
+}
+
+/* A block is to be emptied (1), or is not after all (-1). */
 static void
-add_victim(Compaction *c, Block *block)
+count_victim(Compaction *c, const Block *block, int sign)
 {
-	block->rank = c->nvictims;
-	c->victims[c->nvictims++] = block;
+	for (int i = 0; i < KINDS; i++)
+	{
+		c->demand[i] += sign * block->used[i];
+		if (!block->is_own)
+			c->supply[i] -= sign * block->free[i];
+	}
+	c->nshared += block->is_own ? 0 : sign;
 }
 
-/* Blocks that it takes to hold so many bytes. */
 static int
-blocks_for(int64 live)
+blocks_for(int64 bytes, Size each)
 {
-	return (int) ((live + FILLED(CS_BLOCK) - 1) / FILLED(CS_BLOCK));
+	return (int) ((bytes + (int64) each - 1) / (int64) each);
 }
 
-/* Those of its own, and the emptiest of the others, until there is no excess; false if that is of no use. */
+/* Shared blocks that come free, less those that it takes. */
+static int
+gain(const Compaction *c)
+{
+	int64 bytes = 0;
+
+	for (int i = 0; i < KIND_SLOT; i++)
+		bytes += Max(c->demand[i] - c->supply[i], 0) * (int64) cs_arena_size((uint8) i);
+	return c->nshared - blocks_for(bytes, FULL) -
+		   blocks_for(Max(c->demand[KIND_SLOT] - c->supply[KIND_SLOT], 0) * CS_SLOT, CS_BLOCK);
+}
+
+/*
+ * The emptiest of the shared ones, until there is no excess; then those of its
+ * own, as long as there is none.  False if that is of no use.
+ */
 static bool
 choose(Compaction *c, int excess)
 {
-	int		nown = c->state->blocks.nown;
-	Block **sorted = palloc(Max(c->n, 1) * sizeof(Block *));
-	int64	live = 0;
-	int		gain = 0;
+	int		quota = Min(QUOTA_MAX, Max(QUOTA_MIN, c->n / QUOTA_SHARE));
+	int		nshared = c->n - c->nown;
+	Block **shared = sort_blocks(c, false, nshared);
+	Block **own = sort_blocks(c, true, c->nown);
+	int		nown = 0;
 
-	c->victims = palloc(Max(c->n, 1) * sizeof(Block *));
-	for (int i = 0; i < c->n; i++)
-		sorted[i] = &c->blocks[i];
-	qsort(sorted, c->n, sizeof(Block *), live_cmp);
-	for (int i = 0; i < c->n && c->nvictims < VICTIMS; i++)
+	nshared = Min(nshared, quota);
+	for (;;)
 	{
-		if (i >= nown && (gain >= excess || sorted[i]->live >= FILLED(CS_BLOCK)))
+		if (gain(c) >= excess)
+		{
+			if (nown == Min(c->nown, quota))
+				break;
+			count_victim(c, own[nown], 1);
+			if (gain(c) >= excess)
+			{
+				nown++;
+				continue;
+			}
+			count_victim(c, own[nown], -1);
+		}
+		if (c->nshared == nshared || shared[c->nshared]->bytes >= (int64) FULL)
 			break;
-		live += sorted[i]->live;
-		add_victim(c, sorted[i]);
-		gain = Max(i + 1 - nown, 0) - blocks_for(live);
+		count_victim(c, shared[c->nshared], 1);
 	}
-	return c->nvictims > 0 && (gain >= excess || gain > 0);
+	/* Own ones last: what is moved out of the others leaves blocks for them. */
+	c->victims = palloc(Max(c->n, 1) * sizeof(Block *));
+	for (int i = 0; i < c->nshared + nown; i++)
+	{
+		c->victims[i] = i < c->nshared ? shared[i] : own[i - c->nshared];
+		c->victims[i]->rank = i;
+	}
+	c->nvictims = c->nshared + nown;
+	return nown > 0 || gain(c) > 0;
 }
 
 /* ---- moving ---- */
 
-/* Not in a block that is emptied. */
+/* Neither in a block that is emptied, nor in one of the worker's own: those are emptied before long. */
 static bool
 is_free_to_use(const void *piece, void *arg)
 {
-	return block_of(arg, piece)->rank < 0;
+	const Block *block = block_of(arg, piece);
+
+	return block->rank < 0 && !block->is_own;
+}
+
+/* Is there a piece to move to, in shared memory? */
+static bool
+have_room(Compaction *c, CsArena *arena, uint8 class)
+{
+	CsBlocks *blocks = &c->state->blocks;
+	char	 *lent;
+
+	if (cs_arena_has(arena, class) || blocks->nspare > 0)
+		return true;
+	lent = cs_region_lend(blocks->region);
+	if (lent)
+		cs_blocks_add_spare(blocks, lent);
+	return lent != NULL;
 }
 
 static int
@@ -264,8 +374,17 @@ is_in_victim(const Compaction *c, const void *piece)
 	return (const char *) piece < block->address + CS_BLOCK && block->rank >= 0;
 }
 
-/* The bytes of a slot that lie in blocks that are emptied. */
-static void
+static bool
+move_slot(Compaction *c, const Piece *owner)
+{
+	if (!have_room(c, &c->state->entry_pieces, cs_arena_class(sizeof(CsEntry))))
+		return false;
+	cs_slot_move(c->state, owner->slot, owner->set);
+	return true;
+}
+
+/* The bytes of a slot that lie in blocks that are emptied; false: not all, for want of room. */
+static bool
 move_bytes(Compaction *c, const Piece *owner)
 {
 	CsEntry *slot = owner->slot;
@@ -278,8 +397,11 @@ move_bytes(Compaction *c, const Piece *owner)
 	{
 		if (is_in_victim(c, *link))
 		{
-			char *piece = cs_arena_move(&c->state->data_pieces, *link, class);
+			char *piece;
 
+			if (!have_room(c, &c->state->data_pieces, class))
+				return false;
+			piece = cs_arena_move(&c->state->data_pieces, *link, class);
 			cs_slot_set_link(c->state, slot, link, piece);
 			if (owner->set)
 				owner->set->pieces[i] = (CsChain *) piece;
@@ -289,6 +411,7 @@ move_bytes(Compaction *c, const Piece *owner)
 		link = (char **) &((CsChain *) *link)->next;
 		class = last;
 	}
+	return true;
 }
 
 /* The block holds nothing: others may move into it. */
@@ -304,7 +427,8 @@ emptied(Compaction *c, Block *block)
 		cs_blocks_add_spare(blocks, block->address);
 }
 
-static void
+/* False: it had to stop. */
+static bool
 empty_victims(Compaction *c, bool slots)
 {
 	int64 i = 0;
@@ -318,14 +442,11 @@ empty_victims(Compaction *c, bool slots)
 		int32 rank = c->pieces[i].rank;
 
 		for (; i < c->npieces && c->pieces[i].rank == rank; i++)
-		{
-			if (slots)
-				cs_slot_move(c->state, c->pieces[i].slot, c->pieces[i].set);
-			else
-				move_bytes(c, &c->pieces[i]);
-		}
+			if (!(slots ? move_slot(c, &c->pieces[i]) : move_bytes(c, &c->pieces[i])))
+				return false;
 		emptied(c, c->victims[rank]);
 	}
+	return true;
 }
 
 static void
@@ -336,10 +457,9 @@ empty(Compaction *c)
 	cs_arena_forget(&state->entry_pieces, is_free_to_use, c);
 	cs_arena_forget(&state->data_pieces, is_free_to_use, c);
 	for (int i = 0; i < c->nvictims; i++)
-		if (c->victims[i]->live == 0)
+		if (c->victims[i]->bytes == 0)
 			emptied(c, c->victims[i]);
-	empty_victims(c, true);
-	empty_victims(c, false);
+	(void) (empty_victims(c, true) && empty_victims(c, false));
 	cs_blocks_give_spare(&state->blocks);
 }
 
@@ -371,7 +491,7 @@ is_worth_it(const CsState *state, int excess)
 	int64			live = state->entry_pieces.used + state->data_pieces.used;
 
 	if (goal <= 0 || state->commit < state->compacted + PATIENCE / 4 ||
-		blocks_for(live) >= blocks->region->nblocks + blocks->nown)
+		blocks_for(live, FULL) >= blocks->region->nblocks + blocks->nown)
 		return false;
 	return goal >= blocks->region->nblocks / WORTH || state->commit >= state->compacted + PATIENCE;
 }
@@ -385,8 +505,7 @@ compact(CsState *state)
 	cs_state_forget_kept(state);
 	cs_blocks_give_spare(&state->blocks);
 	list_blocks(&c);
-	visit_all(&c, true, count_piece);
-	visit_all(&c, false, count_piece);
+	count_all(&c);
 	if (!choose(&c, cs_region_excess(state->region)))
 		return false;
 	empty_while_readers_wait(&c);

@@ -261,8 +261,12 @@ extern void cs_slot_set_link(CsState *state, const CsEntry *slot, char **link, c
 extern LWLock *cs_slot_lock(CsState *state, const CsEntry *slot);
 
 /* reserve.c: what publication will take is there before COMMIT. */
-extern void		 cs_reserve_work(CsState *state, const CsWork *work);
-extern void		 cs_reserve(CsState *state);
+extern void cs_reserve_work(CsState *state, const CsWork *work);
+extern void cs_reserve(CsState *state);
+/* And what a new entry takes, before it is read back: then only the table of keys may not grow, and that is seen first. */
+extern void cs_reserve_entry(CsState *state, CsDefState *def, const CsKey *key, uint32 len, TimestampTz due);
+/* The timer of a moment's second; made if missing. */
+extern CsTimer	*cs_timer_of(CsDefState *def, TimestampTz due);
 extern void		 cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
 extern void		 cs_timer_leave(CsDefState *def, CsEntry *entry);
 extern CsBucket *cs_bucket_of(CsDefState *def, int64 bucket, bool create);

@@ -12,6 +12,8 @@
 #include "storage/shmem.h"
 
 #define TRANCHE "clickstream_state"
+#define SPARE 2		   /* blocks that are lent only: for slots and for bytes, */
+#define SPARE_SHARE 16 /* and not more than one in so many */
 
 CsPool *cs_pool = NULL;
 
@@ -177,9 +179,22 @@ cs_region_end(CsRegion *region)
 /* ---- division; with the pool's lock held ---- */
 
 static int32
+spare(void)
+{
+	return Min(SPARE, cs_pool->nblocks / SPARE_SHARE);
+}
+
+/* Blocks that are free to be kept. */
+static int32
+available(void)
+{
+	return Max(cs_pool->nfree - spare(), 0);
+}
+
+static int32
 share(void)
 {
-	return cs_pool->nblocks / Max(cs_pool->nactive, 1);
+	return (cs_pool->nblocks - spare()) / Max(cs_pool->nactive, 1);
 }
 
 /* Blocks that others lack of their shares, and have asked for. */
@@ -202,7 +217,31 @@ others_want(const CsRegion *region)
 static int32
 allowance(const CsRegion *region)
 {
-	return Max(share(), region->nblocks + cs_pool->nfree - others_want(region));
+	return Max(share(), region->nblocks + available() - others_want(region));
+}
+
+static int32
+pop_free(CsRegion *region)
+{
+	int32 block = cs_pool->free;
+
+	cs_pool->free = cs_pool->blocks[block].next;
+	cs_pool->nfree--;
+	cs_pool->blocks[block].region = number_of(region) + 1;
+	cs_pool->blocks[block].nslots = 0;
+	region->nblocks++;
+	return block;
+}
+
+/* ---- blocks that come and go ---- */
+
+static char *
+address_of(int32 block)
+{
+	if (block < 0)
+		return NULL;
+	cs_memory_enlarge(cs_block_address(block), CS_BLOCK);
+	return cs_block_address(block);
 }
 
 char *
@@ -211,22 +250,24 @@ cs_region_take(CsRegion *region)
 	int32 block = -1;
 
 	LWLockAcquire(cs_pool_lock(), LW_EXCLUSIVE);
-	if (cs_pool->nfree > 0 && region->nblocks < allowance(region))
-	{
-		block = cs_pool->free;
-		cs_pool->free = cs_pool->blocks[block].next;
-		cs_pool->nfree--;
-		cs_pool->blocks[block].region = number_of(region) + 1;
-		cs_pool->blocks[block].nslots = 0;
-		region->nblocks++;
-	}
+	if (available() > 0 && region->nblocks < allowance(region))
+		block = pop_free(region);
 	else
 		region->wants++;
 	LWLockRelease(cs_pool_lock());
-	if (block < 0)
-		return NULL;
-	cs_memory_enlarge(cs_block_address(block), CS_BLOCK);
-	return cs_block_address(block);
+	return address_of(block);
+}
+
+char *
+cs_region_lend(CsRegion *region)
+{
+	int32 block = -1;
+
+	LWLockAcquire(cs_pool_lock(), LW_EXCLUSIVE);
+	if (cs_pool->nfree > 0)
+		block = pop_free(region);
+	LWLockRelease(cs_pool_lock());
+	return address_of(block);
 }
 
 /* With the pool's lock held. */
@@ -294,7 +335,7 @@ cs_region_excess(const CsRegion *region)
 	int32 excess;
 
 	LWLockAcquire(cs_pool_lock(), LW_SHARED);
-	excess = region->nblocks - allowance(region);
+	excess = Max(region->nblocks - allowance(region), -available());
 	LWLockRelease(cs_pool_lock());
 	return excess;
 }

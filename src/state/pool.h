@@ -25,7 +25,8 @@
  * share: all blocks divided by the number of regions.  One that was refused a
  * block while it has less than its share says so in "wants"; others then may
  * hold no more than leaves room for that, evict, and give back what they have
- * too much (compact.c).
+ * too much (compact.c).  To move what is left in these takes a block or two
+ * more to begin with: so the pool keeps some, which are lent for that only.
  *
  * Locking: one LWLock for the lists and counts; CS_POOL_PARTITIONS LWLocks for
  * the content of slots, a block's by its number.  A worker holds the latter
@@ -144,6 +145,8 @@ extern void cs_region_open(CsRegion *region, int64 commit_number);
 extern void cs_region_end(CsRegion *region);
 /* A block, or NULL: there is none for this region now. */
 extern char *cs_region_take(CsRegion *region);
+/* One more than it may have, to move others' content to; it gives back as many before long.  NULL: there is none. */
+extern char *cs_region_lend(CsRegion *region);
 extern void	 cs_region_give(CsRegion *region, char *block);
 /* Nothing is in the block any more; the region keeps it. */
 extern void cs_region_clear(CsRegion *region, char *block);
@@ -151,7 +154,7 @@ extern void cs_region_clear(CsRegion *region, char *block);
 extern void cs_region_slots(CsRegion *region, char *block);
 /* Bytes that it may have now. */
 extern int64 cs_region_budget(const CsRegion *region);
-/* Blocks that it holds and should not; if that is less than none, those that it might have, too. */
+/* Blocks that it holds and should not; if that is less than none, those that it could have, too. */
 extern int32 cs_region_excess(const CsRegion *region);
 /* All of its blocks, palloc'd. */
 extern int32 *cs_region_all_blocks(const CsRegion *region, int *n);

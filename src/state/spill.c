@@ -79,30 +79,37 @@ is_marked(const CsDefState *def, const CsKey *key, const char *data, uint32 len)
 
 /* One entry more, or less, of a bucket is spilled. */
 static void
-count_in_bucket(CsDefState *def, const CsKey *key, const char *data, uint32 len, int delta)
+count_in_bucket(CsDefState *def, const CsKey *key, bool marked, int delta)
 {
 	CsBucket *bucket = cs_bucket_of(def, key->bucket, true);
 
 	bucket->nspilled += delta;
-	if (is_marked(def, key, data, len))
-		bucket->nmarked += delta;
+	bucket->nmarked += marked ? delta : 0;
 }
 
-/* A row becomes a committed entry, unless that is in memory already. */
+/*
+ * A row becomes a committed entry, unless that is in memory already.  Up to its
+ * being installed nothing has changed, and from then on nothing fails: where
+ * there is no memory for it the batch ends, and the entry is spilled as before.
+ */
 static void
 install(const CsKey *key, const char *data, uint32 len, void *arg)
 {
 	CsState	   *state = arg;
 	CsDefState *def = cs_def_state(state, (int32) key->def);
 	TimestampTz due;
+	bool		marked;
 
 	if (!cs_spill_index_has(def->spilled, key, &due))
 		return;
+	marked = key->bucket != 0 && is_marked(def, key, data, len);
+	cs_reserve_entry(state, def, key, len, due);
+	CS_FAULT(SPILL_INSTALL);
+	cs_entry_install(state, def, key, data, len, CS_HALF_TABLE, due);
 	cs_spill_index_remove(def->spilled, key);
 	state->spill->count--;
 	if (key->bucket != 0)
-		count_in_bucket(def, key, data, len, -1);
-	cs_entry_install(state, def, key, data, len, CS_HALF_TABLE, due);
+		count_in_bucket(def, key, marked, -1);
 	state->spill->loaded += len + CS_ARENA_ALIGN;
 }
 
@@ -372,6 +379,7 @@ append_members(const CsKey *key, const char *data, uint32 len, void *arg)
 	if (len % sizeof(CsHash128) != 0)
 		cs_codec_corrupt("a spilled distinct set is cut");
 	cs_bigset_append(set->state, set, data, len / sizeof(CsHash128));
+	CS_FAULT(SPILL_INSTALL);
 }
 
 /* The members that lie in the table; what the log has said since comes behind them. */
@@ -436,7 +444,7 @@ cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry)
 	cs_spill_index_add(def->spilled, &entry->key, entry->due);
 	state->spill->count++;
 	if (entry->key.bucket != 0)
-		count_in_bucket(def, &entry->key, cs_entry_bytes(entry), entry->len, 1);
+		count_in_bucket(def, &entry->key, is_marked(def, &entry->key, cs_entry_bytes(entry), entry->len), 1);
 }
 
 static void

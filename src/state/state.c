@@ -197,13 +197,26 @@ cs_bucket_of(CsDefState *def, int64 bucket, bool create)
 	return b;
 }
 
+CsTimer *
+cs_timer_of(CsDefState *def, TimestampTz due)
+{
+	int64	 second = due / USECS_PER_SEC;
+	bool	 found;
+	CsTimer *timer = hash_search(def->timers, &second, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		dlist_init(&timer->entries);
+		pairingheap_add(def->timer_heap, &timer->heap_node);
+	}
+	return timer;
+}
+
 /* Queue the entry at its due time, unless it stands at that or an earlier second. */
 void
 cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 {
-	int64	 second = entry->due / USECS_PER_SEC;
-	bool	 found;
-	CsTimer *timer;
+	int64 second = entry->due / USECS_PER_SEC;
 
 	(void) state;
 	if (entry->due == CS_WM_DONE || entry->key.bucket != 0)
@@ -214,13 +227,7 @@ cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 			return;
 		cs_timer_leave(def, entry);
 	}
-	timer = hash_search(def->timers, &second, HASH_ENTER, &found);
-	if (!found)
-	{
-		dlist_init(&timer->entries);
-		pairingheap_add(def->timer_heap, &timer->heap_node);
-	}
-	dlist_push_tail(&timer->entries, &entry->list_node);
+	dlist_push_tail(&cs_timer_of(def, entry->due)->entries, &entry->list_node);
 	entry->queued = second;
 }
 
