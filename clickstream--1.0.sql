@@ -284,7 +284,9 @@ CREATE TABLE dead_letter_data (
 	cause           text NOT NULL,
 	error           text NOT NULL,
 	sqlstate        text NOT NULL,
-	arrived_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+	arrived_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+	retried_at      timestamptz,
+	outcome         text
 );
 COMMENT ON TABLE dead_letter_data IS 'messages that could not be used, as they came; read view dead_letter';
 COMMENT ON COLUMN dead_letter_data.dead_letter_id IS 'number of the dead letter';
@@ -301,6 +303,8 @@ COMMENT ON COLUMN dead_letter_data.cause IS 'kind of error, to group by';
 COMMENT ON COLUMN dead_letter_data.error IS 'the error in words';
 COMMENT ON COLUMN dead_letter_data.sqlstate IS 'SQLSTATE of the error';
 COMMENT ON COLUMN dead_letter_data.arrived_at IS 'when it was consumed';
+COMMENT ON COLUMN dead_letter_data.retried_at IS 'when retry_dead_letters() last ran it through the stream';
+COMMENT ON COLUMN dead_letter_data.outcome IS 'what it became then: used, late, filtered, duplicate or empty; NULL: it is dead';
 
 CREATE TABLE late_event_data (
 	late_event_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1583,7 +1587,8 @@ COMMENT ON FUNCTION trim_local_topic(text, interval) IS
 
 CREATE VIEW dead_letter WITH (security_barrier) AS
 SELECT s.name AS stream, l.topic, l.partition, l.message_offset, l.message_timestamp, l.message_key, l.payload,
-	   l.headers, d.table_oid AS definition, l.cause, l.error, l.sqlstate, l.arrived_at
+	   l.headers, d.table_oid AS definition, l.cause, l.error, l.sqlstate, l.arrived_at, l.retried_at, l.outcome,
+	   l.dead_letter_id
 FROM clickstream.dead_letter_data l
 JOIN clickstream.stream s USING (stream_id)
 LEFT JOIN clickstream.definition d USING (definition_id)
@@ -1604,6 +1609,9 @@ COMMENT ON COLUMN dead_letter.cause IS 'kind of error, to group by';
 COMMENT ON COLUMN dead_letter.error IS 'the error in words';
 COMMENT ON COLUMN dead_letter.sqlstate IS 'SQLSTATE of the error';
 COMMENT ON COLUMN dead_letter.arrived_at IS 'when it was consumed';
+COMMENT ON COLUMN dead_letter.retried_at IS 'when retry_dead_letters() last ran it through the stream';
+COMMENT ON COLUMN dead_letter.outcome IS 'what it became then: used, late, filtered, duplicate or empty; NULL: it is dead';
+COMMENT ON COLUMN dead_letter.dead_letter_id IS 'number of the dead letter';
 
 CREATE VIEW dead_letter_cause WITH (security_barrier) AS
 SELECT l.stream, l.definition, l.cause, l.sqlstate, count(*) AS letters, min(l.arrived_at) AS first_at, max(l.arrived_at) AS last_at,
@@ -1611,8 +1619,9 @@ SELECT l.stream, l.definition, l.cause, l.sqlstate, count(*) AS letters, min(l.a
 	   (array_agg(substr(encode(l.payload, 'escape'), 1, 1000)
 		ORDER BY l.arrived_at DESC, l.topic, l.partition, l.message_offset DESC))[1] AS sample_payload
 FROM clickstream.dead_letter l
+WHERE l.outcome IS NULL
 GROUP BY l.stream, l.definition, l.cause, l.sqlstate;
-COMMENT ON VIEW dead_letter_cause IS 'dead letters by what they died of: how many, since when, and the newest one as a sample';
+COMMENT ON VIEW dead_letter_cause IS 'dead letters by what they died of, without those that retry_dead_letters() has brought back: how many, since when, and the newest one as a sample';
 COMMENT ON COLUMN dead_letter_cause.stream IS 'name of the stream';
 COMMENT ON COLUMN dead_letter_cause.definition IS 'table of the definition that failed; NULL: nothing could use the messages';
 COMMENT ON COLUMN dead_letter_cause.cause IS 'kind of error';
@@ -1668,7 +1677,7 @@ COMMENT ON COLUMN ledger.duplicate IS 'seen before';
 COMMENT ON COLUMN ledger.dead IS 'dead letters';
 COMMENT ON COLUMN ledger.empty IS 'messages without payload';
 COMMENT ON COLUMN ledger.skipped IS 'offsets without a message, or passed over by hand';
-COMMENT ON COLUMN ledger.repaired IS 'of those used: not when they came, but since they were applied by apply_late()';
+COMMENT ON COLUMN ledger.repaired IS 'of those used: not when they came, but since they were applied by apply_late() or retry_dead_letters()';
 COMMENT ON COLUMN ledger.balanced IS 'do the classes add up to what was consumed?';
 
 CREATE VIEW letter_count WITH (security_barrier) AS
@@ -1686,6 +1695,7 @@ WITH counted AS (
 ), kept AS (
 	SELECT l.stream_id, coalesce(l.definition_id, 0) AS definition_id, l.topic, l.partition, 'dead letter' AS kind, count(*) AS n
 	FROM clickstream.dead_letter_data l
+	WHERE l.outcome IS NULL
 	GROUP BY 1, 2, 3, 4
 	UNION ALL
 	SELECT l.stream_id, l.definition_id, l.topic, l.partition, 'late event', count(*)
@@ -1771,6 +1781,54 @@ AS 'MODULE_PATHNAME', 'clickstream_apply_late'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION apply_late(regclass, timestamptz, timestamptz) IS
 	'puts late events of a session, window or funnel into its results, by making what they touch again from the event log; says of each whether it was applied, or why not';
+
+CREATE FUNCTION message_text(payload bytea) RETURNS text
+AS 'MODULE_PATHNAME', 'clickstream_message_text' LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION message_text(bytea) IS 'a message''s payload as text; NULL where it is none: no UTF-8, or not what this database can hold';
+
+CREATE FUNCTION retry_letters(
+	stream text, letters bigint[], payloads text[],
+	OUT topic text, OUT partition integer, OUT message_offset bigint, OUT outcome text, OUT reason text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'clickstream_retry_letters'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION retry_letters(text, bigint[], text[]) IS
+	'for retry_dead_letters(): runs the dead letters with these numbers through their stream, with these payloads; NULL: as they came';
+
+CREATE FUNCTION retry_dead_letters(
+	stream text,
+	filter text DEFAULT NULL,
+	fix text DEFAULT NULL,
+	max_rows bigint DEFAULT NULL,
+	OUT topic text, OUT partition integer, OUT message_offset bigint, OUT outcome text, OUT reason text)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+AS $$
+#variable_conflict use_column
+DECLARE
+	ids bigint[];
+	payloads text[];
+BEGIN
+	IF stream IS NULL THEN
+		RAISE EXCEPTION 'stream must be given' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	-- As the caller, by the names that the caller sees: these are expressions of a query of the caller's own.
+	EXECUTE pg_catalog.format($q$
+		SELECT pg_catalog.array_agg(chosen.dead_letter_id), pg_catalog.array_agg(chosen.mended)
+		FROM (SELECT letter.dead_letter_id, (%s
+				)::pg_catalog.text AS mended
+			FROM (SELECT l.*, clickstream.message_text(l.payload) AS message FROM clickstream.dead_letter l
+				WHERE l.stream OPERATOR(pg_catalog.=) $1 AND l.definition IS NULL AND l.outcome IS NULL) AS letter
+			WHERE (%s
+				)
+			ORDER BY letter.dead_letter_id
+			LIMIT $2) AS chosen$q$, coalesce(fix, 'NULL'), coalesce(filter, 'true'))
+	INTO ids, payloads USING stream, max_rows;
+	RETURN QUERY SELECT r.* FROM clickstream.retry_letters(stream, coalesce(ids, '{}'), coalesce(payloads, '{}')) r;
+END
+$$;
+COMMENT ON FUNCTION retry_dead_letters(text, text, text, bigint) IS
+	'runs dead letters of a stream (those for which filter, an expression over the columns of dead_letter and message, the payload as text, is true) through it again, with the payload that fix makes of them; says what became of each';
 
 CREATE FUNCTION trim_letters(stream text, keep interval, max_rows bigint DEFAULT NULL)
 RETURNS bigint
@@ -2613,6 +2671,7 @@ DECLARE
 	event jsonb;
 	shape clickstream.definition_shape;
 	letter record;
+	retried jsonb;
 	source text;
 	evaluated jsonb;
 BEGIN
@@ -2640,24 +2699,25 @@ BEGIN
 
 	-- the message
 	SELECT d.table_oid INTO log FROM clickstream.definition_shape d WHERE d.stream = explain_event.stream AND d.kind = 'l';
-	SELECT l.cause, l.error, l.sqlstate, l.arrived_at INTO letter FROM clickstream.dead_letter l
+	SELECT l.cause, l.error, l.sqlstate, l.arrived_at, l.retried_at, l.outcome INTO letter FROM clickstream.dead_letter l
 	WHERE l.stream = explain_event.stream AND l.topic = at.topic AND l.partition = at.partition AND l.message_offset = explain_event.message_offset
 	  AND l.definition IS NULL;
-	IF FOUND THEN
+	IF FOUND AND letter.outcome IS NULL THEN
 		outcome := 'dead';
-		detail := to_jsonb(letter);
+		detail := jsonb_strip_nulls(to_jsonb(letter));
 		RETURN NEXT;
 		RETURN;
 	END IF;
+	retried := jsonb_build_object('retried_at', letter.retried_at, 'was_dead', letter.error);
 	IF log IS NOT NULL THEN
 		EXECUTE format('SELECT to_jsonb(e) - ''{message_key, commit_number, arrival, watermark}''::text[] FROM %s e'
 			' WHERE e.topic = $1 AND e.partition = $2 AND e.message_offset = $3', log) INTO event USING at.topic, partition, message_offset;
 	END IF;
-	outcome := coalesce(event ->> 'class', CASE WHEN log IS NULL THEN 'unknown' ELSE 'not in the event log' END);
+	outcome := coalesce(event ->> 'class', letter.outcome, CASE WHEN log IS NULL THEN 'unknown' ELSE 'not in the event log' END);
 	detail := CASE WHEN event IS NULL THEN jsonb_build_object('hint', CASE WHEN log IS NULL
 		THEN 'an event log, made by create_event_log(), would tell; late events and dead letters of definitions are below'
 		ELSE 'it came before the log was made, is older than the log''s retention, or had no payload' END)
-		ELSE jsonb_strip_nulls(event - 'class') END;
+		ELSE jsonb_strip_nulls(event - 'class') END || jsonb_strip_nulls(retried);
 	RETURN NEXT;
 
 	-- each definition

@@ -77,7 +77,7 @@ SELECT watermark_delay, idle_timeout, on_error, retention FROM clickstream.strea
 SELECT clickstream.alter_window('views', emit_interval => '1 second', group_limit => 5);
 SELECT clickstream.alter_rollup('visit_metrics', emit_interval => '2 seconds');
 SELECT clickstream.alter_event_log('events', retention => '3 days');
-SELECT table_oid, emit_interval, group_limit, retention FROM clickstream.definition WHERE table_oid IN ('views'::regclass, 'visit_metrics'::regclass, 'events'::regclass) ORDER BY 1::text;
+SELECT table_oid, emit_interval, group_limit, retention FROM clickstream.definition WHERE table_oid IN ('views'::regclass, 'visit_metrics'::regclass, 'events'::regclass) ORDER BY table_oid::regclass::text;
 -- and what would change the meaning of what is kept
 SELECT clickstream.alter_session('visits', gap => '10 minutes');
 SELECT clickstream.alter_window('views', size => '10 minutes');

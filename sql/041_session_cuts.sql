@@ -115,7 +115,7 @@ CALL clickstream.finish('s041');
 -- night, exact and bridge were cut at 22:00; near ended by its gap
 SELECT * FROM show('local');
 SELECT * FROM show('utc');
-SELECT table_oid, time_zone FROM clickstream.definition WHERE stream_id = (SELECT stream_id FROM clickstream.stream WHERE name = 's041') ORDER BY 1::text;
+SELECT table_oid, time_zone FROM clickstream.definition WHERE stream_id = (SELECT stream_id FROM clickstream.stream WHERE name = 's041') ORDER BY table_oid::regclass::text;
 SELECT clickstream.drop_stream('s041');
 -- days of 23 and 25 hours: midnights at 23:00 UTC and 22:00 UTC in March, 22:00 and 23:00 in October
 SELECT clickstream.create_stream('s041', watermark_delay => '3 days', max_future => NULL) > 0 AS made;

@@ -15,9 +15,12 @@
 #include "core/catalog.h"
 #include "core/ddl.h"
 #include "mb/pg_wchar.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
 #include "utils/timestamp.h"
 
 /* "_yyyymmdd" */
@@ -130,6 +133,30 @@ cs_event_log_create(const char *name, const CsStream *stream, TimestampTz now)
 	(void) cs_event_log_partition(log, stream->owner, now);
 	(void) cs_event_log_partition(log, stream->owner, now + USECS_PER_DAY);
 	return log;
+}
+
+Oid
+cs_event_log_partition_find(Oid log, TimestampTz arrived_at)
+{
+	Relation	  rel = table_open(log, AccessShareLock);
+	PartitionKey  key = RelationGetPartitionKey(rel);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, true);
+	Datum		  value = TimestampTzGetDatum(arrived_at);
+	Oid			  found = InvalidOid;
+	bool		  is_equal;
+
+	/* By its bounds: a name may have been changed. */
+	if (desc->nparts > 0)
+	{
+		int bound =
+			partition_range_datum_bsearch(key->partsupfunc, key->partcollation, desc->boundinfo, 1, &value, &is_equal);
+		int index = desc->boundinfo->indexes[bound + 1];
+
+		if (index >= 0)
+			found = desc->oids[index];
+	}
+	table_close(rel, NoLock);
+	return found;
 }
 
 Oid

@@ -23,6 +23,9 @@ extern Oid cs_event_log_create(const char *name, const CsStream *stream, Timesta
 /* The partition for rows that arrive then, made if it is not there. */
 extern Oid cs_event_log_partition(Oid log, Oid owner, TimestampTz arrived_at);
 
+/* The same, or InvalidOid: there is none. */
+extern Oid cs_event_log_partition_find(Oid log, TimestampTz arrived_at);
+
 /* Drop partitions whose last row arrived before then; how many. */
 extern int cs_event_log_expire(Oid log, Oid owner, TimestampTz before);
 

@@ -283,21 +283,39 @@ cs_repair_begin(CsRepair *r, CsEngine *e, CsStage *stage, CsReplay *replay)
 	r->horizon = cs_replay_horizon(replay);
 }
 
-void
-cs_apply_late_run(CsEngine *e, Oid table, TimestampTz from, TimestampTz to, CsLateResult result, void *arg)
+typedef struct Applying
 {
+	Oid			 table;
+	TimestampTz	 from, to;
+	CsLateResult result;
+	void		*arg;
+} Applying;
+
+static void
+run(CsEngine *e, void *arg)
+{
+	Applying	 *applying = arg;
 	MemoryContext context = AllocSetContextCreate(e->batch, "clickstream repair", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	CsStage		 *stage = cs_replay_stage(e, table);
+	CsStage		 *stage = cs_replay_stage(e, applying->table);
 	CsRepair	  r;
 
 	(void) cs_replay_log(e, "Late events are applied by making what they touch again from the event log.");
 	cs_repair_begin(&r, e, stage, cs_replay_create(e, stage));
-	cs_repair_load(&r, false, from, to);
+	cs_repair_load(&r, false, applying->from, applying->to);
 	if (r.stage->op->ops->key_of)
 		cs_repair_keys(&r);
 	else
 		cs_repair_windows(&r);
-	finish_lates(&r, result, arg);
+	finish_lates(&r, applying->result, applying->arg);
 	MemoryContextSwitchTo(old);
+}
+
+void
+cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz from, TimestampTz to,
+					 CsLateResult result, void *arg)
+{
+	Applying applying = {table, from, to, result, arg};
+
+	cs_engine_repair(stream_id, host, run, &applying);
 }

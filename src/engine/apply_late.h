@@ -18,7 +18,4 @@ typedef void (*CsLateResult)(const CsLateRow *late, const char *refused, void *a
 extern void cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz from, TimestampTz to,
 								 CsLateResult result, void *arg);
 
-/* The part of it between begin and store; engine/apply_late.c. */
-extern void cs_apply_late_run(CsEngine *e, Oid table, TimestampTz from, TimestampTz to, CsLateResult result, void *arg);
-
 #endif

@@ -104,7 +104,9 @@ cs_guarded_loop(CsEngine *e, int n, CsStep step, CsFailed failed, void *arg)
 static Jsonb *
 headers_of(CsEngine *e, const CsMessage *m)
 {
-	return e->source && !e->is_filling ? e->source->ops->headers(e->source, m) : NULL; /* the event log has none */
+	if (e->is_filling)
+		return NULL;													   /* the event log has none */
+	return e->source ? e->source->ops->headers(e->source, m) : m->foreign; /* of a letter: engine/retry.c */
 }
 
 void
@@ -415,8 +417,11 @@ stand_before(const CsMessage *m)
 }
 
 static void
-raise_unusable(const CsDeadLetter *d)
+raise_unusable(CsEngine *e)
 {
+	const CsDeadLetter *d = e->stop_at;
+
+	e->is_stopped = true;
 	ereport(ERROR,
 			(errcode(MAKE_SQLSTATE(d->sqlstate[0], d->sqlstate[1], d->sqlstate[2], d->sqlstate[3], d->sqlstate[4])),
 			 errmsg("message %s/%d/" INT64_FORMAT " cannot be used: %s", d->topic, d->partition, d->offset, d->error),
@@ -443,7 +448,7 @@ stop_on_error(CsEngine *e, int ndead)
 		i++;
 	m = e->events[i].message;
 	if (m->partition->stored_offset == m->offset && !m->partition->is_new)
-		raise_unusable(e->stop_at);
+		raise_unusable(e);
 	e->ends_before = m;
 	e->nevents = i;
 	e->dead = list_truncate(e->dead, ndead);
@@ -464,6 +469,13 @@ run_stages(CsEngine *e)
 	}
 }
 
+void
+cs_chunk_decode(CsEngine *e, int n)
+{
+	prepare_events(e, n);
+	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
+}
+
 /*
  * The messages in e->messages, or those before one that ends the batch; leaves
  * nothing of them behind but the state's changes.
@@ -474,8 +486,7 @@ cs_chunk_run(CsEngine *e, int n)
 	MemoryContext old = MemoryContextSwitchTo(e->chunk);
 	int			  ndead = list_length(e->dead);
 
-	prepare_events(e, n);
-	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
+	cs_chunk_decode(e, n);
 	CS_FAULT(DECODED);
 	stop_on_error(e, ndead);
 	assign_watermarks(e);

@@ -24,7 +24,6 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/settings.h"
-#include "engine/apply_late.h"
 #include "engine/backfill.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
@@ -660,8 +659,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 
 /* What this stores is never published: the engine goes, and the next one recovers it. */
 void
-cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz from, TimestampTz to,
-					 CsLateResult result, void *arg)
+cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep step, void *arg)
 {
 	CsEngine	 *e = open_engine(stream_id, host, true, CurrentMemoryContext, TO_REPAIR, InvalidOid);
 	MemoryContext old = MemoryContextSwitchTo(e->context);
@@ -669,12 +667,15 @@ cs_engine_apply_late(int32 stream_id, const CsHost *host, Oid table, TimestampTz
 	Oid			  user;
 	int			  sec;
 
+	e->catching_up = false; /* rows that change are written: of a stream that is stopped nobody would do it after us */
 	begin_batch(e);
 	begin(e, &user, &sec);
-	cs_apply_late_run(e, table, from, to, result, arg);
+	step(e, arg);
 	advance(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
+	CS_FAULT(BEFORE_WRITE);
 	cs_write_end(e);
 	store(e, &next);
+	CS_FAULT_EXPECT_COMMIT();
 	finish_transaction(e, user, sec);
 	MemoryContextSwitchTo(old);
 	cs_engine_close(e);

@@ -75,6 +75,8 @@ extern TimestampTz cs_engine_deadline(CsEngine *engine);
 extern const char *cs_engine_problem(CsEngine *engine);
 /* After an error: may it lag behind a COMMIT?  Then close it, without abort(): the tables know. */
 extern bool cs_engine_is_behind(CsEngine *engine);
+/* After an error: was it a message that cannot be used, and on_error => 'stop'?  Trying again does not mend that. */
+extern bool cs_engine_is_stopped(CsEngine *engine);
 /* Did definitions change since it was opened?  Then it should be opened again. */
 extern bool cs_engine_is_stale(CsEngine *engine);
 /* Everything that is in the topic now has been read (for process()). */

@@ -90,16 +90,36 @@ open_partition(CsEventLog *log, TimestampTz now)
 
 /* What became of event i of the chunk, and when it came. */
 static void
-fill_own(const CsEngine *e, int i, Datum *values, bool *isnull)
+fill_own(const CsEngine *e, int i, TimestampTz arrived_at, Datum *values, bool *isnull)
 {
 	const CsEvent *event = &e->events[i];
 
 	values[LOG_CLASS] = CStringGetTextDatum(cs_class_name((CsClass) event->class));
-	values[LOG_ARRIVED_AT] = TimestampTzGetDatum(e->ctx.now);
+	values[LOG_ARRIVED_AT] = TimestampTzGetDatum(arrived_at);
 	values[LOG_COMMIT_NUMBER] = Int64GetDatum(e->stored.commit_number + 1);
 	values[LOG_ARRIVAL] = Int32GetDatum((int32) (e->batch_messages + i));
 	values[LOG_WATERMARK] = TimestampTzGetDatum(event->watermark); /* none is -infinity, the end infinity */
 	isnull[LOG_WATERMARK] = event->skip;
+}
+
+static void
+write_event(CsEngine *e, const CsEventLog *log, CsTable *table, int i, TimestampTz arrived_at)
+{
+	const CsEvent *event = &e->events[i];
+	Datum		  *values = palloc(log->ncolumns * sizeof(Datum));
+	bool		  *isnull = palloc0(log->ncolumns * sizeof(bool));
+
+	for (int c = 0; c < log->nevent; c++)
+	{
+		AttrNumber		  attno = log->attnos[c];
+		Form_pg_attribute att = TupleDescAttr(e->stream->event_desc, attno - 1);
+
+		isnull[c] = event->isnull[attno - 1];
+		if (!isnull[c])
+			values[c] = datumCopy(event->values[attno - 1], att->attbyval, att->attlen);
+	}
+	fill_own(e, i, arrived_at, values + log->nevent, isnull + log->nevent);
+	cs_table_insert(table, values, isnull);
 }
 
 void
@@ -110,27 +130,32 @@ cs_event_log_write(CsEngine *e, CsEventLog *log)
 
 	for (int i = 0; i < e->nevents; i++)
 	{
-		CsEvent *event = &e->events[i];
-		Datum	*values;
-		bool	*isnull;
-
-		if (event->class == CS_CLASS_DEAD || event->class == CS_CLASS_EMPTY)
-			continue;
-		values = palloc(log->ncolumns * sizeof(Datum));
-		isnull = palloc0(log->ncolumns * sizeof(bool));
-		for (int c = 0; c < log->nevent; c++)
-		{
-			AttrNumber		  attno = log->attnos[c];
-			Form_pg_attribute att = TupleDescAttr(e->stream->event_desc, attno - 1);
-
-			isnull[c] = event->isnull[attno - 1];
-			if (!isnull[c])
-				values[c] = datumCopy(event->values[attno - 1], att->attbyval, att->attlen);
-		}
-		fill_own(e, i, values + log->nevent, isnull + log->nevent);
-		cs_table_insert(table, values, isnull);
+		if (e->events[i].class != CS_CLASS_DEAD && e->events[i].class != CS_CLASS_EMPTY)
+			write_event(e, log, table, i, e->ctx.now);
 	}
 	MemoryContextSwitchTo(old);
+}
+
+bool
+cs_event_log_write_belated(CsEngine *e, CsEventLog *log, int i, TimestampTz arrived_at)
+{
+	Oid			  partition = cs_event_log_partition_find(log->def->table, arrived_at);
+	MemoryContext old;
+
+	if (!OidIsValid(partition))
+		return false;
+	old = MemoryContextSwitchTo(e->batch);
+	if (log->table && partition != log->partition)
+	{
+		cs_table_close(log->table);
+		log->table = NULL;
+	}
+	if (log->table == NULL)
+		log->table = cs_table_open(partition, log->ncolumns, log->columns, 0, NULL, log->stream->owner);
+	log->partition = partition;
+	write_event(e, log, log->table, i, arrived_at);
+	MemoryContextSwitchTo(old);
+	return true;
 }
 
 void

@@ -48,6 +48,12 @@ cs_engine_is_behind(CsEngine *e)
 }
 
 bool
+cs_engine_is_stopped(CsEngine *e)
+{
+	return e->is_stopped;
+}
+
+bool
 cs_engine_is_stale(CsEngine *e)
 {
 	return e->stale;

@@ -12,6 +12,7 @@
  *	write.c		rows of operators into tables, rollups, the batch's end
  *	backfill.c	definitions that are being filled with history
  *	hosts.c		what hosts ask between batches
+ *	retry.c		dead letters run through the stream again
  */
 #ifndef CS_ENGINE_INTERNAL_H
 #define CS_ENGINE_INTERNAL_H
@@ -124,14 +125,23 @@ struct CsEngine
 	bool			 backfilled;	/* this batch has run some */
 	List			*dead;			/* CsDeadLetter* */
 	CsDeadLetter	*stop_at;		/* the batch's first one of a whole message */
+	bool			 is_stopped;	/* the batch raised for it, as on_error => 'stop' demands */
 	const CsMessage *ends_before;	/* on_error => 'stop': a message that cannot be used; the next batch says so */
 	List			*late;			/* CsLateEvent* */
 	int				 guc_nest;
 };
 
+/*
+ * engine.c: one transaction of the stream beside its batches, in a transaction
+ * of the caller's own which holds the stream's worker.
+ */
+typedef void (*CsRepairStep)(CsEngine *e, void *arg);
+extern void cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep step, void *arg);
+
 /* chunk.c */
 extern void cs_chunk_run(CsEngine *e, int n);
-/* One definition over the events of e->events. */
+/* Parts of it: the events of e->messages, decoded; one definition over the events of e->events. */
+extern void cs_chunk_decode(CsEngine *e, int n);
 extern void cs_chunk_run_stage(CsEngine *e, CsStage *stage);
 extern void cs_engine_compile_stream(CsEngine *e);
 /* The event's columns into the slot that expressions read; and out of it. */

@@ -120,6 +120,7 @@ cs_write_begin(CsEngine *e)
 	e->emitter.late = emit_late;
 	e->dead = e->late = NIL;
 	e->stop_at = NULL;
+	e->is_stopped = false;
 	e->ends_before = NULL;
 	for (int i = 0; i < e->nstages; i++)
 	{

@@ -77,6 +77,7 @@ static TimestampTz last_batch = 0;	/* when the last batch ended */
 static TimestampTz last_commit = 0; /* when the last one that committed began: the interval counts from there */
 static TimestampTz last_error = 0;
 static bool		   after_permanent = false; /* the last error was one, and no batch succeeded since */
+static bool		   is_stopped = false;		/* the last error was a message at which the stream is to stop */
 static int		   errors_in_a_row = 0;
 static int		   permanent_errors = 0; /* since it was last healthy: batches that commit in between do not count */
 static TimestampTz resumed = 0;			 /* when the last back-off ended */
@@ -428,7 +429,8 @@ run_batches(void)
  * secret), rollback (deadlock, serialization), transaction state (a server made
  * read-only), resources, object state (locks), intervention, system.  Internal errors may be races
  * (a tuple concurrently updated) or bugs: some tries.  An offset that is gone
- * from the topic (a state, but not of a lock) comes back by no try at all.
+ * from the topic (a state, but not of a lock) comes back by no try at all, nor
+ * does a message become another one at which the stream is to stop.
  */
 static Verdict
 judge(int sqlstate)
@@ -438,7 +440,7 @@ judge(int sqlstate)
 									MAKE_SQLSTATE('5', '3', '0', '0', '0'), MAKE_SQLSTATE('5', '5', '0', '0', '0'),
 									MAKE_SQLSTATE('5', '7', '0', '0', '0'), MAKE_SQLSTATE('5', '8', '0', '0', '0')};
 
-	if (sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+	if (sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE || is_stopped)
 		return HOPELESS;
 	for (int i = 0; i < lengthof(transient); i++)
 		if (ERRCODE_TO_CATEGORY(sqlstate) == transient[i])
@@ -470,6 +472,7 @@ absorb_error(void)
 	cs_slot_note_error(slot, sqlstate, error->message ? error->message : "", error->hint ? error->hint : "");
 	cs_slots_unlock();
 	FreeErrorData(error);
+	is_stopped = engine != NULL && cs_engine_is_stopped(engine);
 	if (engine != NULL && cs_engine_is_behind(engine))
 		close_engine();
 	else if (engine != NULL)
