@@ -69,8 +69,9 @@ CALL clickstream.wait_for('s527');
 SELECT * FROM clickstream.retry_dead_letters('s527', $$message LIKE '{%'$$, $$replace(message, '"ts"', '"event_time"')$$);
 SELECT clickstream.produce('s527good', '{"event_time": "2024-06-01T11:50:00Z", "page_url": "/i", "user_id": "u"}') AS o;
 CALL clickstream.wait_for('s527');
-SELECT clickstream.stop('s527');
 CALL clickstream.finish('s527');
+SELECT clickstream.stop('s527');
+DO $$ BEGIN WHILE (SELECT pid FROM clickstream.stat_stream WHERE stream = 's527') IS NOT NULL LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;
 CALL clickstream.finish('s527good');
 SELECT message_offset, applied, reason FROM clickstream.apply_late('visits');
 -- as if they had been good when they came
