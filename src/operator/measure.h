@@ -23,6 +23,7 @@
 
 #include "operator/expression.h"
 #include "operator/operator.h"
+#include "state/delta.h"
 
 typedef enum CsMeasureKind
 {
@@ -115,11 +116,12 @@ extern void cs_measures_add(CsMeasures *ms, CsMeasureState *states, const CsInpu
 /*
  * An event that is later than all others, in the bytes of cs_measures_put()
  * (with first and last, which it now is): false if that cannot be done there.
- * old_last: the bytes, up to old_end, of the place that was the last.
+ * old_last: the bytes, up to old_end, of the place that was the last.  copies:
+ * what of the old bytes is there again.
  */
 extern bool cs_measures_can_patch(const CsMeasures *ms);
 extern bool cs_measures_patch(const CsMeasures *ms, const CsInput *inputs, const char *old_last, const char *old_end,
-							  CsReader *r, StringInfo buf);
+							  CsReader *r, StringInfo buf, CsCopies *copies);
 /* One more number for a sum, minimum or maximum. */
 extern void cs_measure_add_number(CsMeasureState *st, CsMeasureKind kind, int64 value);
 

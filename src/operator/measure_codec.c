@@ -163,7 +163,7 @@ cs_measures_can_patch(const CsMeasures *ms)
 }
 
 static bool
-patch_set(const CsInput *in, CsReader *r, StringInfo buf)
+patch_set(const CsInput *in, CsReader *r, StringInfo buf, CsCopies *copies)
 {
 	uint64		head = cs_get_uint(r);
 	uint64		n = head >> 1;
@@ -176,7 +176,7 @@ patch_set(const CsInput *in, CsReader *r, StringInfo buf)
 	for (uint64 i = 0; i < n && is_new; i++)
 		is_new = memcmp(members + i * sizeof(CsHash128), &in->hash, sizeof(CsHash128)) != 0;
 	cs_put_uint(buf, (n + is_new) << 1);
-	cs_put_raw(buf, members, n * sizeof(CsHash128));
+	cs_put_copy(buf, copies, members, n * sizeof(CsHash128));
 	if (is_new)
 		cs_put_raw(buf, &in->hash, sizeof(CsHash128));
 	return true;
@@ -195,7 +195,8 @@ patch_number(const CsMeasure *m, const CsInput *in, CsReader *r, StringInfo buf)
 
 /* A value that stays; its place is the last one no more. */
 static void
-keep_placed(const CsExpr *expr, const char *old_last, const char *old_end, CsReader *r, StringInfo buf)
+keep_placed(const CsExpr *expr, const char *old_last, const char *old_end, CsReader *r, StringInfo buf,
+			CsCopies *copies)
 {
 	uint8		how = cs_get_u8(r);
 	const char *kept = r->pos;
@@ -209,7 +210,7 @@ keep_placed(const CsExpr *expr, const char *old_last, const char *old_end, CsRea
 	if (how == PLACE_OWN)
 		cs_get_place(r, &place);
 	cs_skip_datum(r, expr->stored, expr->typbyval);
-	cs_put_raw(buf, kept, r->pos - kept);
+	cs_put_copy(buf, copies, kept, r->pos - kept);
 }
 
 static void
@@ -228,7 +229,7 @@ replace_placed(const CsExpr *expr, const CsInput *in, CsReader *r, StringInfo bu
 
 bool
 cs_measures_patch(const CsMeasures *ms, const CsInput *inputs, const char *old_last, const char *old_end, CsReader *r,
-				  StringInfo buf)
+				  StringInfo buf, CsCopies *copies)
 {
 	for (int i = 0; i < ms->n; i++)
 	{
@@ -241,7 +242,7 @@ cs_measures_patch(const CsMeasures *ms, const CsInput *inputs, const char *old_l
 				cs_put_uint(buf, cs_get_uint(r) + in->take);
 				break;
 			case CS_MEASURE_DISTINCT:
-				if (!patch_set(in, r, buf))
+				if (!patch_set(in, r, buf, copies))
 					return false;
 				break;
 			case CS_MEASURE_SUM:
@@ -255,7 +256,7 @@ cs_measures_patch(const CsMeasures *ms, const CsInput *inputs, const char *old_l
 				if (in->take && (m->kind == CS_MEASURE_LAST || (r->pos < r->end && *r->pos == PLACE_NONE)))
 					replace_placed(&m->args[0], in, r, buf);
 				else
-					keep_placed(&m->args[0], old_last, old_end, r, buf);
+					keep_placed(&m->args[0], old_last, old_end, r, buf, copies);
 				break;
 			case CS_MEASURE_GENERIC:
 				return false;

@@ -29,6 +29,7 @@ typedef struct Patch
 	const char *last_place; /* = first_place if there was one event */
 	const char *measures;
 	CsSession	session;
+	CsCopies	copies;
 } Patch;
 
 void
@@ -124,11 +125,14 @@ cs_session_patch(CsSessions *s, CsBatchContext *batch, CsWork *work, const CsEve
 	cs_put_room(buf, len + 64);
 	due = event->place.time + (cs_session_last_moment(s, &p.session) - p.session.last.time);
 	cs_session_put_plain_head(buf, due);
-	cs_put_raw(buf, p.name, p.first_place - 1 - p.name); /* the flags are one byte, and none is set now */
+	p.copies.base = data;
+	p.copies.n = 0;
+	cs_put_copy(buf, &p.copies, p.name, p.first_place - 1 - p.name); /* the flags are one byte, and none is set now */
 	cs_put_u8(buf, 0);
-	cs_put_raw(buf, p.first_place, (p.last_place > p.first_place ? p.last_place : p.measures) - p.first_place);
+	cs_put_copy(buf, &p.copies, p.first_place,
+				(p.last_place > p.first_place ? p.last_place : p.measures) - p.first_place);
 	cs_put_place(buf, &event->place);
-	if (!cs_measures_patch(s->ms, in->inputs, p.last_place, p.measures, &p.r, buf))
+	if (!cs_measures_patch(s->ms, in->inputs, p.last_place, p.measures, &p.r, buf, &p.copies))
 		return false;
 	if (p.r.end - p.r.pos != 1 || *p.r.pos != 0) /* waiting events or rows */
 		return false;
@@ -136,7 +140,10 @@ cs_session_patch(CsSessions *s, CsBatchContext *batch, CsWork *work, const CsEve
 #ifdef USE_ASSERT_CHECKING
 	check_patch(s, batch, &work->key, data, len, event, in);
 #endif
-	cs_work_set_image(batch->state, work, buf->data, (uint32) buf->len);
+	if (work->image == NULL)
+		cs_work_set_copy(batch->state, work, buf->data, (uint32) buf->len, &p.copies);
+	else
+		cs_work_set_image(batch->state, work, buf->data, (uint32) buf->len);
 	work->due = due;
 	return true;
 }

@@ -208,6 +208,54 @@ checksum(const char *data, uint32 len)
 	return (uint16) crc;
 }
 
+/* False, and buf as it was, if the delta has become too long. */
+static bool
+end_delta(Delta *d, int begin)
+{
+	if (d->buf->len < d->limit)
+		return true;
+	d->buf->len = begin;
+	d->buf->data[begin] = '\0';
+	return false;
+}
+
+/* Between two copies bytes are replaced, mostly by as many, of which those at both ends are often as they were. */
+bool
+cs_delta_put_copies(StringInfo buf, const CsCopies *copies, uint32 base_len, const char *data, uint32 len, uint32 limit)
+{
+	int	   begin = buf->len;
+	uint16 sum = checksum(data, len);
+	Delta  d = {
+		 .buf = buf, .limit = begin + (int) limit, .base = copies->base, .base_len = base_len, .data = data, .len = len};
+	CsCopy now = {0, 0, 0};
+
+	cs_put_raw(buf, &sum, sizeof(sum));
+	cs_put_uint(buf, len);
+	for (int i = 0; i <= copies->n; i++)
+	{
+		CsCopy next = i < copies->n ? copies->copies[i] : (CsCopy){len, base_len, 0};
+		uint32 gap = Min(next.at - (now.at + now.n), next.from - (now.from + now.n));
+		uint32 head = same_bytes(d.base + now.from + now.n, data + now.at + now.n, gap);
+		uint32 tail = same_bytes_back(d.base + next.from, data + next.at, gap - head);
+
+		now.n += head;
+		next = (CsCopy){next.at - tail, next.from - tail, next.n + tail};
+		if (now.at + now.n == next.at && now.from + now.n == next.from)
+			now.n += next.n;
+		else
+		{
+			if (now.n >= WORD)
+				put_step(&d, now.at, now.from, now.n);
+			now = next;
+		}
+	}
+	if (now.n > 0)
+		put_step(&d, now.at, now.from, now.n);
+	if (d.at < len)
+		put_step(&d, len, base_len, 0);
+	return end_delta(&d, begin);
+}
+
 bool
 cs_delta_put(StringInfo buf, const char *base, uint32 base_len, const char *data, uint32 len, uint32 limit)
 {
@@ -229,14 +277,10 @@ cs_delta_put(StringInfo buf, const char *base, uint32 base_len, const char *data
 		uint32 rest = Min(tail, len - d.at); /* a copy may have run into the end */
 
 		put_step(&d, len - rest, base_len - rest, rest);
-		fits = buf->len < d.limit;
 	}
-	if (!fits)
-	{
-		buf->len = begin;
-		buf->data[begin] = '\0';
-	}
-	return fits;
+	else if (!fits)
+		d.limit = begin;
+	return end_delta(&d, begin);
 }
 
 void

@@ -19,6 +19,43 @@
  */
 extern bool cs_delta_put(StringInfo buf, const char *base, uint32 base_len, const char *data, uint32 len, uint32 limit);
 
+/*
+ * The same by one who has made data out of base himself, and knows what he has
+ * copied: nothing is looked for.
+ */
+typedef struct CsCopy
+{
+	uint32 at;	 /* of data */
+	uint32 from; /* of base */
+	uint32 n;
+} CsCopy;
+
+#define CS_COPIES 24
+
+typedef struct CsCopies
+{
+	const char *base;
+	int			n;
+	CsCopy		copies[CS_COPIES]; /* in the order of both; what is not here counts as new */
+} CsCopies;
+
+/* Put bytes that lie in base. */
+static inline void
+cs_put_copy(StringInfo buf, CsCopies *c, const char *old, size_t n)
+{
+	CsCopy *last = c->n > 0 ? &c->copies[c->n - 1] : NULL;
+	uint32	from = (uint32) (old - c->base);
+
+	if (last && last->at + last->n == (uint32) buf->len && last->from + last->n == from)
+		last->n += (uint32) n;
+	else if (n > 0 && c->n < CS_COPIES)
+		c->copies[c->n++] = (CsCopy){(uint32) buf->len, from, (uint32) n};
+	cs_put_raw(buf, old, n);
+}
+
+extern bool cs_delta_put_copies(StringInfo buf, const CsCopies *copies, uint32 base_len, const char *data, uint32 len,
+								uint32 limit);
+
 /* Apply the delta in r, all of it, to base; out is emptied first. */
 extern void cs_delta_apply(CsReader *r, const char *base, uint32 base_len, StringInfo out);
 

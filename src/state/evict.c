@@ -59,11 +59,11 @@ delete_changed(Eviction *e)
 
 	for (int i = 0; i < state->ndefs && state->from_table > 0; i++)
 	{
-		for (int64 k = 0; k < state->defs[i].nlogged; k++)
+		for (int64 k = 0; k < state->defs[i].ndirty; k++)
 		{
-			CsWork *work = state->defs[i].logged[k];
+			CsWork *work = state->defs[i].dirty[k].work;
 
-			if (work->base && work->base->half == CS_HALF_TABLE && !work->kept)
+			if (work->base && work->base_half == CS_HALF_TABLE && !work->kept)
 				cs_spill_delete(writer(e), &work->key);
 		}
 	}
@@ -99,10 +99,10 @@ growth(CsState *state)
 
 	for (int i = 0; i < state->ndefs; i++)
 	{
-		for (int64 k = 0; k < state->defs[i].nlogged; k++)
+		for (int64 k = 0; k < state->defs[i].ndirty; k++)
 		{
-			const CsWork *work = state->defs[i].logged[k];
-			int64		  before = work->base ? (int64) work->base->len + CS_ARENA_ALIGN : 0;
+			const CsWork *work = state->defs[i].dirty[k].work;
+			int64		  before = work->base ? (int64) work->base_len + CS_ARENA_ALIGN : 0;
 
 			bytes += (work->deleted ? 0 : (int64) work->image_len + CS_ARENA_ALIGN) - before;
 		}

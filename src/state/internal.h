@@ -30,6 +30,13 @@ typedef struct CsTimer
 	pairingheap_node heap_node;
 } CsTimer;
 
+/* A work that a batch has changed, and what is fetched ahead of it without a look into it. */
+typedef struct CsDirty
+{
+	CsWork	*work;
+	CsEntry *base;
+} CsDirty;
+
 /* What is kept for each definition. */
 typedef struct CsDefState
 {
@@ -40,9 +47,8 @@ typedef struct CsDefState
 	void				*op;
 	int64				 count;		/* committed entries */
 	int64				 new_count; /* works of this batch without base, less deleted ones with */
-	CsWork				*dirty;
-	CsWork			   **logged; /* all that were dirty at cs_state_log(), for publish */
-	int64				 nlogged;
+	CsDirty				*dirty;		/* in batch memory */
+	int64				 ndirty, dirty_capacity;
 	HTAB				*buckets;	  /* CsBucket */
 	CsBucket			*last_bucket; /* the one asked for last, or NULL */
 	HTAB				*timers;	  /* CsTimer */
@@ -188,6 +194,7 @@ struct CsState
 	keyset_hash	   *works;		/* CsWork without base */
 	char		   *batch_next; /* rest of the newest piece of cs_batch_alloc() */
 	char		   *batch_end;
+	StringInfoData	delta;		  /* being made */
 	CsEntry		   *announced[4]; /* by cs_state_prefetch_entry(), lately */
 	uint32			nannounced;
 	void		   *advised; /* entries->data that large pages were asked for */

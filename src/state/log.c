@@ -140,8 +140,10 @@ log_delta(LogWriter *w, const CsWork *work)
 	int64	   bucket = w->last_bucket;
 
 	cs_put_key(record, &work->key, &w->last_bucket);
-	if (!cs_delta_put(record, cs_entry_bytes(work->base), work->base->len, work->image, work->image_len,
-					  work->image_len))
+	if (work->delta)
+		cs_put_raw(record, work->delta, work->delta_len);
+	else if (!cs_delta_put(record, cs_entry_bytes(work->base), work->base_len, work->image, work->image_len,
+						   work->image_len))
 	{
 		w->last_bucket = bucket;
 		return false;
@@ -153,7 +155,7 @@ log_delta(LogWriter *w, const CsWork *work)
 static inline bool
 is_unchanged(const CsWork *work)
 {
-	return work->base->len == work->image_len && memcmp(cs_entry_bytes(work->base), work->image, work->image_len) == 0;
+	return work->base_len == work->image_len && memcmp(cs_entry_bytes(work->base), work->image, work->image_len) == 0;
 }
 
 void
@@ -174,13 +176,13 @@ cs_log_set_spilled(LogWriter *w, uint64 id)
 static void
 log_work(LogWriter *w, CsWork *work, int half)
 {
-	bool has_base = work->base && work->base->half == half;
+	bool has_base = work->base && work->base_half == half;
 
-	if (work->base && work->base->half == CS_HALF_TABLE)
+	if (work->base && work->base_half == CS_HALF_TABLE)
 		work->kept = is_unchanged(work) || CS_MUTANT(SPILL_STALE_ROW);
 	if (work->kept)
 		return;
-	if (has_base && is_unchanged(work))
+	if (has_base && work->delta == NULL && is_unchanged(work))
 		return;
 	if (!has_base || !log_delta(w, work))
 		log_image(w, &work->key, work->image, work->image_len);
@@ -201,36 +203,41 @@ log_members(LogWriter *w, int32 definition_id, uint64 id, const char *members, i
 	}
 }
 
-/* A definition's dirty works as an array, in which one can look ahead. */
-static void
-gather_works(CsState *state, CsDefState *def)
-{
-	int64 n = 0;
-
-	for (CsWork *work = def->dirty; work; work = work->next_dirty)
-		n++;
-	def->logged = MemoryContextAllocHuge(state->batch, Max(n, 1) * sizeof(CsWork *));
-	for (CsWork *work = def->dirty; work; work = work->next_dirty)
-		def->logged[def->nlogged++] = work;
-}
-
-/* Announce what is read for a work that comes up soon: most was last touched when its event was applied. */
-static void
+/*
+ * Announce what is read for a work that comes up soon: most was last touched
+ * when its event was applied.  Its committed bytes are read where they have to
+ * be compared, or decoded bytes of the work point into them.
+ */
+static inline void
 prefetch_works(const CsDefState *def, int64 i)
 {
-	if (i + CS_PREFETCH_WORK < def->nlogged)
-	{
-		const CsWork *work = def->logged[i + CS_PREFETCH_WORK];
+	const CsDirty *ahead = def->dirty + i;
 
-		if (work->image)
+	if (i + 2 * CS_PREFETCH_WORK < def->ndirty)
+	{
+		__builtin_prefetch(ahead[2 * CS_PREFETCH_WORK].work);
+		__builtin_prefetch((const char *) ahead[2 * CS_PREFETCH_WORK].work + 64);
+	}
+	if (i + CS_PREFETCH_WORK < def->ndirty)
+	{
+		const CsWork *work = ahead[CS_PREFETCH_WORK].work;
+
+		if (work->delta)
+			cs_prefetch_bytes(work->delta, work->delta_len);
+		else if (work->image)
 			cs_prefetch_bytes(work->image, work->image_len);
 		else
 			__builtin_prefetch(work->work);
-		if (work->base)
+		if (work->base && work->delta == NULL)
 			__builtin_prefetch(work->base);
 	}
-	if (i + CS_PREFETCH_DATA < def->nlogged && def->logged[i + CS_PREFETCH_DATA]->base)
-		cs_prefetch_bytes(def->logged[i + CS_PREFETCH_DATA]->base->data, def->logged[i + CS_PREFETCH_DATA]->base->len);
+	if (i + CS_PREFETCH_DATA < def->ndirty)
+	{
+		const CsWork *work = ahead[CS_PREFETCH_DATA].work;
+
+		if (work->base && work->delta == NULL)
+			cs_prefetch_bytes(work->base->data, work->base_len);
+	}
 }
 
 /* Serialise a definition's dirty works and log them; w NULL: only that. */
@@ -241,13 +248,12 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 
 	initStringInfo(&buf);
 	state->serializing = def->definition_id;
-	gather_works(state, def);
-	for (int64 i = 0; i < def->nlogged; i++)
+	for (int64 i = 0; i < def->ndirty; i++)
 	{
-		CsWork *work = def->logged[i];
+		CsWork *work = def->dirty[i].work;
 
 		prefetch_works(def, i);
-		if (work->base && work->base->half == CS_HALF_TABLE)
+		if (work->base && work->base_half == CS_HALF_TABLE)
 			state->from_table++;
 		if (work->deleted)
 		{
@@ -258,7 +264,7 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 			}
 			continue;
 		}
-		if (CS_MUTANT(LOSE_ENTRY) && work == def->dirty)
+		if (CS_MUTANT(LOSE_ENTRY) && i == def->ndirty - 1)
 		{
 			work->image = NULL; /* publish() keeps what it has of an entry without image */
 			continue;
@@ -271,6 +277,7 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 				cs_put_u8(&buf, 0);
 			work->image = memcpy(cs_batch_alloc(state, buf.len), buf.data, buf.len);
 			work->image_len = (uint32) buf.len;
+			work->delta = NULL;
 		}
 		if (w)
 			log_work(w, work, state->log_next.half);

@@ -68,8 +68,7 @@ forget_batch(CsState *state)
 	for (int i = 0; i < state->ndefs; i++)
 	{
 		state->defs[i].dirty = NULL;
-		state->defs[i].logged = NULL;
-		state->defs[i].nlogged = 0;
+		state->defs[i].ndirty = state->defs[i].dirty_capacity = 0;
 		state->defs[i].new_count = 0;
 		clean_buckets(&state->defs[i]);
 	}
@@ -116,17 +115,38 @@ cs_state_abort(CsState *state)
 	cs_evict_abort(state);
 }
 
-/* Announce what publish_works() will touch for a work. */
-static void
-prefetch_work(CsState *state, const CsWork *work)
+/* Announce what publish_works() will touch of a work that comes up some steps later: one thing leads to the next. */
+static inline void
+prefetch_works(CsState *state, const CsDefState *def, int64 i)
 {
-	if (work->base)
+	const CsDirty *ahead = def->dirty + i;
+
+	if (i + 2 * CS_PREFETCH_WORK < def->ndirty)
 	{
-		__builtin_prefetch(work->base, 1);
-		__builtin_prefetch((const char *) work->base + 64, 1);
+		__builtin_prefetch(ahead[2 * CS_PREFETCH_WORK].work);
+		__builtin_prefetch((const char *) ahead[2 * CS_PREFETCH_WORK].work + 64);
 	}
-	else
-		cs_state_prefetch_slot(state, &work->key);
+	if (i + CS_PREFETCH_WORK < def->ndirty)
+	{
+		const CsDirty *next = &ahead[CS_PREFETCH_WORK];
+
+		if (next->base)
+		{
+			__builtin_prefetch(next->base, 1);
+			__builtin_prefetch((const char *) next->base + 64, 1);
+		}
+		else
+			cs_state_prefetch_slot(state, &next->work->key);
+	}
+	if (i + CS_PREFETCH_DATA < def->ndirty)
+	{
+		const CsDirty *next = &ahead[CS_PREFETCH_DATA];
+
+		if (next->base)
+			cs_prefetch_bytes(next->base->data, next->work->image_len);
+		if (next->work->image)
+			cs_prefetch_bytes(next->work->image, next->work->image_len);
+	}
 }
 
 static void
@@ -134,17 +154,13 @@ publish_works(CsState *state, CsDefState *def)
 {
 	int half = state->log_next.half;
 
-	for (int64 i = 0; i < def->nlogged; i++)
+	for (int64 i = 0; i < def->ndirty; i++)
 	{
-		CsWork	*work = def->logged[i];
+		CsWork	*work = def->dirty[i].work;
 		CsEntry *base = work->base;
 
-		if (i + CS_PREFETCH_WORK < def->nlogged)
-			prefetch_work(state, def->logged[i + CS_PREFETCH_WORK]);
+		prefetch_works(state, def, i);
 		CS_FAULT(MID_PUBLICATION);
-		if (i + CS_PREFETCH_DATA < def->nlogged && def->logged[i + CS_PREFETCH_DATA]->base)
-			cs_prefetch_bytes(def->logged[i + CS_PREFETCH_DATA]->base->data,
-							  def->logged[i + CS_PREFETCH_DATA]->image_len);
 		if (base)
 		{
 			work->base = NULL;
@@ -248,7 +264,7 @@ cs_state_publish(CsState *state)
 	for (int i = 0; i < state->ndefs; i++)
 	{
 		publish_works(state, &state->defs[i]);
-		npublished += state->defs[i].nlogged;
+		npublished += state->defs[i].ndirty;
 	}
 	if (npublished < state->nworks) /* the rest was looked at only */
 		unlink_works(state);

@@ -33,7 +33,7 @@ cs_reserve_work(CsState *state, const CsWork *work)
 
 	if (base == NULL || moves)
 		state->needs_slots++;
-	if (base == NULL || moves || !cs_arena_fits(base->data_class, work->image_len))
+	if (base == NULL || moves || !cs_arena_fits(work->base_class, work->image_len))
 		need(state, work->image_len);
 }
 

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "core/memory.h"
+#include "state/delta.h"
 #define CS_DEFINE_KEYSET /* the hash table of keys is compiled here */
 #include "state/internal.h"
 #include "state/spill.h"
@@ -296,6 +297,12 @@ make_work(CsState *state, const CsKey *key, CsEntry *base)
 	work->key = *key;
 	work->base = base;
 	work->due = base ? base->due : CS_WM_DONE;
+	if (base)
+	{
+		work->base_len = base->len;
+		work->base_half = base->half;
+		work->base_class = base->data_class;
+	}
 	work->next = state->all_works;
 	state->all_works = work;
 	state->nworks++;
@@ -371,8 +378,13 @@ cs_work_dirty(CsState *state, CsWork *work)
 	}
 	def = def_must(state, (int32) work->key.def);
 	work->dirty = true;
-	work->next_dirty = def->dirty;
-	def->dirty = work;
+	if (def->ndirty == def->dirty_capacity)
+	{
+		def->dirty_capacity = def->dirty_capacity ? def->dirty_capacity * 2 : 256;
+		def->dirty = def->dirty ? repalloc_huge(def->dirty, def->dirty_capacity * sizeof(CsDirty))
+								: MemoryContextAlloc(state->batch, def->dirty_capacity * sizeof(CsDirty));
+	}
+	def->dirty[def->ndirty++] = (CsDirty){work, work->base};
 	if (work->base == NULL)
 		def->new_count++;
 }
@@ -389,7 +401,29 @@ cs_work_set_image(CsState *state, CsWork *work, const char *data, uint32 len)
 	}
 	memcpy(work->image, data, len);
 	work->image_len = len;
+	work->delta = NULL;
 	cs_work_dirty(state, work);
+}
+
+/* The old bytes are at hand now; when the batch is logged they would have to be fetched from memory again. */
+void
+cs_work_set_copy(CsState *state, CsWork *work, const char *data, uint32 len, const CsCopies *copies)
+{
+	StringInfo buf = &state->delta;
+
+	cs_work_set_image(state, work, data, len);
+	if (buf->data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(state->context);
+
+		initStringInfo(buf);
+		MemoryContextSwitchTo(old);
+	}
+	resetStringInfo(buf);
+	if (!cs_delta_put_copies(buf, copies, work->base_len, data, len, len))
+		return;
+	work->delta = memcpy(cs_batch_alloc(state, buf->len), buf->data, buf->len);
+	work->delta_len = (uint32) buf->len;
 }
 
 void
@@ -492,8 +526,10 @@ cs_state_due(CsState *state, int32 definition_id, TimestampTz limit, int max, in
 		pairingheap_remove_first(def->timer_heap);
 		hash_search(def->timers, &timer->second, HASH_REMOVE, NULL);
 	}
-	for (CsWork *work = def->dirty; work; work = work->next_dirty)
+	for (int64 i = def->ndirty - 1; i >= 0; i--)
 	{
+		CsWork *work = def->dirty[i].work;
+
 		if (work->deleted || work->due > limit)
 			continue;
 		if (list.n >= max)
@@ -639,17 +675,13 @@ CsWork **
 cs_state_dirty(CsState *state, int32 definition_id, int *n)
 {
 	CsDefState *def = def_must(state, definition_id);
-	CsWork	  **result;
-	int64		size = 0;
+	CsWork	  **result = MemoryContextAllocHuge(state->batch, Max(def->ndirty, 1) * sizeof(CsWork *));
 
-	for (CsWork *work = def->dirty; work; work = work->next_dirty)
-		size++;
-	result = MemoryContextAllocHuge(state->batch, Max(size, 1) * sizeof(CsWork *));
 	*n = 0;
-	for (CsWork *work = def->dirty; work; work = work->next_dirty)
+	for (int64 i = def->ndirty - 1; i >= 0; i--)
 	{
-		if (!work->deleted)
-			result[(*n)++] = work;
+		if (!def->dirty[i].work->deleted)
+			result[(*n)++] = def->dirty[i].work;
 	}
 	return result;
 }

@@ -93,9 +93,13 @@ typedef struct CsWork
 	char		  *image;		/* made by cs_state_log(), or before it by cs_work_set_image() */
 	uint32		   image_len;
 	uint32		   image_room;
-	struct CsWork *next;	   /* all works of the batch */
-	struct CsWork *next_dirty; /* of one definition */
-	struct CsWork *next_new;   /* without base, of one bucket */
+	char		  *delta; /* what makes the image out of base, if that is known already */
+	uint32		   delta_len;
+	uint32		   base_len; /* of base, which is not looked at again before publication */
+	uint8		   base_half;
+	uint8		   base_class;
+	struct CsWork *next;	 /* all works of the batch */
+	struct CsWork *next_new; /* without base, of one bucket */
 } CsWork;
 
 /*
@@ -151,6 +155,9 @@ extern void	   cs_work_dirty(CsState *state, CsWork *work);
  * these bytes, sets image to NULL.
  */
 extern void cs_work_set_image(CsState *state, CsWork *work, const char *data, uint32 len);
+/* The same by one who has made them out of the committed ones, and says how (state/delta.h). */
+struct CsCopies;
+extern void cs_work_set_copy(CsState *state, CsWork *work, const char *data, uint32 len, const struct CsCopies *copies);
 /* Forget the entry at commit.  Its sets must be dropped by cs_set_drop() first. */
 extern void cs_work_delete(CsState *state, CsWork *work);
 

@@ -10,7 +10,9 @@
  *	  and little more.
  * 3. A damaged delta, or one on another base, raises or makes the same bytes;
  *	  it reads nothing outside its own (run under the address sanitizer).
- * 4. The test notices a mistake: with the mutant delta_skip it fails.
+ * 4. So it is of bytes that were put together out of the base by one who says
+ *	  what he has copied, in any number of pieces.
+ * 5. The test notices a mistake: with the mutant delta_skip it fails.
  *
  * Needs no server: errors are caught here, the rest is libpgcommon's.
  */
@@ -247,6 +249,55 @@ check_round_trip(const Case *c, StringInfo delta)
 	return NULL;
 }
 
+/* Bytes put together out of pieces of the base, in its order, and new ones between them. */
+static const char *
+check_copies(StringInfo delta)
+{
+	StringInfoData data;
+	StringInfoData base;
+	int			   pieces = (int) random_below(2 * CS_COPIES);
+	uint32		   from = 0;
+	uint32		   fresh = 0;
+	CsCopies	   copies = {0};
+	char		  *exact_base;
+	const char	  *what = NULL;
+
+	initStringInfo(&base);
+	initStringInfo(&data);
+	append_random(&base, random_length(), 256);
+	copies.base = exact_base = exact_copy(base.data, base.len);
+	for (int i = 0; i < pieces; i++)
+	{
+		uint32 skip = random_below(Min(40, (uint32) base.len - from + 1));
+		uint32 n = random_below(Min(60, (uint32) base.len - from - skip + 1));
+		uint32 put = random_below(2) == 0 ? skip : random_below(20);
+
+		if (put == skip && random_below(2) == 0) /* some of the replaced bytes are as they were */
+			appendBinaryStringInfo(&data, base.data + from, (int) skip);
+		else
+			append_random(&data, put, 256);
+		fresh += put;
+		if (copies.n == CS_COPIES)
+			fresh += n;
+		from += skip;
+		cs_put_copy(&data, &copies, exact_base + from, n);
+		from += n;
+	}
+	resetStringInfo(delta);
+	if (!cs_delta_put_copies(delta, &copies, (uint32) base.len, data.data, (uint32) data.len, 1000000))
+		what = "a delta of copies was refused";
+	else if (apply(base.data, base.len, delta->data, delta->len, &data) != SAME)
+		what = "a delta of copies does not make what it was made for";
+	else if (delta->len > (int) fresh + 12 + (copies.n + 1) * 12)
+		what = "a delta of copies is too long";
+	else if (cs_delta_put_copies(delta, &copies, (uint32) base.len, data.data, (uint32) data.len, (uint32) delta->len))
+		what = "a delta of copies is as long as its limit";
+	free(exact_base);
+	pfree(base.data);
+	pfree(data.data);
+	return what;
+}
+
 static void
 damage(StringInfo delta)
 {
@@ -309,6 +360,8 @@ run_cases(long cases, Counts *counts)
 		what = check_round_trip(&c, &delta);
 		if (what == NULL && delta.len > 0)
 			check_damage(&c, &delta, counts);
+		if (what == NULL)
+			what = check_copies(&delta);
 		if (what)
 			printf("delta: case %ld, %d bytes from %d, %d edits of %d bytes: %s\n", i, c.data.len, c.base.len, c.edits,
 				   c.fresh, what);
