@@ -28,7 +28,7 @@
 #   CLICKSTREAM_SEED      seed of random tests (each has its own); of the first round of "random"
 #   CLICKSTREAM_CASES     random windows: times as many events (1)
 #   DEMO_SECONDS          how long the demo runs (20)
-#   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (900)
+#   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (1800)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 source=$PWD
@@ -41,6 +41,8 @@ work=$(mktemp -d "${CLICKSTREAM_TMP:-/tmp}/clickstream-check.XXXXXX") || exit 2
 mkdir "$work/log" "$work/server"
 mkdir -m 1777 "$work/tmp"
 export CLICKSTREAM_CHECK=$work TMPDIR=$work/tmp
+# Patience costs only where something is wrong: a loaded machine must not be taken for a fault.
+export PG_TEST_TIMEOUT_DEFAULT=300 PGCTLTIMEOUT=300
 copt="-DUSE_ASSERT_CHECKING=1 -DCLICKSTREAM_MUTANTS=1"
 server_env=()     # what servers and TAP tests see
 server_options=() # how the regression tests' server is started
@@ -306,7 +308,7 @@ run_tap_file() {
 	[ "$(id -u)" != 0 ] || chown postgres "$work/tap/$name"
 	as_server env "${server_env[@]}" TESTDIR="$work/tap/$name" TESTDATADIR="$work/tap/$name/data" TESTLOGDIR="$work/tap/$name/log" \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" CLICKSTREAM_KAFKA_LIBS="$work/kafka-libs" \
-		timeout -k 30 "${CLICKSTREAM_TAP_LIMIT:-900}" \
+		timeout -k 30 "${CLICKSTREAM_TAP_LIMIT:-1800}" \
 		prove -v -I test/perl -I "$pgxs/src/test/perl" "$test" >"$out" 2>&1 </dev/null
 	code=$?
 	good=$(grep -cE '^ok ' "$out")

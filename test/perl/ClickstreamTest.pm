@@ -25,7 +25,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(new_node start_broker start_kafka produce ask wait_for wait_until digest read_csv);
+our @EXPORT = qw(new_node start_broker start_kafka produce ask wait_for wait_until is_soon digest read_csv);
 
 our $top = dirname(dirname(dirname(File::Spec->rel2abs(__FILE__))));
 
@@ -130,6 +130,21 @@ sub wait_until
 		sleep 0.1;
 	}
 	die "this did not become true: $query";
+}
+
+# Is it so, or will it be?  What a stream is doing is shown a moment after what it has done.
+sub is_soon
+{
+	my ($node, $query, $expected, $name, $database) = @_;
+	my ($code, $out);
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		($code, $out) = ask($node, $query, $database);
+		last if $code == 0 && $out eq $expected;
+		sleep 0.1;
+	}
+	return is($out, $expected, $name);
 }
 
 # A table's rows as "count md5": equal for equal content, whatever the order.

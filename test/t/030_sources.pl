@@ -135,7 +135,7 @@ produce($kafka, 'marks', ["k\t"], kcat => ['-Z']);
 wait_for($node, 'marks');
 is(query(q(SELECT consumed, used, skipped, empty, balanced FROM clickstream.audit('marks'))), '16|12|3|1|t',
 	"marks of transactions are skipped, tombstones are empty");
-is(query("SELECT lag FROM clickstream.stat_stream WHERE stream = 'marks'"), '0', 'and none is waited for');
+is_soon($node, "SELECT lag FROM clickstream.stat_stream WHERE stream = 'marks'", '0', 'and none is waited for');
 query("SELECT clickstream.drop_stream('marks')");
 
 # ---- offsets that are gone
@@ -170,7 +170,7 @@ for my $from (qw(kafka embedded))
 	wait_until($node, "SELECT count(*) = 3 FROM clickstream.stat_partition WHERE stream = 'away'");
 	produce($there, 'starts', lines(5), partition => $_) for 0 .. 2;
 	wait_for($node, 'away');
-	is(query("SELECT problem IS NULL FROM clickstream.stat_stream WHERE stream = 'away'"), 't', "$from: no problem yet");
+	is_soon($node, "SELECT problem IS NULL FROM clickstream.stat_stream WHERE stream = 'away'", 't', "$from: no problem yet");
 	$from eq 'kafka' ? $kafka->stop('KILL') : $broker->command('down');
 	wait_until($node, "SELECT state = 'waiting for broker' AND problem <> '' FROM clickstream.stat_stream WHERE stream = 'away'");
 	pass("$from: the broker's absence is shown");

@@ -18,7 +18,7 @@ use ClickstreamTest;
 use ClickstreamSite;
 
 my $kills = 30;
-my $kills_at_most = 45;
+my $kills_at_most = 60;
 my $count = 300_000;
 my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
 note "CLICKSTREAM_SEED=$seed";

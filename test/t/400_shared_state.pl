@@ -123,6 +123,24 @@ sub sources
 
 sub log_size { return -s $node->logfile }
 
+# Reads all three in shared memory, through a psql that logs where; a worker that
+# is still at work may be in the way of one read, but not of all.
+sub is_read_in_shared_memory
+{
+	my ($look, $name) = @_;
+	my ($wrong, $where);
+
+	for (1 .. 20)
+	{
+		my $from = log_size();
+		$wrong = $look->('SELECT count(*) FROM wrong');
+		$where = join ' ', sources($from);
+		last if $wrong ne '0' || $where eq '3 0';
+	}
+	is($wrong, '0', $name);
+	is($where, '3 0', 'in shared memory');
+}
+
 # ---- many readers, and a worker that does not wait for them
 
 my $from;
@@ -167,9 +185,7 @@ $old->query_safe('SET log_min_messages = debug1; BEGIN ISOLATION LEVEL REPEATABL
 is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'a snapshot is taken');
 my $open = $old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session_id) FROM clickstream.open_sessions('visits')));
 traffic_for(30);
-$from = log_size();
-is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'it sees each session once, 30 commits later');
-is(join(' ', sources($from)), '3 0', 'in shared memory');
+is_read_in_shared_memory(sub { $old->query_safe($_[0]) }, 'it sees each session once, 30 commits later');
 traffic_for(60);
 $from = log_size();
 is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'and 90 commits later');
@@ -216,9 +232,7 @@ is(query('SET log_min_messages = debug1; SELECT count(*) FROM wrong'), '0', 'a s
 is(join(' ', sources($from)), '0 3', 'from the log');
 query(q(SELECT clickstream.start('live')));
 traffic_for(3);
-$from = log_size();
-is(query('SET log_min_messages = debug1; SELECT count(*) FROM wrong'), '0', 'started again');
-is(join(' ', sources($from)), '3 0', 'in shared memory again');
+is_read_in_shared_memory(sub { query("SET log_min_messages = debug1; $_[0]") }, 'started again');
 my $pid = query(q(SELECT pid FROM clickstream.stat_stream WHERE stream = 'live'));
 kill 'KILL', $pid;
 wait_until($node, "SELECT pid <> $pid FROM clickstream.stat_stream WHERE stream = 'live'");

@@ -107,11 +107,11 @@ sub begin_reader
 	my %reader = (out => '', err => '');
 
 	$reader{run} = IPC::Run::start([ 'psql', '-X', '-At', '-d', $node->connstr('postgres') . " application_name=$name", '-c', $sql ],
-		'<', \undef, '>', \$reader{out}, '2>', \$reader{err}, IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default));
+		'<', \undef, '>', \$reader{out}, '2>', \$reader{err}, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 	return \%reader;
 }
 
-# Its end comes, or this dies of the timer.
+# Its end comes, or this dies of the time-out.
 sub end_of
 {
 	my ($reader) = @_;
@@ -151,7 +151,7 @@ sub hold_at
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		return $file if -e $file;
-		query('SELECT setseed(' . ++$n / 1000 . '); SELECT traffic(10)');
+		query('SELECT setseed(' . ++$n % 1000 / 1000 . '); SELECT traffic(10)');
 		Time::HiRes::sleep(0.05);
 	}
 	die "the worker does not come by $point";
@@ -163,6 +163,7 @@ sub stop_at
 	my ($point, $how) = @_;
 	my $name = "$how at $point";
 	my $looking = begin_reader('CALL look()', 'looking');
+	$looking->{run}->pump until $looking->{err} =~ /looked: 0/ || !$looking->{run}->pumpable;
 	my $file = hold_at($point);
 	my $pid = query("SELECT pid FROM clickstream.stat_stream WHERE stream = 'live'");
 	my $waiting = begin_reader('SELECT count(*) FROM wrong', 'waiting');

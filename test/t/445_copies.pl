@@ -89,15 +89,14 @@ $node->command_ok([ 'pg_dump', '-Fc', '-f', "$dumps/whole", 'shop' ], 'pg_dump w
 $node->command_ok([ 'pg_dump', '-Fd', '-j', '3', '-f', "$dumps/parallel", 'shop' ], 'pg_dump, parallel');
 $node->command_ok([ 'pg_dump', '--schema-only', '-f', "$dumps/schema", 'shop' ], 'pg_dump without data');
 $node->command_ok([ 'pg_dump', '-Fp', '-f', "$dumps/plain", 'shop' ], 'pg_dump as SQL');
-is(query('SELECT state FROM clickstream.stat_stream', 'shop'), 'running', 'the source runs on');
+is_soon($node, 'SELECT state FROM clickstream.stat_stream', 'running', 'the source runs on', 'shop');
 
 query("CREATE DATABASE $_") for qw(whole parallel schema plain);
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'whole', "$dumps/whole" ], 'pg_restore');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-j', '3', '-d', 'parallel', "$dumps/parallel" ], 'pg_restore, parallel');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'plain', '-f', "$dumps/plain" ], 'restored by psql');
 query('CREATE DATABASE template_copy TEMPLATE shop');
-$node->poll_query_until('shop', "SELECT state = 'running' FROM clickstream.stat_stream") or die 'the source does not run';
-ok(1, 'after it was a template the source runs again');
+is_soon($node, 'SELECT state FROM clickstream.stat_stream', 'running', 'after it was a template the source runs again', 'shop');
 
 # ---- the source moves
 

@@ -84,7 +84,7 @@ like(($node->psql('postgres', 'DROP ROLE ann'))[2], qr/^$|cannot be dropped/, 'D
 is(query(q(SELECT count(*) FROM pg_roles WHERE rolname = 'ann')), '0', 'the role is gone');
 like(column('shop', 'state'), qr/^(failed|stopped)$/, 'the stream of a role that is gone does not run');
 produce_one('shop');
-is(query("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'clickstream stream'"), '0', 'no worker tries again and again');
+is_soon($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'clickstream stream'", '0', 'no worker tries again and again');
 query("SELECT clickstream.drop_stream('shop')");
 is(query("SELECT count(*) FROM clickstream.stat_stream"), '0', 'it can be dropped');
 

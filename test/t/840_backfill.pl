@@ -79,6 +79,7 @@ sub wait_until_done
 {
 	my ($done) = @_;
 	wait_until($node, "SELECT min(done) >= $done OR min(done) IS NULL FROM clickstream.stat_progress WHERE definition <> 'starts_filled'::regclass");
+	note "$done: " . query("SELECT string_agg(done || '/' || todo, ' ') FROM clickstream.stat_progress");
 }
 
 sub set_batch

@@ -26,6 +26,7 @@ sub script
 		"$file runs");
 }
 
+my $sampled_at = query('SELECT now()');
 script('test/dashboards/sample.sql', 'visitors=600', 'hours=6');
 script('dashboards/views.sql');
 script('dashboards/views.sql');
@@ -59,11 +60,11 @@ for my $tool (sort keys %least)
 # ---- what the views say is what the tables say
 
 # The sample is silent for a quarter of an hour and more.
-is(query(<<~'END'), 't|t|t|t', 'silent minutes are there, with zeros');
+is(query(<<~"END"), 't|t|t|t', 'silent minutes are there, with zeros');
 	SELECT count(*) > 10, bool_and(v.visitors = 0), bool_and(t.views = 0), bool_and(s.bounce_rate IS NULL)
 	FROM dashboard.sessions_per_minute s JOIN dashboard.active_visitors v USING (minute)
 	JOIN (SELECT minute, sum(views) AS views FROM dashboard.page_trend GROUP BY 1) t USING (minute)
-	WHERE s.minute BETWEEN now() - interval '2 hours 37 minutes' AND now() - interval '2 hours 26 minutes'
+	WHERE s.minute BETWEEN '$sampled_at'::timestamptz - interval '2 hours 36 minutes' AND '$sampled_at'::timestamptz - interval '2 hours 25 minutes'
 	END
 is(query(<<~'END'), 't|t|t', 'no minute is missing, and none is there twice');
 	SELECT count(*) = count(DISTINCT minute), max(minute) - min(minute) = (count(*) - 1) * interval '1 minute',
