@@ -103,7 +103,7 @@ CREATE PROCEDURE poll(condition text) LANGUAGE plpgsql AS $$
 DECLARE
 	done boolean;
 BEGIN
-	FOR i IN 1 .. 600 LOOP
+	FOR i IN 1 .. 6000 LOOP
 		EXECUTE 'SELECT ' || condition INTO done;
 		COMMIT;
 		EXIT WHEN done;

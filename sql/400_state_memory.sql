@@ -10,7 +10,7 @@ CREATE PROCEDURE poll(what text) LANGUAGE plpgsql AS $$
 DECLARE
 	done boolean;
 BEGIN
-	FOR i IN 1 .. 6000 LOOP
+	FOR i IN 1 .. 30000 LOOP
 		EXECUTE 'SELECT ' || what INTO done;
 		COMMIT;
 		EXIT WHEN done;

@@ -39,6 +39,7 @@
 	F(SPILL_READ, "spill_read")			  /* entries come back from the spill table */   \
 	F(SPILL_INSTALL, "spill_install")	  /* at one of them, no memory yet taken over */ \
 	F(APPLIED, "applied")				  /* the same, into the overlay */               \
+	F(HISTORY, "history")				  /* a piece of it, or a bucket of a rollup */   \
 	F(BEFORE_WRITE, "before_write")		  /* closed; rows gathered */                    \
 	F(BEFORE_LOG, "before_log")			  /* rows written */                             \
 	F(MID_COPY, "mid_copy")				  /* at an entry copied forward */               \

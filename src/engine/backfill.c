@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "core/fault.h"
 #include "core/settings.h"
 #include "engine/backfill.h"
 #include "engine/replay.h"
@@ -323,6 +324,7 @@ fill(CsEngine *e, CsStage *stage, int64 budget)
 
 		more = fill_piece(&f, Min(budget, PIECE), &n);
 		budget -= Max(n, 1);
+		CS_FAULT(HISTORY);
 		CHECK_FOR_INTERRUPTS();
 	} while (more && budget > 0 && !is_full(e));
 	if (!more)
@@ -353,6 +355,7 @@ fill_rollup(CsEngine *e, CsStage *stage)
 		b->row.done += cs_rollup_fill(e, stage, source, start, &from);
 		b->row.bucket = from;
 		b->moved = true;
+		CS_FAULT(HISTORY);
 		CHECK_FOR_INTERRUPTS();
 	}
 }

@@ -39,7 +39,7 @@ sub new
 	return $self;
 }
 
-# The servers alone, for several topics one after the other.
+# The servers alone, for several topics one after the other; {has_log}: their streams have an event log, too.
 sub servers
 {
 	my ($class, @lines) = @_;
@@ -69,6 +69,7 @@ sub begin
 		create_site($self->{$name}, 'web', 't',
 			"brokers => '" . $self->{"${name}_broker"}->address . "', topic => 'web', start_from => 'earliest'",
 			within => '1 minute', rolling => '2 minutes');
+		$self->{$name}->safe_psql('postgres', "SELECT clickstream.create_event_log('t_log', stream => 'web')") if $self->{has_log};
 	}
 	$self->produce_slice;    # nobody waits for a partition that is empty, so what is late would be a matter of luck
 	$_->safe_psql('postgres', "SELECT clickstream.start('web')") for $self->calm, $self->hurt;

@@ -15,12 +15,14 @@ use ClickstreamTest;
 use ClickstreamTwins;
 
 my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
-my $twins = ClickstreamTwins->new($seed,
+my $twins = ClickstreamTwins->servers(
 	'clickstream.batch_messages = 100',
 	"clickstream.commit_interval = '10ms'",
 	"clickstream.state_log_size = '64kB'",    # so that its halves change all the time
 	"clickstream.restart_delay = '10ms'",
 	'clickstream.force_spill = 50');           # and state goes to the spill table and comes back
+$twins->{has_log} = 1;
+$twins->begin($seed, start_broker(web => 4));
 
 # ---- the points, as the source lists them
 
@@ -33,6 +35,8 @@ my %rare = map { $_ => 1 } qw(mid_recovery recovery_spill mid_copy before_trim m
 my %opening = map { $_ => 1 } qw(mid_recovery recovery_spill);
 # Passed by entries that stay in memory for a while.
 my %memory = map { $_ => 1 } qw(mid_copy);
+# Passed while a definition is filled with history.
+my %filling = map { $_ => 1 } qw(history);
 
 srand $seed;
 my %pass = map { $_ => $rare{$_} ? 1 : 1 + int(rand 3) } @points;
@@ -43,6 +47,42 @@ sub reopen
 	$twins->query("SELECT clickstream.start('web')");
 }
 
+# ---- definitions that are filled with history
+
+my @filled = qw(filled_pages filled_sessions filled_metrics);
+
+# The hurt server's stream is stopped meanwhile: what is said once must not be said again.
+sub begin_to_fill
+{
+	$twins->query("SELECT clickstream.stop('web')");
+	$twins->poll('the end of the worker', sub { $twins->query('SELECT pid IS NULL FROM clickstream.stat_stream') eq 't' });
+	$_->safe_psql('postgres', <<~'END') for $twins->calm, $twins->hurt;
+		SELECT clickstream.create_window('filled_pages', stream => 'web', backfill => true, size => '1 minute', group_by => 'page_url',
+			measures => 'count(*) AS views, count(DISTINCT effective_user_id) AS visitors');
+		SELECT clickstream.create_session('filled_sessions', stream => 'web', backfill => true, gap => '30 seconds');
+		SELECT clickstream.create_rollup('filled_metrics', source => 'filled_sessions', backfill => true, size => '1 minute',
+			measures => 'count(*) AS sessions, sum(event_count) AS events');
+		END
+}
+
+sub filled_is_same
+{
+	my ($name) = @_;
+	my @lines = map { "SELECT '$_' || to_jsonb(t) - 'revision' - 'session_id' AS line FROM $_ AS t WHERE is_final" } @filled;
+	my $rows = 'SELECT count(*), md5(string_agg(line, E\'\n\' ORDER BY line COLLATE "C")) FROM (' . join(' UNION ALL ', @lines) . ') AS l';
+
+	$twins->poll('the end of history', sub {
+		!grep { ((ask($_, 'SELECT count(*) FROM clickstream.stat_progress'))[1] // '') ne '0' } $twins->calm, $twins->hurt;
+	});
+	is($twins->query($rows), $twins->calm->safe_psql('postgres', $rows), "$name: what was filled is the same");
+	for my $node ($twins->calm, $twins->hurt)
+	{
+		$node->safe_psql('postgres', <<~'END');
+			SELECT clickstream.drop_rollup('filled_metrics'), clickstream.drop_session('filled_sessions'), clickstream.drop_window('filled_pages')
+			END
+	}
+}
+
 # ---- what happens once
 
 sub strike
@@ -51,12 +91,15 @@ sub strike
 	my $fault = "$point:$action:$pass{$point}";
 
 	$twins->feed(sub { $twins->all_is_read($twins->hurt) }) if $opening{$point};    # so that there is something
+	begin_to_fill() if $filling{$point};
 	$twins->fault($fault, $memory{$point} ? 'clickstream.force_spill = -1' : ());
 	reopen() if $opening{$point};
+	$twins->query("SELECT clickstream.start('web')") if $filling{$point};
 	my $happened = $twins->feed(sub { $twins->fault_happened });
 	$twins->clear_fault;
 	return fail("$fault does not happen") unless $happened;
 	$twins->are_same($fault);
+	filled_is_same($fault) if $filling{$point};
 }
 
 my @others = qw(disk memory fatal);
