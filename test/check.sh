@@ -6,7 +6,7 @@
 #   test/check.sh regress|isolation|tap|demo ...    these parts only
 #   test/check.sh tap test/t/010_….pl ...           these TAP tests only
 #   test/check.sh regress sql/040_….sql ...         these regression tests only (and what they all need)
-#   test/check.sh random                 the random tests again and again, each with another seed; not part of "all"
+#   test/check.sh random [sql/423_….sql ...]        the random tests, or these, again and again, each with another seed; not part of "all"
 #
 # The last line is "N passed, N failed"; the exit code says whether any failed.
 # Each regression, isolation and TAP check counts as one, and so does each
@@ -277,9 +277,10 @@ random_test() {
 }
 
 run_random() {
-	local round seed=${CLICKSTREAM_SEED:-$((RANDOM * 30))} test
+	local round seed=${CLICKSTREAM_SEED:-$((RANDOM * 30))} test tests=("${sql_files[@]}")
+	[ ${#tests[@]} != 0 ] || mapfile -t tests < <(grep -l CLICKSTREAM_SEED sql/*.sql)
 	for ((round = 1; round <= ${CLICKSTREAM_ROUNDS:-10}; round++)); do
-		for test in $(grep -l CLICKSTREAM_SEED sql/*.sql); do
+		for test in "${tests[@]}"; do
 			random_test "$(basename "$test" .sql)" $((seed + round - 1))
 		done
 	done
@@ -343,7 +344,7 @@ for argument; do
 		*.pl) tap_files+=("$argument") ;;
 		*.sql) sql_files+=("$argument") ;;
 		*)
-			echo "usage: $0 [regress [FILE.sql ...]] [isolation] [tap [FILE.pl ...]] [demo] [random]" >&2
+			echo "usage: $0 [regress [FILE.sql ...]] [isolation] [tap [FILE.pl ...]] [demo] [random [FILE.sql ...]]" >&2
 			exit 2
 			;;
 	esac
