@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "core/definition.h"
+#include "core/ledger.h"
 #include "core/procedure.h"
 #include "core/progress.h"
 #include "core/wait.h"
@@ -325,7 +326,19 @@ behind(const CsStream *stream, const CsPartition *ends, int nends)
 	return lag;
 }
 
-/* Until everything in the topic at this moment is committed. */
+/* Do rows show what was committed until now? */
+static bool
+is_shown(const CsStream *stream)
+{
+	CsProgressRow progress;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	cs_progress_load(stream->stream_id, &progress);
+	PopActiveSnapshot();
+	return cs_worker_has_shown(stream->stream_id, progress.commit_number);
+}
+
+/* Until everything in the topic at this moment is committed, and shown (which is no reason for a timeout). */
 static void
 wait_until_consumed(const CsStream *stream, TimestampTz deadline)
 {
@@ -344,7 +357,7 @@ wait_until_consumed(const CsStream *stream, TimestampTz deadline)
 		int64 lag = behind(stream, ends, n);
 		int	  left = ms_left(deadline);
 
-		if (lag == 0)
+		if (lag == 0 && (left <= 0 || is_shown(stream)))
 			break;
 		check_failed(stream);
 		if (left <= 0)

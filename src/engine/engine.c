@@ -267,6 +267,7 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait, Purpose purpose)
 		e->source = cs_source_for(e->stream)->open(e->stream, e->source_context);
 	}
 	e->catching_up = true;
+	e->reported = -1;
 	e->previewed = CS_WM_NONE;
 	e->preview_again = CS_WM_NONE;
 }
@@ -437,6 +438,13 @@ rows_are_due(CsEngine *e)
 	return false;
 }
 
+/* What of the last commit is not shown yet, and will be with the next one: not what waits for emit_interval. */
+static bool
+holds_rows(CsEngine *e)
+{
+	return e->catching_up || rows_are_due(e);
+}
+
 /* Is there anything to write at all? */
 static bool
 has_work(CsEngine *e, bool finish)
@@ -527,7 +535,9 @@ report(CsEngine *e)
 	for (int i = 0; i < e->nstages; i++)
 		progress.state_entries += cs_state_count(e->state, e->stages[i].op->def->definition_id);
 	cs_state_report_memory(e->state, progress.state_entries, e->batch_bytes);
-	progress.caught_up = !e->catching_up;
+	progress.holds_rows = holds_rows(e);
+	e->reported = progress.commit_number;
+	e->reported_holds = progress.holds_rows;
 	e->host->report(&progress);
 }
 
@@ -653,6 +663,8 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	cs_backfill_abort(e);
 	MemoryContextReset(e->batch);
 	e->catching_up = false;
+	if (e->reported != e->stored.commit_number || e->reported_holds != holds_rows(e))
+		report(e);
 	MemoryContextSwitchTo(old);
 	return rows_are_due(e) && !e->stale ? CS_BATCH_MORE : CS_BATCH_IDLE; /* held back until now */
 }

@@ -21,7 +21,7 @@
 
 typedef struct CsEngine CsEngine;
 
-/* Facts of one batch, for views. */
+/* Facts of one batch, for views and for who waits. */
 typedef struct CsProgress
 {
 	int64		messages;  /* consumed by this batch */
@@ -32,14 +32,14 @@ typedef struct CsProgress
 	int64		commit_number;
 	int64		state_entries;
 	int64		state_bytes;
-	bool		caught_up;
+	bool		holds_rows; /* rewrites of rows are due, and come with the next commit */
 } CsProgress;
 
 typedef struct CsHost
 {
 	void (*begin)(void);						/* start a transaction with an active snapshot */
 	void (*commit)(void);						/* commit it */
-	void (*report)(const CsProgress *progress); /* may be NULL */
+	void (*report)(const CsProgress *progress); /* after a commit, and where there is news without; may be NULL */
 	bool shares;								/* committed state is for readers in shared memory */
 } CsHost;
 

@@ -104,6 +104,8 @@ struct CsEngine
 	TimestampTz	  next_refresh; /* clock: look for partitions */
 	bool		  polled_empty; /* the last poll returned nothing */
 	bool		  catching_up;
+	int64		  reported;		  /* commit number that the host knows of; -1: none */
+	bool		  reported_holds; /* and what it was told of rows held back */
 	bool		  closings_left;
 	TimestampTz	  previewed;	  /* rows are shown as of up to here since the last message; CS_WM_NONE not at all */
 	TimestampTz	  previewed_next; /* as this batch leaves it */

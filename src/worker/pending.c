@@ -335,3 +335,21 @@ cs_worker_is_running(int32 stream_id, const char **state, char **error)
 		*error = copy.error_at != 0 ? pstrdup(copy.error) : copy.problem[0] != '\0' ? pstrdup(copy.problem) : NULL;
 	return copy.state != CS_SLOT_FREE && copy.state != CS_SLOT_FAILED && copy.state != CS_SLOT_STOPPING;
 }
+
+bool
+cs_worker_has_shown(int32 stream_id, int64 commit_number)
+{
+	CsSlot *slot;
+	bool	shown = true;
+
+	if (!cs_worker_available())
+		return true;
+	LWLockAcquire(cs_workers->lock, LW_SHARED);
+	slot = cs_slot_find(MyDatabaseId, stream_id);
+	if (slot != NULL && slot->pid != 0 &&
+		(slot->state == CS_SLOT_STARTING || slot->state == CS_SLOT_RUNNING || slot->state == CS_SLOT_WAITING))
+		shown = slot->has_progress && (slot->progress.commit_number > commit_number ||
+									   (slot->progress.commit_number == commit_number && !slot->progress.holds_rows));
+	LWLockRelease(cs_workers->lock);
+	return shown;
+}

@@ -89,7 +89,7 @@ typedef struct CsSlot
 	char		hint[CS_SLOT_ERROR_LEN];	  /* what to do about it, or "" */
 	char		problem[CS_SLOT_PROBLEM_LEN]; /* why nothing comes, or "" */
 	bool		has_progress;
-	CsProgress	progress;			   /* of the last batch that committed */
+	CsProgress	progress;			   /* as of the last batch that had news */
 	CsRate		rate[CS_RATE_SECONDS]; /* by second modulo CS_RATE_SECONDS */
 } CsSlot;
 

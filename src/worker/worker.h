@@ -59,4 +59,10 @@ extern bool cs_worker_wait_stopped(int32 stream_id, int timeout_ms);
  */
 extern bool cs_worker_is_running(int32 stream_id, const char **state, char **error);
 
+/*
+ * Do rows show what was committed up to this commit?  A worker that catches up
+ * holds rewrites back for a commit.  True where none is at work.
+ */
+extern bool cs_worker_has_shown(int32 stream_id, int64 commit_number);
+
 #endif
