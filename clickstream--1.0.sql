@@ -1947,7 +1947,7 @@ REVOKE ALL ON FUNCTION advance_watermark(text, timestamptz) FROM PUBLIC;
 
 CREATE PROCEDURE wait_for(stream text, timeout interval DEFAULT '1 minute')
 LANGUAGE c AS 'MODULE_PATHNAME', 'clickstream_wait_for';
-COMMENT ON PROCEDURE wait_for(text, interval) IS 'wait until everything that is in the topic now is committed; an error after timeout (NULL: wait for ever)';
+COMMENT ON PROCEDURE wait_for(text, interval) IS 'wait until everything that is in the topic now is committed, and rows show it but for what waits for emit_interval; an error after timeout (NULL: wait for ever)';
 REVOKE ALL ON PROCEDURE wait_for(text, interval) FROM PUBLIC;
 
 -- ---------------------------------------------------------------------
