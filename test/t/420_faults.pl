@@ -68,7 +68,7 @@ sub begin_to_fill
 sub filled_is_same
 {
 	my ($name) = @_;
-	my @lines = map { "SELECT '$_' || to_jsonb(t) - 'revision' - 'session_id' AS line FROM $_ AS t WHERE is_final" } @filled;
+	my @lines = map { "SELECT '$_ ' || (to_jsonb(t) - 'revision' - 'session_id')::text AS line FROM $_ AS t WHERE is_final" } @filled;
 	my $rows = 'SELECT count(*), md5(string_agg(line, E\'\n\' ORDER BY line COLLATE "C")) FROM (' . join(' UNION ALL ', @lines) . ') AS l';
 
 	$twins->poll('the end of history', sub {
