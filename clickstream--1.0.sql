@@ -161,6 +161,32 @@ COMMENT ON COLUMN definition.time_zone IS 'window: zone whose days and months it
 COMMENT ON COLUMN definition.created_at IS 'when it was made';
 COMMENT ON COLUMN definition.source_id IS 'rollup: definition whose table it reads; no foreign key, because pg_dump warns of one that leads to its own table';
 
+CREATE TABLE lookup (
+	lookup_id       integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	stream_id       integer NOT NULL,
+	name            text NOT NULL,
+	source          regclass NOT NULL,
+	key             text NOT NULL,
+	event_key       text,
+	columns         text[] NOT NULL,
+	rows_view       regclass NOT NULL,
+	key_view        regclass NOT NULL,
+	created_at      timestamptz NOT NULL DEFAULT now(),
+	UNIQUE (stream_id, name)
+);
+COMMENT ON TABLE lookup IS 'tables and views whose columns a stream''s definitions use, as name.column';
+COMMENT ON COLUMN lookup.lookup_id IS 'number of the lookup; part of the names of its views';
+COMMENT ON COLUMN lookup.stream_id IS 'stream whose definitions use it';
+COMMENT ON COLUMN lookup.name IS 'name of the lookup';
+COMMENT ON COLUMN lookup.source IS 'table or view that it reads';
+COMMENT ON COLUMN lookup.key IS 'column of the source by which rows are found';
+COMMENT ON COLUMN lookup.event_key IS 'expression over the event that gives the key, as given; NULL: the event''s column that is called like the source''s';
+COMMENT ON COLUMN lookup.columns IS 'columns of the source that definitions can use';
+COMMENT ON COLUMN lookup.rows_view IS 'view of the key and these columns';
+COMMENT ON COLUMN lookup.key_view IS 'view of the key''s expression';
+COMMENT ON COLUMN lookup.created_at IS 'when it was made';
+GRANT SELECT ON lookup TO PUBLIC;
+
 CREATE TABLE partition (
 	stream_id       integer NOT NULL,
 	topic           text NOT NULL,
@@ -440,6 +466,8 @@ SELECT pg_catalog.pg_extension_config_dump('stream', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_stream_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('definition', '');
 SELECT pg_catalog.pg_extension_config_dump('definition_definition_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('lookup', '');
+SELECT pg_catalog.pg_extension_config_dump('lookup_lookup_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('partition', '');
 SELECT pg_catalog.pg_extension_config_dump('progress', '');
@@ -1238,6 +1266,43 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_drop_event_log'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION drop_event_log(text, boolean) IS 'drops an event log and its table';
+
+-- ---------------------------------------------------------------------
+-- lookups: columns of tables and views for a stream's definitions
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION create_lookup(
+	name          text,
+	stream        text,
+	key           text,
+	source        text    DEFAULT NULL,
+	event_key     text    DEFAULT NULL,
+	columns       text    DEFAULT NULL,
+	if_not_exists boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_create_lookup'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION create_lookup(text, text, text, text, text, text, boolean) IS
+	'lets the definitions of a stream use the columns of a table or view, as name.column: of the row whose key is that of the event';
+
+CREATE FUNCTION alter_lookup(
+	name          text,
+	stream        text,
+	source        text    DEFAULT NULL,
+	key           text    DEFAULT NULL,
+	add_columns   text    DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_alter_lookup'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION alter_lookup(text, text, text, text, text) IS
+	'has a lookup read another table or view, by another key, or more columns; those that it has must stay what they are';
+
+CREATE FUNCTION drop_lookup(name text, stream text, if_exists boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_drop_lookup'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION drop_lookup(text, text, boolean) IS
+	'drops a lookup whose columns no definition uses; what the event log has recorded stays';
 
 -- ---------------------------------------------------------------------
 -- questions to any table: funnels, sequences, retention, sessions, paths

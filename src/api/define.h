@@ -13,6 +13,7 @@
 #include "api/args.h"
 #include "core/catalog.h"
 #include "core/definition.h"
+#include "core/lookup.h"
 #include "core/view.h"
 
 /* A definition being made. */

@@ -327,6 +327,7 @@ make_view(FunctionCallInfo fcinfo, const CsDraft *draft, const Steps *steps)
 		cs_view_begin(draft->what, psprintf("SELECT FROM " CS_SCHEMA ".event_%d e", draft->stream->stream_id), reserved,
 					  CS_VIEW_NO_AGGREGATES);
 
+	cs_view_use_lookups(view, cs_lookups_load(draft->stream, CurrentMemoryContext));
 	cs_view_add_text(view, "key", key ? key : "effective_user_id", NULL, "effective_user_id", false);
 	for (int i = 0; i < steps->n; i++)
 		cs_view_add_boolean(view, psprintf("condition of step \"%s\"", steps->name[i]), steps->condition[i],

@@ -127,6 +127,7 @@ clickstream_create_session(PG_FUNCTION_ARGS)
 	draft.backfill = cs_arg_bool(fcinfo, A_BACKFILL, false);
 	fill(fcinfo, &draft);
 	view = cs_view_begin(draft.what, psprintf("SELECT FROM " CS_SCHEMA ".event_%d e", stream->stream_id), reserved, 0);
+	cs_view_use_lookups(view, cs_lookups_load(stream, CurrentMemoryContext));
 	cs_view_add_key(view, "key", key ? key : "effective_user_id", "effective_user_id");
 	add_cuts(view, cs_arg_text(fcinfo, A_SPLIT_ON), cs_arg_text(fcinfo, A_END_WHEN));
 	cs_view_add_list(view, "measures", cs_arg_required(fcinfo, A_MEASURES, "measures"), false);

@@ -549,8 +549,9 @@ drop_stream(CsStream *stream)
 {
 	static const char *const tables[] = {"stream_home",	  "partition",		  "progress",		 "local_partition",
 										 "local_message", "dead_letter_data", "late_event_data", "trimmed_letter",
-										 "backfill",	  "definition",		  "stream"};
+										 "backfill",	  "definition",		  "lookup",			 "stream"};
 	List					*definitions;
+	ListCell				*cell;
 
 	cs_stream_touch(stream);
 	cs_worker_hold(stream->stream_id);
@@ -560,6 +561,9 @@ drop_stream(CsStream *stream)
 	/* Newest first: a rollup goes before what it reads. */
 	for (int i = list_length(definitions) - 1; i >= 0; i--)
 		cs_definition_drop(list_nth(definitions, i));
+	if (stream->event_desc != NULL)
+		foreach(cell, cs_lookups_load(stream, CurrentMemoryContext))
+			cs_lookup_drop(lfirst(cell));
 	for (int i = 0; i < lengthof(tables); i++)
 		cs_catalog_delete(tables[i], "stream_id", stream->stream_id);
 	cs_relation_drop(stream->stream_view);

@@ -216,6 +216,7 @@ clickstream_create_window(PG_FUNCTION_ARGS)
 	draft.backfill = cs_arg_bool(fcinfo, A_BACKFILL, false);
 	fill(fcinfo, &draft);
 	view = cs_window_view_begin(&draft, psprintf(CS_SCHEMA ".event_%d", stream->stream_id), "event_time", "", 0);
+	cs_view_use_lookups(view, cs_lookups_load(stream, CurrentMemoryContext));
 	cs_window_view_add(view, cs_arg_text(fcinfo, A_GROUP_BY), cs_arg_required(fcinfo, A_MEASURES, "measures"),
 					   cs_arg_text(fcinfo, A_FILTER));
 	PG_RETURN_OID(cs_draft_finish(&draft, view));

@@ -110,24 +110,27 @@ cs_relation_name(Oid relid)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 }
 
+char *
+cs_collation_name(Oid collation)
+{
+	HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
+	char	 *name;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for collation %u", collation);
+	name = quote_qualified_identifier(get_namespace_name(((Form_pg_collation) GETSTRUCT(tuple))->collnamespace),
+									  NameStr(((Form_pg_collation) GETSTRUCT(tuple))->collname));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
 /* COLLATE …, where it is not the type's own; else nothing. */
 static char *
 collate_clause(Oid type, Oid collation)
 {
-	HeapTuple tuple;
-	char	 *clause;
-
 	if (!OidIsValid(collation) || collation == get_typcollation(type))
 		return "";
-	tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for collation %u", collation);
-	clause =
-		psprintf(" COLLATE %s",
-				 quote_qualified_identifier(get_namespace_name(((Form_pg_collation) GETSTRUCT(tuple))->collnamespace),
-											NameStr(((Form_pg_collation) GETSTRUCT(tuple))->collname)));
-	ReleaseSysCache(tuple);
-	return clause;
+	return psprintf(" COLLATE %s", cs_collation_name(collation));
 }
 
 char *

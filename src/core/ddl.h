@@ -49,6 +49,8 @@ extern char *cs_relation_name(Oid relid);
 
 /* Type for statements: name.type(typmod) COLLATE …, quoted and qualified. */
 extern char *cs_type_name(Oid type, int32 typmod, Oid collation);
+/* Collation for statements. */
+extern char *cs_collation_name(Oid collation);
 
 /* See to it that some index of the table begins with that column. */
 extern void cs_index_column(Oid table, const char *column, Oid owner);

@@ -349,6 +349,17 @@ read_stream(const Row *row)
 	return stream;
 }
 
+/* Extra columns end before the system's, of which the last is always there; those of lookups come behind it. */
+static int
+count_extra(TupleDesc desc)
+{
+	int n = CS_SEED_COLUMNS + CS_SYS_COLUMNS;
+
+	while (n < desc->natts && strcmp(NameStr(TupleDescAttr(desc, n - 1)->attname), "effective_user_id") != 0)
+		n++;
+	return n - CS_SEED_COLUMNS - CS_SYS_COLUMNS;
+}
+
 /* The columns of the event relation, and how many of them are extra; none if a user dropped it. */
 static void
 load_event_desc(CsStream *stream)
@@ -358,7 +369,7 @@ load_event_desc(CsStream *stream)
 	if (rel == NULL)
 		return;
 	stream->event_desc = CreateTupleDescCopy(RelationGetDescr(rel));
-	stream->nextra = stream->event_desc->natts - CS_SEED_COLUMNS - CS_SYS_COLUMNS;
+	stream->nextra = count_extra(stream->event_desc);
 	relation_close(rel, NoLock);
 }
 

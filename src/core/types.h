@@ -35,7 +35,8 @@ cs_floor_msec(int64 t)
 /*
  * The columns of an event, in the order of the event relation.  The
  * seed's fourteen come first, then the stream's extra columns, then the
- * system columns counted from the end of the extra ones.
+ * system columns counted from the end of the extra ones, then those of
+ * lookups (core/lookup.h).
  */
 #define CS_SEED_COLUMNS 14
 #define CS_ATT_EVENT_TIME 13 /* attribute number, 1-based */

@@ -54,6 +54,7 @@ struct CsView
 	Piece				*parsing; /* being parsed; NULL: the source as a whole is analysed */
 	SelectStmt			*select;
 	List				*checks; /* of CsColumnCheck, one for each column */
+	List				*lookups;
 	ErrorContextCallback callback;
 };
 
@@ -287,6 +288,12 @@ cs_view_end(CsView *view)
 	error_context_stack = view->callback.previous;
 }
 
+void
+cs_view_use_lookups(CsView *view, List *lookups)
+{
+	view->lookups = lookups;
+}
+
 int
 cs_view_add_list(CsView *view, const char *label, const char *text, bool grouped)
 {
@@ -502,6 +509,8 @@ cs_view_create(CsView *view, const char *name, Oid owner)
 	CsIdentity	  saved;
 	ObjectAddress address;
 
+	/* Not before all columns have their names: lookup.column gives one that is called column. */
+	cs_view_rewrite_lookups(view, (Node *) view->select, view->lookups);
 	judge(view, owner);
 	stmt->view = makeRangeVar(CS_SCHEMA, pstrdup(name), -1);
 	stmt->query = (Node *) view->select;

@@ -35,6 +35,8 @@ typedef enum CsViewRule
  */
 extern CsView *cs_view_begin(const char *what, const char *frame, const char *const *reserved, int rules);
 extern void	   cs_view_end(CsView *view);
+/* Pieces may name columns of these lookups (core/lookup.h), as lookup.column. */
+extern void cs_view_use_lookups(CsView *view, List *lookups);
 
 /*
  * Add columns from a list such as 'page_url, lower(x) AS y'; grouped: group

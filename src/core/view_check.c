@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "core/catalog.h"
+#include "core/lookup.h"
 #include "core/types.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -73,6 +74,58 @@ cs_view_rewrite_places(CsView *view, Node *raw, int rules)
 	Walk walk = {.view = view, .rules = rules};
 
 	(void) rewrite_walker(raw, &walk);
+}
+
+/* lookup.column, or NULL if it is something else. */
+static CsLookup *
+lookup_of(const ColumnRef *ref, List *lookups)
+{
+	if (list_length(ref->fields) != 2 || !IsA(linitial(ref->fields), String))
+		return NULL;
+	return cs_lookup_find(lookups, strVal(linitial(ref->fields)));
+}
+
+typedef struct LookupWalk
+{
+	CsView *view;
+	List   *lookups;
+} LookupWalk;
+
+static void
+rewrite_lookup(LookupWalk *walk, ColumnRef *ref, const CsLookup *lookup)
+{
+	const char *column = IsA(llast(ref->fields), String) ? strVal(llast(ref->fields)) : "*";
+
+	if (cs_lookup_attno(lookup, column) == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("lookup \"%s\" has no column \"%s\"", lookup->name, column),
+				 errhint("Table clickstream.lookup lists the columns of lookups."),
+				 cs_view_position(walk->view, ref->location)));
+	ref->fields = list_make2(makeString("e"), makeString(cs_lookup_column(lookup->name, column)));
+}
+
+static bool
+lookups_walker(Node *node, LookupWalk *walk)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, ColumnRef))
+	{
+		const CsLookup *lookup = lookup_of((ColumnRef *) node, walk->lookups);
+
+		if (lookup != NULL)
+			rewrite_lookup(walk, (ColumnRef *) node, lookup);
+		return false;
+	}
+	return raw_expression_tree_walker(node, lookups_walker, walk);
+}
+
+void
+cs_view_rewrite_lookups(CsView *view, Node *raw, List *lookups)
+{
+	LookupWalk walk = {view, lookups};
+
+	(void) lookups_walker(raw, &walk);
 }
 
 pg_noreturn static void

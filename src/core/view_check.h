@@ -23,6 +23,9 @@ extern int cs_view_position(CsView *view, int location);
 /* In a raw tree: first(x) becomes clickstream.first(x, e.place), last likewise. */
 extern void cs_view_rewrite_places(CsView *view, Node *raw, int rules);
 
+/* In a raw tree: a column of a lookup becomes that of the event relation which holds it. */
+extern void cs_view_rewrite_lookups(CsView *view, Node *raw, List *lookups);
+
 /* Raise for whatever the analysed query of a view may not hold; checks: one for each column. */
 extern void cs_view_check(CsView *view, Query *query, List *checks, int rules);
 

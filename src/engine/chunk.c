@@ -4,6 +4,7 @@
  *
  *	decode		payload -> columns -> visitor, stream filter; errors make the
  *				event dead
+ *	lookups		columns of lookups into events that definitions will see
  *	evaluate	each definition's expressions over each event; errors belong to
  *				that definition
  *	apply		each definition over the whole chunk; cannot fail
@@ -26,6 +27,7 @@
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
+#include "engine/lookup.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/primnodes.h"
@@ -224,7 +226,7 @@ is_too_far_ahead(CsEngine *e, const CsEvent *event)
 		   event->place.time - sent > e->stream->max_future;
 }
 
-/* Visitor and stream filter; may raise. */
+/* Stream filter, visitor, keys of lookups; may raise. */
 static void
 evaluate_stream(CsEngine *e, CsEvent *event)
 {
@@ -253,6 +255,8 @@ evaluate_stream(CsEngine *e, CsEvent *event)
 		event->visitor_hash = cs_hash_bytes(VARDATA_ANY(v), VARSIZE_ANY_EXHDR(v));
 		set_system(e, event, CS_SYS_VISITOR, PointerGetDatum(v));
 	}
+	if (e->nlookups > 0)
+		cs_lookups_keys(e, event);
 }
 
 static void
@@ -473,6 +477,7 @@ void
 cs_chunk_decode(CsEngine *e, int n)
 {
 	prepare_events(e, n);
+	cs_lookups_begin_chunk(e, n);
 	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
 }
 
@@ -491,6 +496,7 @@ cs_chunk_run(CsEngine *e, int n)
 	stop_on_error(e, ndead);
 	assign_watermarks(e);
 	cs_dedupe_run(e);
+	cs_lookups_fill(e);
 	if (e->nevents > 0)
 		run_stages(e);
 	account(e);

@@ -29,6 +29,7 @@
 #include "engine/event_log.h"
 #include "engine/examine.h"
 #include "engine/internal.h"
+#include "engine/lookup.h"
 #include "engine/recompute.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -258,6 +259,8 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait, Purpose purpose)
 	cs_control_load(stream_id, &control);
 	e->version = control.version;
 	load_definitions(e);
+	if (purpose == TO_RUN || purpose == TO_REPAIR)
+		cs_lookups_compile(e); /* to others the event log says what there was */
 	make_slot(e);
 	recover(e, purpose);
 	e->decoder = cs_decoder_create(e->stream, e->needed, e->context);
@@ -332,6 +335,7 @@ begin_batch(CsEngine *e)
 	e->batch_messages = 0;
 	e->previewed_next = CS_WM_NONE;
 	cs_write_begin(e);
+	cs_lookups_begin(e);
 }
 
 /* Read and apply until the source has nothing more for now, or the batch is full. */

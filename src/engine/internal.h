@@ -5,6 +5,7 @@
  *	engine.c	open, close, the batch as a whole
  *	chunk.c		messages to events: decode, evaluate, apply
  *	dedupe.c	dedupe_by
+ *	lookup.c	columns of lookups
  *	watermark.c	the stream's watermark, idle partitions
  *	align.c		partitions far ahead of the others wait
  *	positions.c	partitions: which there are, where reading begins
@@ -38,6 +39,9 @@ typedef struct CsSourceRow
 	HeapTuple			tuple;	/* as the table has it: the user's columns, what his triggers made of it; NULL: gone */
 	struct CsSourceRow *next;
 } CsSourceRow;
+
+/* A lookup and what the engine keeps for it: engine/lookup.c. */
+typedef struct CsLookupStage CsLookupStage;
 
 /* An operator and what the engine keeps for it. */
 typedef struct CsStage
@@ -86,6 +90,8 @@ struct CsEngine
 	bool			has_dedupe;
 	CsExpr			dedupe;
 	CsHasher		dedupe_hasher;
+	int				nlookups; /* of which a column is needed */
+	CsLookupStage **lookups;
 	TupleTableSlot *slot;
 	Datum		   *slot_values; /* the slot's own arrays */
 	bool		   *slot_isnull;

@@ -26,6 +26,7 @@
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
+#include "engine/lookup.h"
 #include "engine/retry.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -162,6 +163,7 @@ run_chunk(CsEngine *e, CsLetter *letters, int n, CsRetryResult result, void *arg
 	for (int i = 0; i < n; i++)
 		e->events[i].watermark = e->watermark;
 	cs_dedupe_run(e);
+	cs_lookups_fill(e);
 	for (int i = 0; i < e->nstages; i++)
 	{
 		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP && !cs_stage_fills(&e->stages[i]))

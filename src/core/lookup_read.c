@@ -1,0 +1,187 @@
+/*
+ * core/lookup_read.c
+ *	  Reading a lookup's rows, by many keys at once.
+ *
+ * One prepared statement, which PostgreSQL plans again when something about
+ * the source has changed, or another role's policies count.
+ */
+#include "core/lookup.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/pg_operator.h"
+#include "compat.h"
+#include "core/ddl.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+struct CsLookupReader
+{
+	const CsLookup *lookup;
+	Oid				key_type; /* a domain's base */
+	Oid				array_type;
+	Oid				collation;
+	int16			typlen;
+	bool			typbyval;
+	char			typalign;
+	char		   *statement;
+	SPIPlanPtr		plan; /* NULL: not prepared yet */
+};
+
+static void
+free_plan(void *arg)
+{
+	CsLookupReader *reader = arg;
+
+	if (reader->plan)
+		SPI_freeplan(reader->plan);
+	reader->plan = NULL;
+}
+
+void
+cs_lookup_refuse_gone(const CsLookup *lookup)
+{
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the source of lookup \"%s\" was dropped", lookup->name),
+					errhint("Give it another one with clickstream.alter_lookup(), or drop what uses its columns and "
+							"call clickstream.drop_lookup().")));
+}
+
+/* OPERATOR(schema.=) of the key's type. */
+static char *
+equality(Oid type, const char *lookup)
+{
+	TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_EQ_OPR);
+	HeapTuple		tuple;
+	char		   *text;
+
+	if (!OidIsValid(cache->eq_opr))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+						errmsg("the key of lookup \"%s\" is of type %s, which has no equality", lookup,
+							   format_type_be(type))));
+	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(cache->eq_opr));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", cache->eq_opr);
+	text = psprintf("OPERATOR(%s.%s)",
+					quote_identifier(get_namespace_name(((Form_pg_operator) GETSTRUCT(tuple))->oprnamespace)),
+					NameStr(((Form_pg_operator) GETSTRUCT(tuple))->oprname));
+	ReleaseSysCache(tuple);
+	return text;
+}
+
+/* The rows must be of the types that the event relation has: true as long as nobody replaces the view. */
+static void
+check_types(const CsStream *stream, const CsLookup *lookup, TupleDesc desc)
+{
+	bool same = desc->natts == lookup->ncolumns + 1;
+
+	for (int i = 0; same && i < lookup->ncolumns; i++)
+		same =
+			TupleDescAttr(desc, i + 1)->atttypid == TupleDescAttr(stream->event_desc, lookup->attnos[i] - 1)->atttypid;
+	if (!same)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("the view of the rows of lookup \"%s\" is not as it was made", lookup->name)));
+}
+
+static void
+read_key(CsLookupReader *reader, Form_pg_attribute key)
+{
+	reader->key_type = getBaseType(key->atttypid);
+	reader->collation = key->attcollation;
+	reader->array_type = get_array_type(reader->key_type);
+	if (!OidIsValid(reader->array_type))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("the key of lookup \"%s\" is of type %s, of which there are no arrays",
+							   reader->lookup->name, format_type_be(reader->key_type))));
+	get_typlenbyvalalign(reader->key_type, &reader->typlen, &reader->typbyval, &reader->typalign);
+}
+
+CsLookupReader *
+cs_lookup_reader_create(const CsStream *stream, const CsLookup *lookup)
+{
+	CsLookupReader		  *reader;
+	MemoryContextCallback *callback;
+	Relation			   rel = try_relation_open(lookup->rows_view, AccessShareLock);
+
+	if (rel == NULL)
+		return NULL;
+	reader = palloc0(sizeof(CsLookupReader));
+	callback = palloc0(sizeof(MemoryContextCallback));
+	reader->lookup = lookup;
+	check_types(stream, lookup, RelationGetDescr(rel));
+	read_key(reader, TupleDescAttr(RelationGetDescr(rel), 0));
+	relation_close(rel, NoLock);
+	reader->statement = psprintf("SELECT * FROM %s WHERE c0 %s ANY ($1)", cs_relation_name(lookup->rows_view),
+								 equality(reader->key_type, lookup->name));
+	callback->func = free_plan;
+	callback->arg = reader;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	return reader;
+}
+
+void
+cs_lookup_reader_key(const CsLookupReader *reader, Oid *type, Oid *collation)
+{
+	*type = reader->key_type;
+	*collation = reader->collation;
+}
+
+static void
+prepare(CsLookupReader *reader)
+{
+	SPIPlanPtr plan = SPI_prepare(reader->statement, 1, &reader->array_type);
+
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", reader->statement, SPI_result_code_string(SPI_result));
+	reader->plan = plan;
+}
+
+static void
+context_callback(void *arg)
+{
+	errcontext("reading lookup \"%s\"", ((CsLookupReader *) arg)->lookup->name);
+}
+
+/* Hand out the rows in SPI_tuptable, in the caller's memory context. */
+static void
+hand_out(const CsLookup *lookup, MemoryContext caller, CsLookupRow row, void *arg)
+{
+	int			  n = lookup->ncolumns + 1;
+	Datum		 *values = palloc(n * sizeof(Datum));
+	bool		 *isnull = palloc(n * sizeof(bool));
+	MemoryContext spi = MemoryContextSwitchTo(caller);
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, isnull);
+		row(values[0], values + 1, isnull + 1, arg);
+	}
+	MemoryContextSwitchTo(spi);
+}
+
+void
+cs_lookup_read(CsLookupReader *reader, Datum *keys, int n, CsLookupRow row, void *arg)
+{
+	MemoryContext		 caller = CurrentMemoryContext;
+	ErrorContextCallback callback = {.callback = context_callback, .arg = reader, .previous = error_context_stack};
+	Datum				 array;
+	int					 result;
+
+	error_context_stack = &callback;
+	SPI_connect();
+	if (reader->plan == NULL)
+		prepare(reader);
+	array =
+		PointerGetDatum(construct_array(keys, n, reader->key_type, reader->typlen, reader->typbyval, reader->typalign));
+	result = SPI_execute_plan(reader->plan, &array, NULL, true, 0);
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "unexpected result of \"%s\": %s", reader->statement, SPI_result_code_string(result));
+	hand_out(reader->lookup, caller, row, arg);
+	SPI_finish();
+	error_context_stack = callback.previous;
+}
