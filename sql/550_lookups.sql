@@ -197,6 +197,9 @@ SELECT clickstream.produce('d550', '{"user_id": "x", "event_time": "2024-06-01T1
 CALL clickstream.process('d550');
 SELECT tier, events FROM tiers_d;
 SELECT cause, error, sqlstate FROM clickstream.dead_letter WHERE stream = 'd550';
+SELECT message_offset, outcome, reason FROM clickstream.retry_dead_letters('d550', fix => $$replace(message, '"x"', '"2"')$$);
+CALL clickstream.process('d550');
+SELECT tier, events FROM tiers_d;
 
 -- dropping: not while it is used; its columns stay where they were recorded, and are taken again
 SELECT clickstream.drop_lookup('account', 'd550');
