@@ -23,13 +23,14 @@
 #include "engine/engine.h"
 #include "operator/expression.h"
 #include "operator/operator.h"
+#include "sink/row_places.h"
 #include "sink/sink.h"
 #include "source/source.h"
 #include "storage/lock.h"
 
 #define CS_CHUNK_MESSAGES 1024		 /* messages decoded and applied together */
-#define CS_CLOSINGS_PER_BATCH 100000 /* entries that all operators close in one transaction, if there is room */
-#define CS_CLOSINGS_MIN 64			 /* but one operator so many */
+#define CS_CLOSINGS_PER_BATCH 100000 /* entries that each operator closes in one transaction, if all have room */
+#define CS_CLOSINGS_MIN 64			 /* but so many in any case */
 
 /* A row that a source of rollups has emitted in this batch. */
 typedef struct CsSourceRow
@@ -51,6 +52,7 @@ typedef struct CsStage
 	const char		 **column_names;
 	int				   nkeys;
 	int				  *keys;
+	CsRowPlaces		   places; /* where rows of the table lie */
 	bool			   feeds_rollup;
 	CsSourceRow		  *rows; /* of this batch, for rollups */
 	CsSourceRow		 **rows_tail;

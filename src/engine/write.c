@@ -38,6 +38,8 @@ cs_stage_table(CsEngine *e, CsStage *stage)
 		stage->table = cs_table_open(op->def->table, op->ncolumns, stage->column_names, stage->nkeys, stage->keys,
 									 e->stream->owner);
 		cs_table_check_types(stage->table, types);
+		stage->places.context = e->context;
+		cs_table_remember_rows(stage->table, &stage->places);
 	}
 	return stage->table;
 }

@@ -30,6 +30,10 @@ typedef struct CsTable CsTable;
 extern CsTable *cs_table_open(Oid relid, int ncolumns, const char *const *columns, int nkeys, const int *key_columns,
 							  Oid owner);
 
+/* Note where rows lie, and look for them there: for tables whose rows are rewritten.  From batch to batch. */
+struct CsRowPlaces;
+extern void cs_table_remember_rows(CsTable *table, struct CsRowPlaces *places);
+
 /* Raises ERRCODE_DATATYPE_MISMATCH if a column of ours has another type than its values: ALTER TYPE in between. */
 extern void cs_table_check_types(CsTable *table, const Oid *types);
 

@@ -18,6 +18,9 @@
  * key hashes says whether a key that is to be updated may be among them; only
  * then they are flushed early.
  *
+ * A row to be updated is looked for where it was last seen (row_places.h), then
+ * by the key's index.
+ *
  * Locking: RowExclusiveLock on the table and its indexes until the transaction
  * ends.  A row found by its key is not locked before it is updated: the finder
  * waits for whoever is changing it, and if somebody changes it in the
@@ -40,6 +43,7 @@
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
 #include "rewrite/rewriteHandler.h"
+#include "sink/row_places.h"
 #include "sink/sink.h"
 #include "sink/table_check.h"
 #include "storage/bufmgr.h"
@@ -77,6 +81,9 @@ struct CsTable
 	ScanKeyData	 *scan_keys;
 	IndexScanDesc scan; /* made when first needed */
 	SnapshotData  dirty;
+	CsRowPlaces	 *places;	  /* NULL: not remembered */
+	BlockNumber	  nblocks;	  /* places behind it are not believed */
+	uint64		  place_hash; /* of the key that was looked for last */
 
 	/* the user's own columns */
 	int			 ndefaults;
@@ -88,7 +95,8 @@ struct CsTable
 	bool			 gathers;
 	TupleTableSlot **buffer;
 	int				 nbuffered;
-	int				 nslots; /* made so far */
+	int				 nslots;		/* made so far */
+	uint64			*buffer_hashes; /* of keys */
 	Size			 buffered_bytes;
 	BulkInsertState	 bulk;
 	uint64			 key_map[KEY_BITS / 64];
@@ -254,6 +262,14 @@ cs_table_open(Oid relid, int ncolumns, const char *const *columns, int nkeys, co
 }
 
 void
+cs_table_remember_rows(CsTable *table, CsRowPlaces *places)
+{
+	/* The table may grow from here on, but is not truncated: that would need a stronger lock than ours allows. */
+	table->places = places;
+	table->nblocks = RelationGetNumberOfBlocks(table->rel);
+}
+
+void
 cs_table_check_types(CsTable *table, const Oid *types)
 {
 	for (int i = 0; i < table->ncolumns; i++)
@@ -262,9 +278,9 @@ cs_table_check_types(CsTable *table, const Oid *types)
 
 /* ---- gathered rows ---- */
 
-/* Where the key's bit is in the map.  Equal keys have equal bytes: times, numbers, texts, uuids. */
-static uint32
-key_bit(const CsTable *table, const Datum *values, const bool *isnull)
+/* Equal keys have equal bytes: times, numbers, texts, uuids. */
+static uint64
+key_hash(const CsTable *table, const Datum *values, const bool *isnull)
 {
 	TupleDesc desc = RelationGetDescr(table->rel);
 	uint64	  hash = 0;
@@ -286,6 +302,13 @@ key_bit(const CsTable *table, const Datum *values, const bool *isnull)
 			hash = hash_bytes_extended((unsigned char *) DatumGetPointer(value),
 									   datumGetSize(value, false, att->attlen), hash);
 	}
+	return hash;
+}
+
+/* Where the key's bit is in the map. */
+static inline uint32
+key_bit(uint64 hash)
+{
 	return (uint32) (hash & (KEY_BITS - 1));
 }
 
@@ -328,6 +351,8 @@ cs_table_flush(CsTable *table)
 		ResetPerTupleExprContext(estate);
 		if (info->ri_NumIndices > 0)
 			(void) ExecInsertIndexTuples(info, table->buffer[i], estate, false, false, NULL, NIL);
+		if (table->nkeys > 0)
+			cs_row_places_note(table->places, table->buffer_hashes[i], &table->buffer[i]->tts_tid);
 		ExecClearTuple(table->buffer[i]);
 	}
 	MemoryContextSwitchTo(old);
@@ -343,14 +368,11 @@ cs_table_flush(CsTable *table)
 
 /* Rows with this key, if any, are in the table. */
 static void
-flush_key(CsTable *table, const Datum *values, const bool *isnull)
+flush_key(CsTable *table, uint64 hash)
 {
-	uint32 bit;
+	uint32 bit = key_bit(hash);
 
-	if (table->nbuffered == 0)
-		return;
-	bit = key_bit(table, values, isnull);
-	if (table->key_map[bit / 64] & (UINT64CONST(1) << (bit % 64)))
+	if (table->nbuffered > 0 && (table->key_map[bit / 64] & (UINT64CONST(1) << (bit % 64))) != 0)
 		cs_table_flush(table);
 }
 
@@ -413,7 +435,10 @@ next_buffer_slot(CsTable *table)
 		MemoryContext old = MemoryContextSwitchTo(table->estate->es_query_cxt);
 
 		if (table->buffer == NULL)
+		{
 			table->buffer = palloc(sizeof(TupleTableSlot *) * BUFFER_ROWS);
+			table->buffer_hashes = palloc(sizeof(uint64) * BUFFER_ROWS);
+		}
 		table->buffer[table->nslots++] = table_slot_create(table->rel, &table->estate->es_tupleTable);
 		MemoryContextSwitchTo(old);
 	}
@@ -435,18 +460,54 @@ gather(CsTable *table, const Datum *values, const bool *isnull)
 		ResetPerTupleExprContext(table->estate);
 		ExecConstraints(table->info, slot, table->estate);
 	}
-	table->nbuffered++;
 	table->buffered_bytes += row_bytes(table, values, isnull);
 	if (table->nkeys > 0)
 	{
-		uint32 bit = key_bit(table, values, isnull);
+		uint64 hash = key_hash(table, values, isnull);
+		uint32 bit = key_bit(hash);
 
+		table->buffer_hashes[table->nbuffered] = hash;
 		table->key_map[bit / 64] |= UINT64CONST(1) << (bit % 64);
 	}
+	table->nbuffered++;
 	table->last = slot;
 }
 
 /* ---- single rows ---- */
+
+/* Does the row in table->found have this key? */
+static bool
+has_key(CsTable *table, const Datum *values)
+{
+	for (int i = 0; i < table->nkeys; i++)
+	{
+		AttrNumber		  attnum = table->attnums[table->key_columns[i]];
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(table->rel), attnum - 1);
+		bool			  isnull;
+		Datum			  value = slot_getattr(table->found, attnum, &isnull);
+
+		if (isnull || !datum_image_eq(value, values[table->key_columns[i]], att->attbyval, att->attlen))
+			return false;
+	}
+	return true;
+}
+
+/* The row, if it is where it was seen last and nobody is at it. */
+static bool
+find_in_place(CsTable *table, const Datum *values)
+{
+	ItemPointer tid = cs_row_places_find(table->places, table->place_hash);
+
+	if (tid == NULL || ItemPointerGetBlockNumber(tid) >= table->nblocks)
+		return false;
+	InitDirtySnapshot(table->dirty);
+	if (!table_tuple_fetch_row_version(table->rel, tid, &table->dirty, table->found))
+		return false;
+	if (TransactionIdIsValid(table->dirty.xmin) || TransactionIdIsValid(table->dirty.xmax) || !has_key(table, values))
+		return false;
+	ExecMaterializeSlot(table->found); /* gives back the pin */
+	return true;
+}
 
 /*
  * The row with this key, into table->found.  As RelationFindReplTupleByIndex:
@@ -457,7 +518,8 @@ find_row(CsTable *table, const Datum *values, const bool *isnull)
 {
 	if (table->nkeys == 0)
 		elog(ERROR, "table %s was opened without a key", RelationGetRelationName(table->rel));
-	flush_key(table, values, isnull);
+	table->place_hash = key_hash(table, values, isnull);
+	flush_key(table, table->place_hash);
 	if (table->written)
 	{
 		/* a command cannot change what it made itself */
@@ -470,6 +532,8 @@ find_row(CsTable *table, const Datum *values, const bool *isnull)
 			return false;
 		table->scan_keys[i].sk_argument = values[table->key_columns[i]];
 	}
+	if (find_in_place(table, values))
+		return true;
 	if (table->scan == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(table->estate->es_query_cxt);
@@ -561,6 +625,8 @@ cs_table_update(CsTable *table, Datum *values, bool *isnull)
 	MemoryContextSwitchTo(old);
 	table->written = true;
 	table->last = ItemPointerIsValid(&slot->tts_tid) ? slot : NULL;
+	if (table->last)
+		cs_row_places_note(table->places, table->place_hash, &slot->tts_tid);
 	return true;
 }
 

@@ -35,7 +35,8 @@ sub make
 		SELECT clickstream.create_stream('$stream', idle_timeout => '1 hour');
 		SELECT clickstream.create_session('${prefix}_visits', stream => '$stream', gap => '2 minutes', emit => 'changes');
 		SELECT clickstream.create_window('${prefix}_pages', stream => '$stream', size => '10 minutes', group_by => 'page_url',
-			measures => 'count(*) AS views, count(DISTINCT user_id) AS visitors', emit => 'changes');
+			measures => 'count(*) AS views, count(DISTINCT user_id) AS visitors', emit => 'changes',
+			emit_interval => '10 milliseconds');
 		SELECT clickstream.create_rollup('${prefix}_metrics', source => '${prefix}_visits', size => '10 minutes',
 			measures => 'count(*) AS visits, sum(event_count) AS events');
 		SELECT clickstream.start('$stream');
@@ -93,6 +94,15 @@ goes_on('a table moved to another schema', 'CREATE SCHEMA elsewhere; ALTER TABLE
 goes_on('and back', 'ALTER TABLE elsewhere.t_pages SET SCHEMA public');
 goes_on('added columns dropped', 'ALTER TABLE t_pages DROP COLUMN note, DROP COLUMN seen; ALTER TABLE t_visits DROP COLUMN tag');
 goes_on('vacuum, cluster, reindex', 'VACUUM FULL t_pages; REINDEX TABLE t_visits; ANALYZE t_metrics');
+
+# Rows that are rewritten are looked for where they were: these are there no more, or others are.
+goes_on('rows moved by an UPDATE', 'ALTER TABLE t_pages ADD COLUMN mine int; UPDATE t_pages SET mine = 1; VACUUM t_pages');
+goes_on('rows packed', 'VACUUM FULL t_pages');
+goes_on('rows in each other\'s places', 'BEGIN; LOCK TABLE t_pages; CREATE TABLE kept AS TABLE t_pages; TRUNCATE t_pages; '
+	  . 'INSERT INTO t_pages SELECT * FROM kept ORDER BY window_start DESC, group_key DESC; DROP TABLE kept; COMMIT');
+goes_on('rows behind each other', 'BEGIN; LOCK TABLE t_pages; CREATE TABLE kept AS TABLE t_pages; DELETE FROM t_pages; '
+	  . 'INSERT INTO t_pages SELECT * FROM kept ORDER BY group_key; DROP TABLE kept; COMMIT; VACUUM t_pages');
+goes_on('their column dropped', 'ALTER TABLE t_pages DROP COLUMN mine');
 
 # ---- what stops it
 
