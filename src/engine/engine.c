@@ -400,7 +400,8 @@ static void
 advance(CsEngine *e, bool finish, TimestampTz as_of)
 {
 	TimestampTz wm = e->watermark;
-	int			max = Max(cs_state_room(e->state, CS_CLOSINGS_PER_BATCH) / Max(e->nstages, 1), CS_CLOSINGS_MIN);
+	int			n = Max(e->nstages, 1);
+	int			max = Max(cs_state_room(e->state, CS_CLOSINGS_PER_BATCH * n) / n, CS_CLOSINGS_MIN);
 
 	e->closings_left = false;
 	for (int i = 0; i < e->nstages; i++)
@@ -581,8 +582,9 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	if (e->stream->brokers == NULL || (!e->assigned && cs_now() >= e->next_refresh))
 		cs_positions_refresh(e, FIRST_METADATA_MS);
 	cs_backfill_run(e);
+	/* What is left to be closed comes first: else more would come to it with each batch than goes. */
 	if (e->assigned)
-		*full = consume(e, max_messages, polled);
+		*full = consume(e, e->closings_left ? 1 : max_messages, polled);
 	if (e->stream->brokers != NULL && e->assigned && cs_now() >= e->next_refresh)
 		cs_positions_refresh(e, METADATA_MS); /* after reading: a new assignment drops what is queued */
 	cs_positions_pass_gaps(e);
