@@ -15,6 +15,7 @@
 #   make check-leaks  is the worker's memory flat over a million events? (LEAK_EVENTS=1000000)
 #   make check-dashboards  the dashboards in a Superset, seen by a browser
 #   make bench        how fast it is (bench-tools: its programs only)
+#   make bench-quick  each of its modes in small: does it run? (two minutes)
 #   make bench-aggregates   the aggregates beside ClickHouse and plain SQL
 #   make lint format  the house style: checked, applied
 #   make regress isolation tap     one part of check
@@ -47,7 +48,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check chaos soak bounded check-kafka check-flink check-dashboards check-clickhouse demo bench bench-aggregates lint format regress isolation tap random check-versions \
+SCRIPTS_OF_OURS = check chaos soak bounded check-kafka check-flink check-dashboards check-clickhouse demo bench bench-quick bench-aggregates lint format regress isolation tap random check-versions \
 	check-asserts check-sanitizers check-valgrind check-leaks
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -112,6 +113,9 @@ demo:
 
 bench:
 	bench/run.sh
+
+bench-quick:
+	BENCH_QUICK=1 bench/run.sh
 
 bench-aggregates:
 	bench/aggregates.sh

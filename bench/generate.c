@@ -8,7 +8,8 @@
  * KEY<TAB>JSON.  With it the events go to --topic: lz4, partition by murmur2
  * of the key (as Java's producer does), message timestamp = time of arrival.
  * --hold N stops after N events until a line comes in on standard input; what
- * follows is then sent in real time, a second of event time in a second.
+ * follows is then sent in real time, a second of event time in a second; with
+ * --clock its message timestamps are the clock's, to measure how late rows are.
  *
  * Time goes on in steps of one millisecond.  Both things that happen later
  * (a visitor's next event, an event's arrival) wait in a wheel with one slot
@@ -71,6 +72,7 @@ typedef struct Options
 	const char *brokers;
 	const char *topic;
 	const char *linger_ms;
+	bool		clock;
 } Options;
 
 typedef struct Generator
@@ -161,16 +163,27 @@ open_topic(Generator *g)
 		fail("topic %s: %s", g->options.topic, rd_kafka_err2str(rd_kafka_last_error()));
 }
 
+static int64_t
+clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static void
 send_to_topic(Generator *g, const Event *event)
 {
+	int64_t timestamp = g->paced && g->options.clock ? clock_ms() : g->now_ms;
+
 	for (;;)
 	{
 		rd_kafka_resp_err_t error =
 			rd_kafka_producev(g->producer, RD_KAFKA_V_RKT(g->topic), RD_KAFKA_V_PARTITION(RD_KAFKA_PARTITION_UA),
 							  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(event->key, event->key_length),
 							  RD_KAFKA_V_VALUE((void *) event->json, event->json_length),
-							  RD_KAFKA_V_TIMESTAMP(g->now_ms), RD_KAFKA_V_END);
+							  RD_KAFKA_V_TIMESTAMP(timestamp), RD_KAFKA_V_END);
 
 		if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
@@ -367,7 +380,8 @@ static const char usage[] =
 	"  --brokers LIST --topic NAME  write to Kafka (else KEY<TAB>JSON lines to standard output)\n"
 	"  --linger-ms N                how long the producer collects a batch (50)\n"
 	"  --start MS                   time of the first event, Unix epoch (2024-06-01)\n"
-	"  --hold N                     stop after N events until a line comes in, then go on in real time\n";
+	"  --hold N                     stop after N events until a line comes in, then go on in real time\n"
+	"  --clock                      ... whose message timestamps are the clock's\n";
 
 static double
 number_argument(const char *text, double minimum, double maximum)
@@ -389,6 +403,7 @@ read_options(int argc, char **argv)
 		{"linger-ms", required_argument, NULL, 'l'},
 		{"start", required_argument, NULL, 's'},
 		{"hold", required_argument, NULL, 'h'},
+		{"clock", no_argument, NULL, 'c'},
 		{"help", no_argument, NULL, '?'},
 		{NULL, 0, NULL, 0},
 	};
@@ -420,6 +435,9 @@ read_options(int argc, char **argv)
 				break;
 			case 'h':
 				o.hold = (long) number_argument(optarg, 0, 1e12);
+				break;
+			case 'c':
+				o.clock = true;
 				break;
 			default:
 				fputs(usage, stderr);

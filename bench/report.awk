@@ -1,11 +1,11 @@
 # Turns the runs' counters into the bench's table and its JSON.
 #
-# Each input file is one run (catchup-N.txt, plain-N.txt, spill-N.txt, live-N.txt) of "name value" lines
+# Each input file is one run (MODE-N.txt) of "name value" lines
 # written by run.sh; "begin." and "end." are the two samples of the part that
 # counts.  Ends with status 1 when a run is no valid figure, unless it was
 # called a quick look.
 #
-# -v json=FILE ticks=PER_SECOND closed_min=N open_min=N live_rate=N
+# -v json=FILE ticks=PER_SECOND closed_min=N open_min=N start_min=N live_rate=N
 #    live_seconds=N settings="name=value ..." machine=TEXT server=TEXT
 
 FNR == 1 {
@@ -17,35 +17,70 @@ FNR == 1 {
 
 { value[mode, run, $1] = $2 }
 
+# How the cost of an event goes on: of each slice what the cluster and the worker have taken since the one before.
+$1 ~ /^slice\./ {
+	slice_events[mode, run, $1] = $2
+	slice_cpu[mode, run, $1] = $3
+	slice_worker_cpu[mode, run, $1] = $4
+}
+
 $1 ~ /^rows\./ && !(($1) in seen) {
 	seen[$1] = 1
 	tables[++table_count] = $1
 }
 
+# All modes, in the order in which they are shown; and of those that catch up what they are called, and their mark.
+BEGIN {
+	mode_count = split("catchup sessions cheap eventlog plain spill live latency start", modes, " ")
+	title["catchup"] = "catch-up"; mark["catchup"] = "0.20"
+	title["sessions"] = "catch-up, sessions only"; mark["sessions"] = "0.45"
+	title["cheap"] = "catch-up, two tables of few rows only"
+	title["eventlog"] = "catch-up with the event log kept"; mark["eventlog"] = "0.11"
+	title["plain"] = "catch-up with plenty of memory for state"
+	title["spill"] = "catch-up with a tenth of that"; mark["spill"] = "0.10"
+}
+
 END {
-	if (runs["catchup"] + runs["spill"] + runs["live"] == 0) {
+	for (m = 1; m <= mode_count; m++) {
+		mode = modes[m]
+		for (i = 1; i <= runs[mode]; i++)
+			derive(mode, i)
+		if (runs[mode]) {
+			any = 1
+			print_mode(mode)
+		}
+	}
+	if (!any) {
 		print "report: no run has ended" > "/dev/stderr"
 		exit 1
 	}
-	for (i = 1; i <= runs["catchup"]; i++)
-		derive_catchup("catchup", i)
-	for (i = 1; i <= runs["plain"]; i++)
-		derive_spill("plain", i)
-	for (i = 1; i <= runs["spill"]; i++)
-		derive_spill("spill", i)
-	for (i = 1; i <= runs["live"]; i++)
-		derive_live(i)
-	if (runs["catchup"])
-		print_catchup("catchup", "catch-up")
-	if (runs["plain"])
-		print_catchup("plain", "catch-up with plenty of memory for state")
-	if (runs["spill"])
-		print_spill()
-	if (runs["live"])
-		print_live()
 	print_remarks()
 	write_json()
 	exit bad
+}
+
+function derive(mode, run) {
+	if (mode in title)
+		derive_catchup(mode, run)
+	else if (mode == "live")
+		derive_live(run)
+	else if (mode == "latency")
+		derive_latency(run)
+	else
+		derive_start(run)
+}
+
+function print_mode(mode) {
+	if (mode == "spill")
+		print_spill()
+	else if (mode in title)
+		print_catchup(mode)
+	else if (mode == "live")
+		print_live()
+	else if (mode == "latency")
+		print_latency()
+	else
+		print_start()
 }
 
 function difference(mode, run, name) {
@@ -70,7 +105,7 @@ function remark(mode, run, text) {
 		bad = 1
 }
 
-function derive_common(mode, run,	events, cpu, wall) {
+function derive_common(mode, run,	events, cpu, wall, yardstick) {
 	valid[mode, run] = 1
 	if (value[mode, run, "quick"])
 		remark(mode, run, "a quick look with a short warm-up: NOT a valid figure")
@@ -87,29 +122,29 @@ function derive_common(mode, run,	events, cpu, wall) {
 	figure(mode, run, "worker_anonymous_mb", value[mode, run, "anonymous_kb"] / 1024)
 	figure(mode, run, "commits_per_second", ratio(difference(mode, run, "commits"), wall))
 	figure(mode, run, "event_seconds_per_second", ratio(difference(mode, run, "event_time"), wall))
+	figure(mode, run, "state_mb", value[mode, run, "state_mb"])
+	yardstick = (value[mode, run, "yardstick.before"] + value[mode, run, "yardstick.after"]) / 2
+	figure(mode, run, "yardstick_us_per_event", yardstick)
+	figure(mode, run, "of_yardstick", ratio(yardstick * events, cpu * 1e6))
+	figure(mode, run, "times_yardstick", ratio(cpu * 1e6, yardstick * events))
+	if (!((mode, run, "opened") in value))
+		return
 	figure(mode, run, "sessions_opened", value[mode, run, "opened"])
 	figure(mode, run, "sessions_closed", difference(mode, run, "closed"))
 	figure(mode, run, "sessions_open_at_end", value[mode, run, "open"])
 }
 
-function derive_catchup(mode, run,	us, closed, yardstick) {
+function derive_catchup(mode, run,	closed) {
 	derive_common(mode, run)
-	us = result[mode, run, "cpu_us_per_event"]
-	figure(mode, run, "events_per_cpu_second", ratio(1e6, us))
+	figure(mode, run, "events_per_cpu_second", ratio(1e6, result[mode, run, "cpu_us_per_event"]))
 	figure(mode, run, "events_per_second", ratio(difference(mode, run, "events"), difference(mode, run, "wall")))
-	yardstick = (value[mode, run, "yardstick.before"] + value[mode, run, "yardstick.after"]) / 2
-	figure(mode, run, "yardstick_us_per_event", yardstick)
-	figure(mode, run, "of_yardstick", ratio(yardstick, us))
-	closed = ratio(difference(mode, run, "closed") * 1e6, difference(mode, run, "events"))
-	figure(mode, run, "closed_per_million", closed)
-	if (closed < closed_min)
-		remark(mode, run, sprintf("INVALID: %d sessions closed per million events, at least %d are the load we mean",
-			closed, closed_min))
-}
-
-function derive_spill(mode, run) {
-	derive_catchup(mode, run)
-	figure(mode, run, "state_mb", value[mode, run, "state_mb"])
+	if ((mode, run, "opened") in value) {
+		closed = ratio(difference(mode, run, "closed") * 1e6, difference(mode, run, "events"))
+		figure(mode, run, "closed_per_million", closed)
+		if (closed < closed_min)
+			remark(mode, run, sprintf("INVALID: %d sessions closed per million events, at least %d are the load we mean",
+				closed, closed_min))
+	}
 	figure(mode, run, "spilled_rows", value[mode, run, "spilled"])
 	if (mode == "spill" && value[mode, run, "spilled"] == 0)
 		remark(mode, run, "INVALID: nothing was spilled")
@@ -130,6 +165,42 @@ function derive_live(run,	mode, wall, rate, commits) {
 			value[mode, run, "open"], open_min))
 	if (commits < 0.8)
 		remark(mode, run, sprintf("INVALID: %.2f commits a second, one is the mode we mean", commits))
+}
+
+function slices(cpu, run,	i, now, before, text) {
+	for (i = 1; ("live", run, "slice." i) in cpu; i++) {
+		now = "slice." i
+		before = "slice." (i - 1)
+		text = text sprintf("%s%.1f", (i > 1) ? ", " : "", ratio((cpu["live", run, now] - cpu["live", run, before]) * 1e6 / ticks,
+			slice_events["live", run, now] - slice_events["live", run, before]))
+	}
+	return text
+}
+
+function derive_latency(run) {
+	valid["latency", run] = 1
+	figure("latency", run, "commit_interval_ms", value["latency", run, "interval_ms"])
+	figure("latency", run, "rows_measured", value["latency", run, "rows_measured"])
+	figure("latency", run, "p50_ms", value["latency", run, "p50_ms"])
+	figure("latency", run, "p99_ms", value["latency", run, "p99_ms"])
+	figure("latency", run, "max_ms", value["latency", run, "max_ms"])
+	if (value["latency", run, "rows_measured"] == 0) {
+		remark("latency", run, "INVALID: no row was made")
+		bad = 1
+	}
+}
+
+function derive_start(run) {
+	valid["start", run] = 1
+	figure("start", run, "seconds_to_first_commit", value["start", run, "seconds"])
+	figure("start", run, "sessions_open", value["start", run, "open"])
+	figure("start", run, "state_mb", value["start", run, "state_mb"])
+	figure("start", run, "log_mb", value["start", run, "log_mb"])
+	if (value["start", run, "open"] < start_min) {
+		value["start", run, "quick"] = 1
+		remark("start", run, sprintf("%d sessions were open, %d are what we mean: NOT a valid figure",
+			value["start", run, "open"], start_min))
+	}
 }
 
 # Sorts the figure's runs into sorted[1..n] and returns n.
@@ -158,11 +229,17 @@ function print_figure(mode, label, name, format,	middle, n) {
 }
 
 function print_common(mode) {
+	print_figure(mode, "CPU us per event, only fetched and parsed", "yardstick_us_per_event", "%12.2f")
+	print_figure(mode, "CPU of an event, times the yardstick", "times_yardstick", "%12.2f")
+	print_figure(mode, "share of the yardstick" ((mode in mark) ? " (mark: " mark[mode] ")" : ""), "of_yardstick", "%12.3f")
 	print_figure(mode, "WAL bytes per event", "wal_bytes_per_event", "%12.1f")
 	print_figure(mode, "peak memory of the worker, MB", "worker_peak_mb", "%12.0f")
 	print_figure(mode, "  without shared memory and files, at the end", "worker_anonymous_mb", "%12.0f")
 	print_figure(mode, "commits a second", "commits_per_second", "%12.2f")
 	print_figure(mode, "seconds of event time in a second", "event_seconds_per_second", "%12.2f")
+	print_figure(mode, "state in memory at the end, MB", "state_mb", "%12.0f")
+	if (!((mode, "sessions_opened") in known))
+		return
 	print_figure(mode, "sessions opened", "sessions_opened", "%12.0f")
 	print_figure(mode, "sessions closed", "sessions_closed", "%12.0f")
 	print_figure(mode, "sessions open at the end", "sessions_open_at_end", "%12.0f")
@@ -171,31 +248,48 @@ function print_common(mode) {
 function print_rows(mode,	i, name) {
 	for (i = 1; i <= table_count; i++) {
 		name = tables[i]
-		printf "  %-46s%12d\n", "rows in " substr(name, 6) ", at the end", value[mode, runs[mode], name]
+		if ((mode, runs[mode], name) in value)
+			printf "  %-46s%12d%12d rewritten\n", "rows in " substr(name, 6) ", at the end", value[mode, runs[mode], name],
+				value[mode, runs[mode], "rewritten" substr(name, 5)]
 	}
 }
 
-function print_catchup(mode, title) {
-	printf "%s, steady part, median of %d (min .. max)\n", title, runs[mode]
+function print_catchup(mode) {
+	printf "%s, steady part, median of %d (min .. max)\n", title[mode], runs[mode]
 	print_figure(mode, "events/s of CPU time", "events_per_cpu_second", "%12.0f")
 	print_figure(mode, "CPU us per event, whole cluster", "cpu_us_per_event", "%12.2f")
 	print_figure(mode, "  of it the worker", "worker_cpu_us_per_event", "%12.2f")
-	print_figure(mode, "CPU us per event, only fetched and parsed", "yardstick_us_per_event", "%12.2f")
-	print_figure(mode, "share of the yardstick (mark: 0.10)", "of_yardstick", "%12.3f")
 	print_figure(mode, "events/s by the clock", "events_per_second", "%12.0f")
 	print_figure(mode, "events measured", "measured_events", "%12.0f")
 	print_common(mode)
-	print_figure(mode, "sessions closed per million events", "closed_per_million", "%12.0f")
+	if ((mode, "closed_per_million") in known)
+		print_figure(mode, "sessions closed per million events", "closed_per_million", "%12.0f")
 	print_rows(mode)
 }
 
 function print_spill() {
-	print_catchup("spill", "catch-up with a tenth of that")
-	print_figure("plain", "state in memory with plenty, MB", "state_mb", "%12.0f")
-	print_figure("spill", "state in memory with little, MB", "state_mb", "%12.0f")
+	print_catchup("spill")
 	print_figure("spill", "rows in the spill table at the end", "spilled_rows", "%12.0f")
 	printf "  %-46s%12.2f\n", "CPU of an event, times what it is with plenty",
 		ratio(median("spill", "cpu_us_per_event"), median("plain", "cpu_us_per_event"))
+}
+
+# Each run has another interval, so nothing is a median here.
+function print_latency(	i) {
+	printf "from a message to the commit that shows the first row of its group, %d events/s\n", live_rate
+	printf "  %-30s%12s%12s%12s%12s\n", "commit_interval, ms", "rows", "p50, ms", "p99, ms", "longest, ms"
+	for (i = 1; i <= runs["latency"]; i++)
+		printf "  %-30d%12d%12.0f%12.0f%12.0f\n", result["latency", i, "commit_interval_ms"],
+			result["latency", i, "rows_measured"], result["latency", i, "p50_ms"], result["latency", i, "p99_ms"],
+			result["latency", i, "max_ms"]
+}
+
+function print_start() {
+	printf "start of a worker, sessions only\n"
+	print_figure("start", "seconds to its first commit (mark: 3)", "seconds_to_first_commit", "%12.2f")
+	print_figure("start", "sessions open", "sessions_open", "%12.0f")
+	print_figure("start", "state in memory before, MB", "state_mb", "%12.0f")
+	print_figure("start", "state log, MB", "log_mb", "%12.0f")
 }
 
 function print_live() {
@@ -205,6 +299,8 @@ function print_live() {
 	print_figure("live", "  of it the worker", "worker_cpu_us_per_event", "%12.2f")
 	print_figure("live", "events/s consumed", "events_per_second", "%12.0f")
 	print_common("live")
+	printf "  CPU us per event, 20 s after the other: %s\n    of it the worker: %s\n", slices(slice_cpu, runs["live"]),
+		slices(slice_worker_cpu, runs["live"])
 	print_rows("live")
 }
 
@@ -221,13 +317,18 @@ function json_runs(mode,	i, j) {
 		for (j = 1; j <= name_count[mode]; j++)
 			printf ", \"%s\": %.6g", names[mode, j], result[mode, i, names[mode, j]] > json
 		for (j = 1; j <= table_count; j++)
-			printf ", \"%s\": %d", tables[j], value[mode, i, tables[j]] > json
+			if ((mode, i, tables[j]) in value)
+				printf(", \"%s\": %d, \"rewritten%s\": %d", tables[j], value[mode, i, tables[j]], substr(tables[j], 5),
+					value[mode, i, "rewritten" substr(tables[j], 5)]) > json
+		if (mode == "live")
+			printf(", \"cpu_us_by_20_s\": [%s], \"worker_cpu_us_by_20_s\": [%s]", slices(slice_cpu, i),
+				slices(slice_worker_cpu, i)) > json
 		printf "}" > json
 	}
 }
 
 function json_medians(mode,	j) {
-	if (!runs[mode])
+	if (!runs[mode] || mode == "latency")
 		return
 	printf "%s\n    \"%s\": {", comma, mode > json
 	comma = ","
@@ -245,15 +346,11 @@ function write_json(	i, n, pair, part) {
 			printf("%s\"%s\": %s", (i > 1) ? ", " : "", part[1], part[2]) > json
 	printf "},\n  \"runs\": [" > json
 	comma = ""
-	json_runs("catchup")
-	json_runs("plain")
-	json_runs("spill")
-	json_runs("live")
+	for (i = 1; i <= mode_count; i++)
+		json_runs(modes[i])
 	printf "\n  ],\n  \"medians\": {" > json
 	comma = ""
-	json_medians("catchup")
-	json_medians("plain")
-	json_medians("spill")
-	json_medians("live")
+	for (i = 1; i <= mode_count; i++)
+		json_medians(modes[i])
 	printf "\n  }\n}\n" > json
 }

@@ -5,13 +5,20 @@
 # pipeline of quickstart() over it on one core and reports what an event
 # costs, beside a pass that only fetches and parses (yardstick.cpp).
 #
-#   catch-up   the topic is there; one worker reads it to its end.  Figures are
+#   catchup    the topic is there; one worker reads it to its end.  Figures are
 #              of the steady part: what follows the first BENCH_WARM_SECONDS of
 #              event time, when sessions close as fast as they open.
+#   sessions   catch-up with sessions only
+#   cheap      catch-up with two tables of few rows only (traffic_by_source, funnel_step_counts)
+#   eventlog   catch-up with every event kept as a row, too
 #   spill      catch-up with plenty of memory for state, then with a tenth of what
 #              it took: the rest lies in the spill table.  How much more that costs.
 #   live       after the same warm-up events come in real time,
 #              BENCH_LIVE_RATE a second, and the worker commits every second.
+#   latency    live, once for each of BENCH_INTERVALS: from a message's timestamp to the
+#              commit that shows the first row of its group in page_views_per_minute
+#   start      sessions only, BENCH_START_EVENTS read, so that a million are open:
+#              from a worker's start to its first commit
 #
 # The whole cluster is pinned to one core; Kafka, the producer and this script
 # to another.  What the cluster costs is the user + system time of all its
@@ -19,12 +26,15 @@
 # it is.  See sample().
 #
 #   BENCH_EVENTS=1000000 make bench     a quick look, which is no valid figure
+#   make bench-quick                    each mode in small: does it run?
 #
 # environment, with defaults:
-#   BENCH_MODES="catchup live"   BENCH_RUNS=3 (catch-up, spill)   BENCH_LIVE_RUNS=1
+#   BENCH_MODES="catchup live"   BENCH_RUNS=3 (of what catches up)   BENCH_LIVE_RUNS=1
 #   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000
 #   BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000
 #   BENCH_LIVE_SECONDS=320   14 million events in all; long enough for a checkpoint and for autovacuum
+#   BENCH_INTERVALS="1s 100ms"   BENCH_LATENCY_SECONDS=120   BENCH_LATENCY_WARM=120 (seconds of event time)
+#   BENCH_START_EVENTS=14500000
 #   BENCH_CORE=0  BENCH_BROKER_CORE=1
 #   BENCH_WORK=/var/tmp/clickstream-bench   cluster, broker and logs live here
 #   BENCH_KEEP=       1: leave broker data and logs; the next run loads nothing
@@ -33,10 +43,17 @@
 #   BENCH_PERF=       1: profile the cluster with perf in the first steady BENCH_PERF_SECONDS (20);
 #                     BENCH_PERF_OPTIONS are perf record's
 #   BENCH_BUILD=1     0: take the extension that is installed
+#   BENCH_QUICK=      1: the defaults are those of "make bench-quick"
 set -eu
 bench=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$bench")
+. "$bench/modes.sh"
 
+if [ -n "${BENCH_QUICK:-}" ]; then
+	: "${BENCH_MODES:=catchup sessions cheap eventlog spill live latency start}" "${BENCH_RUNS:=1}"
+	: "${BENCH_EVENTS:=150000}" "${BENCH_LIVE_SECONDS:=5}" "${BENCH_SETTLE_SECONDS:=2}"
+	: "${BENCH_LATENCY_SECONDS:=5}" "${BENCH_LATENCY_WARM:=10}" "${BENCH_START_EVENTS:=150000}"
+fi
 modes=${BENCH_MODES:-catchup live}
 runs=${BENCH_RUNS:-3}
 live_runs=${BENCH_LIVE_RUNS:-1}
@@ -47,17 +64,23 @@ users=${BENCH_USERS:-5000000}
 warm_seconds=${BENCH_WARM_SECONDS:-2000}
 live_rate=${BENCH_LIVE_RATE:-6000}
 live_seconds=${BENCH_LIVE_SECONDS:-320}
+latency_intervals=${BENCH_INTERVALS:-1s 100ms}
+latency_seconds=${BENCH_LATENCY_SECONDS:-120}
+latency_warm=${BENCH_LATENCY_WARM:-120}
+start_events=${BENCH_START_EVENTS:-14500000}
 core=${BENCH_CORE:-0}
 broker_core=${BENCH_BROKER_CORE:-1}
 work=${BENCH_WORK:-/var/tmp/clickstream-bench}
 out=$bench/out
 
 partitions=8
-settle_seconds=10         # live: from the first paced event to the first sample
+slice_seconds=20          # live: how often it is looked what an event costs
+settle_seconds=${BENCH_SETTLE_SECONDS:-10} # live: from the first paced event to the first sample
 stall_seconds=120         # no commit for so long: give up
 closed_per_million=40000  # fewer closed sessions: not the load we mean
 open_sessions_min=250000
-live_tables="user_sessions page_views_per_minute page_views_rolling traffic_by_source
+start_sessions_min=1000000
+all_tables="user_sessions page_views_per_minute page_views_rolling traffic_by_source
 	checkout_funnel funnel_step_counts session_metrics"
 
 say() { echo "bench: $*" >&2; }
@@ -72,6 +95,8 @@ fail() {
 postmaster=
 plenty_of_state="clickstream.state_memory = '${BENCH_STATE_MEMORY:-6GB}'" # of what is measured without spilling
 state_memory=$plenty_of_state # a line of postgresql.conf
+conf=                         # more of them
+tables=$all_tables            # those that are made of the stream
 observer=
 generator=
 brokers=
@@ -165,6 +190,7 @@ start_cluster() {
 		track_commit_timestamp = off
 		log_checkpoints = on
 		$state_memory
+		$conf
 		${BENCH_CONF:-}
 	END
 	as_server taskset -c "$core" "$bin/pg_ctl" -D "$work/pg" -l "$work/pg/server.log" -s -w start ||
@@ -205,11 +231,31 @@ ask() {
 	echo "$answer"
 }
 
-start_stream() {
+# The pipeline of quickstart(), or what of it "tables" names; it does not run yet.
+make_stream() {
 	ask "CREATE EXTENSION clickstream; SELECT 1" >/dev/null
 	ask "SELECT count(*) FROM clickstream.quickstart('web', brokers => '$brokers', topic => '$1',
-		target_schema => 'web', start_from => 'earliest')" >/dev/null
+		target_schema => 'web', start_from => 'earliest', start => false, event_log => ${2:-false})" >/dev/null
+	# The rollup before its source.
+	for table in $(echo "$all_tables" | tr -s ' \t\n' '\n' | tac); do
+		case $table in
+			user_sessions) kind=session ;;
+			checkout_funnel) kind=funnel ;;
+			session_metrics) kind=rollup ;;
+			*) kind=window ;;
+		esac
+		makes "$table" || ask "SELECT count(*) FROM clickstream.drop_$kind('web.$table')" >/dev/null
+	done
 }
+
+makes() {
+	for one in $tables; do
+		[ "$one" != "$1" ] || return 0
+	done
+	return 1
+}
+
+start_stream() { ask "SELECT count(*) FROM clickstream.start('web')" >/dev/null; }
 
 consumed() { ask "SELECT coalesce(sum(next_offset), 0)::bigint FROM clickstream.partition"; }
 
@@ -265,8 +311,15 @@ sample() {
 		$name.wall $7
 	END
 	# A scan, so only after the clocks have been read.
-	closed=$(ask "SELECT count(*) FROM web.user_sessions")
-	echo "$name.closed $closed" >>"$figures"
+	! makes user_sessions || echo "$name.closed $(ask "SELECT count(*) FROM web.user_sessions")" >>"$figures"
+}
+
+# What a part of a run has cost: events, ticks of the cluster and of the worker so far.
+slice() {
+	# shellcheck disable=SC2046
+	set -- $(consumed) $(cluster_ticks)
+	echo "slice.$slices $1 $2 $3" >>"$figures"
+	slices=$((slices + 1))
 }
 
 worker_memory() {
@@ -275,9 +328,12 @@ worker_memory() {
 }
 
 count_rows() {
-	for table in $live_tables; do
+	for table in $tables ${1:-}; do
 		echo "rows.$table $(ask "SELECT count(*) FROM web.$table")" >>"$figures"
+		echo "rewritten.$table $(ask "SELECT coalesce(sum(n_tup_upd), 0) FROM pg_stat_user_tables
+			WHERE schemaname = 'web' AND relname = '$table'")" >>"$figures"
 	done
+	makes user_sessions || return 0
 	from=$(awk '$1 == "begin.event_time" { print $2 }' "$figures")
 	echo "open $(ask "SELECT count(*) FROM clickstream.open_sessions('web.user_sessions')")" >>"$figures"
 	opened=$(ask "SELECT count(*) FROM (SELECT session_start FROM web.user_sessions UNION ALL
@@ -311,124 +367,6 @@ note_state() {
 	echo "spilled $(ask "SELECT count(*) FROM clickstream.state_spill_1")" >>"$figures"
 }
 
-# Before and after, since a shared machine is faster one minute than the next.
-run_yardstick() {
-	taskset -c "$core" "$bench/bin/yardstick" "$brokers" "$topic" | tr ' ' '\n' |
-		awk -F = -v name="yardstick.$1" '$1 == "cpu_us_per_event" { print name, $2 }' >>"$figures"
-}
-
-# Where the steady part begins; a short run has none, nor has a short warm-up.
-steady_start() {
-	steady=$((rate * warm_seconds))
-	quick=0
-	[ "$warm_seconds" -ge 2000 ] || quick=1
-	if [ "$((steady * 5 / 4))" -gt "$events" ]; then
-		steady=$((events * 2 / 5))
-		quick=1
-	fi
-}
-
-# run_catchup MODE RUN: "plain" and "spill" are catch-up with another memory for state.
-run_catchup() {
-	mode=$1
-	shift
-	figures=$work/$mode-$1.txt
-	: >"$figures"
-	steady_start
-	echo "quick $quick" >>"$figures"
-	say "$mode, run $1 of $runs: yardstick"
-	run_yardstick before
-	start_cluster
-	open_observer
-	start_stream "$topic"
-	say "$mode, run $1 of $runs: warming up to event $steady"
-	wait_until_consumed "$steady"
-	worker=$(worker_pid)
-	sample begin
-	say "$mode, run $1 of $runs: measuring"
-	profile &
-	profiler=$!
-	wait_until_consumed "$events"
-	sample end
-	wait "$profiler"
-	worker_memory
-	count_rows
-	[ "$mode" = catchup ] || note_state
-	close_observer
-	stop_cluster fast
-	run_yardstick after
-}
-
-# A tenth of what the state took with plenty, but not less than may be set.
-run_spill() {
-	state_memory=$plenty_of_state
-	run_catchup plain "$1"
-	plenty=$(awk '$1 == "state_mb" { print $2 }' "$figures")
-	tenth=$((plenty / 10 > 16 ? plenty / 10 : 16))
-	say "spill: the state takes $plenty MB; now with $tenth MB for it"
-	[ "$plenty" -ge 160 ] || say "spill: that is less than ten times the least state_memory, 16 MB"
-	state_memory="clickstream.state_memory = '${tenth}MB'"
-	run_catchup spill "$1"
-	state_memory=$plenty_of_state
-}
-
-# Starts the producer, which loads the warm-up and then holds.
-start_producer() {
-	topic=live-$$-$1
-	create_topic "$topic"
-	rm -f "$work/go"
-	mkfifo "$work/go"
-	taskset -c "$broker_core" "$bench/bin/generate" --brokers "$brokers" --topic "$topic" --hold "$warm_events" \
-		"$((warm_events + (settle_seconds + live_seconds + 10) * live_rate))" "$seed" "$live_rate" "$users" \
-		<"$work/go" 2>"$work/generate.log" &
-	generator=$!
-	exec 5>"$work/go"
-	until grep -q holding "$work/generate.log"; do
-		kill -0 "$generator" 2>/dev/null || fail "$(cat "$work/generate.log")"
-		sleep 0.5
-	done
-}
-
-run_live() {
-	mode=live
-	figures=$work/live-$1.txt
-	: >"$figures"
-	warm_events=$((live_rate * warm_seconds))
-	quick=0
-	[ "$warm_seconds" -ge 2000 ] || quick=1
-	if [ "$events" -lt $((rate * warm_seconds)) ]; then
-		quick=1
-		warm_events=$events
-	fi
-	echo "quick $quick" >>"$figures"
-	say "live, run $1 of $live_runs: loading $warm_events events to warm up with"
-	start_producer "$1"
-	start_cluster
-	open_observer
-	start_stream "$topic"
-	say "live, run $1 of $live_runs: catching up"
-	wait_until_consumed "$warm_events"
-	worker=$(worker_pid)
-	echo go >&5
-	sleep "$settle_seconds"
-	say "live, run $1 of $live_runs: measuring for $live_seconds s at $live_rate events/s"
-	sample begin
-	profile &
-	profiler=$!
-	sleep "$live_seconds"
-	sample end
-	wait "$profiler"
-	worker_memory
-	kill "$generator" 2>/dev/null || true
-	wait "$generator" 2>/dev/null || true
-	generator=
-	exec 5>&-
-	count_rows
-	close_observer
-	stop_cluster fast
-	"$top/test/kafka/topic.sh" delete "$brokers" "$topic" || true
-}
-
 # ---------- all of it ----------
 
 main() {
@@ -436,36 +374,21 @@ main() {
 	trap cleanup EXIT
 	trap 'exit 130' INT TERM
 	prepare
-	rm -f "$work"/catchup-*.txt "$work"/plain-*.txt "$work"/spill-*.txt "$work"/live-*.txt
+	rm -f "$work"/*-[0-9]*.txt
 	steady_start
 	[ "$quick" = 0 ] ||
 		say "$events events are $((events / rate)) s of event time, $((steady / rate)) of them to warm up:" \
 			"a quick look, NOT a valid figure"
 	for mode in $modes; do
-		run=1
 		case $mode in
-			catchup)
-				load_topic
-				while [ "$run" -le "$runs" ]; do
-					run_catchup catchup "$run"
-					run=$((run + 1))
-				done
-				;;
-			spill)
-				load_topic
-				while [ "$run" -le "$runs" ]; do
-					run_spill "$run"
-					run=$((run + 1))
-				done
-				;;
-			live)
-				while [ "$run" -le "$live_runs" ]; do
-					run_live "$run"
-					run=$((run + 1))
-				done
-				;;
+			catchup | sessions | cheap | eventlog | spill) times=$runs ;;
+			live) times=$live_runs ;;
+			latency | start) times=1 ;;
 			*) fail "BENCH_MODES: no mode is called $mode" ;;
 		esac
+		for run in $(seq "$times"); do
+			"run_$mode" "$run"
+		done
 	done
 	write_report
 }
@@ -473,14 +396,10 @@ main() {
 # The table on standard output, the JSON beside it.
 write_report() {
 	report=$out/bench-$(date -u +%Y%m%dT%H%M%SZ).json
-	set -- "$work"/catchup-*.txt "$work"/plain-*.txt "$work"/spill-*.txt "$work"/live-*.txt
-	for file; do
-		shift
-		[ ! -f "$file" ] || set -- "$@" "$file"
-	done
+	set -- "$work"/*-[0-9]*.txt
 	status=0
 	awk -v json="$report" -v ticks="$(getconf CLK_TCK)" -v closed_min="$closed_per_million" \
-		-v open_min="$open_sessions_min" -v live_rate="$live_rate" -v live_seconds="$live_seconds" \
+		-v open_min="$open_sessions_min" -v start_min="$start_sessions_min" -v live_rate="$live_rate" -v live_seconds="$live_seconds" \
 		-v settings="events=$events seed=$seed rate=$rate users=$users warm_seconds=$warm_seconds \
 			live_rate=$live_rate live_seconds=$live_seconds partitions=$partitions" \
 		-v machine="$(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores" \
