@@ -1,7 +1,7 @@
+#!/bin/sh
 # How each mode of the bench runs; read by run.sh, whose variables and functions these are.
 #
 # Each run writes a file of "name value" lines, $work/MODE-NUMBER.txt, of which report.awk makes the figures.
-# shellcheck shell=sh disable=SC2034,SC2154
 
 # ---------- the yardstick ----------
 
