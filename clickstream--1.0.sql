@@ -389,6 +389,7 @@ CREATE TABLE backfill (
 	total           bigint NOT NULL,
 	logged          bigint,
 	log_id          integer,
+	from_topic      boolean NOT NULL DEFAULT false,
 	begun_at        timestamptz,
 	moved_at        timestamptz
 ) WITH (fillfactor = 50);
@@ -402,9 +403,50 @@ COMMENT ON COLUMN backfill.bucket IS 'rollup: buckets before this are made';
 COMMENT ON COLUMN backfill.done IS 'events of the log, of a rollup rows of its source, that it has seen';
 COMMENT ON COLUMN backfill.total IS 'how many there were when it was made';
 COMMENT ON COLUMN backfill.logged IS 'how many events the log had ever had by then';
-COMMENT ON COLUMN backfill.log_id IS 'event log that it is filled from; NULL: a rollup, from its source';
+COMMENT ON COLUMN backfill.log_id IS 'event log that it is filled from; NULL: from the topic, or a rollup from its source';
+COMMENT ON COLUMN backfill.from_topic IS 'it is filled from the topic';
 COMMENT ON COLUMN backfill.begun_at IS 'when it began';
 COMMENT ON COLUMN backfill.moved_at IS 'when it last moved on';
+
+CREATE TABLE backfill_partition (
+	stream_id       integer NOT NULL,
+	definition_id   integer NOT NULL,
+	topic           text NOT NULL,
+	partition       integer NOT NULL,
+	first_offset    bigint NOT NULL,
+	next_offset     bigint NOT NULL,
+	gone            bigint NOT NULL,
+	max_time        timestamptz,
+	PRIMARY KEY (definition_id, topic, partition)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE backfill_partition IS 'how far history that is read from a topic is in each partition';
+COMMENT ON COLUMN backfill_partition.stream_id IS 'stream';
+COMMENT ON COLUMN backfill_partition.definition_id IS 'definition that is being filled';
+COMMENT ON COLUMN backfill_partition.topic IS 'topic';
+COMMENT ON COLUMN backfill_partition.partition IS 'partition of the topic';
+COMMENT ON COLUMN backfill_partition.first_offset IS 'where its history begins';
+COMMENT ON COLUMN backfill_partition.next_offset IS 'offset to read next';
+COMMENT ON COLUMN backfill_partition.gone IS 'messages before that which the topic did not hold any more';
+COMMENT ON COLUMN backfill_partition.max_time IS 'greatest event time that counts for the watermark';
+GRANT SELECT ON backfill_partition TO PUBLIC;
+
+CREATE TABLE passed_over (
+	stream_id       integer NOT NULL,
+	topic           text NOT NULL,
+	partition       integer NOT NULL,
+	first_offset    bigint NOT NULL,
+	next_offset     bigint NOT NULL,
+	passed_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+	PRIMARY KEY (stream_id, topic, partition, first_offset)
+);
+COMMENT ON TABLE passed_over IS 'offsets that seek() and skip_message() have passed over: no history takes them either';
+COMMENT ON COLUMN passed_over.stream_id IS 'stream';
+COMMENT ON COLUMN passed_over.topic IS 'topic';
+COMMENT ON COLUMN passed_over.partition IS 'partition of the topic';
+COMMENT ON COLUMN passed_over.first_offset IS 'the first one';
+COMMENT ON COLUMN passed_over.next_offset IS 'the one behind the last';
+COMMENT ON COLUMN passed_over.passed_at IS 'when that was';
+GRANT SELECT ON passed_over TO PUBLIC;
 
 CREATE TABLE alert_definition (
 	alert_id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -469,6 +511,8 @@ SELECT pg_catalog.pg_extension_config_dump('definition_definition_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('lookup', '');
 SELECT pg_catalog.pg_extension_config_dump('lookup_lookup_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill_partition', '');
+SELECT pg_catalog.pg_extension_config_dump('passed_over', '');
 SELECT pg_catalog.pg_extension_config_dump('partition', '');
 SELECT pg_catalog.pg_extension_config_dump('progress', '');
 SELECT pg_catalog.pg_extension_config_dump('local_partition', '');
@@ -2114,10 +2158,12 @@ CREATE VIEW stat_progress AS
 SELECT
 	s.name AS stream,
 	d.table_oid AS definition,
-	b.done,
+	CASE WHEN b.from_topic THEN 'topic' WHEN b.log_id IS NULL THEN 'table' ELSE 'event log' END AS source,
+	n.done,
 	n.todo,
-	b.done / nullif(extract(epoch FROM b.moved_at - b.begun_at), 0)::double precision AS per_second,
-	CASE WHEN b.done > 0 THEN b.moved_at + n.todo * ((b.moved_at - b.begun_at) / b.done) END AS expected_end,
+	n.gone,
+	n.done / nullif(extract(epoch FROM b.moved_at - b.begun_at), 0)::double precision AS per_second,
+	CASE WHEN n.done > 0 THEN b.moved_at + n.todo * ((b.moved_at - b.begun_at) / n.done) END AS expected_end,
 	b.watermark,
 	b.begun_at,
 	b.moved_at
@@ -2128,12 +2174,25 @@ LEFT JOIN LATERAL (
 	SELECT sum(q.used) AS logged FROM clickstream.definition l JOIN clickstream.stat_definition_partition q ON q.definition = l.table_oid
 	WHERE l.stream_id = d.stream_id AND l.kind = 'l'
 ) AS g ON b.logged IS NOT NULL
-CROSS JOIN LATERAL (SELECT greatest(b.total + coalesce(g.logged - b.logged, 0) - b.done, 0)::bigint AS todo) AS n;
+LEFT JOIN LATERAL (
+	SELECT sum(h.next_offset - h.first_offset)::bigint AS done, sum(greatest(p.next_offset - h.next_offset, 0))::bigint AS todo,
+		sum(h.gone)::bigint AS gone
+	FROM clickstream.backfill_partition h
+	JOIN clickstream.partition p ON p.stream_id = h.stream_id AND p.topic = h.topic AND p.partition = h.partition
+	WHERE h.definition_id = b.definition_id
+) AS t ON b.from_topic
+CROSS JOIN LATERAL (
+	SELECT coalesce(t.done, b.done) AS done,
+		CASE WHEN b.from_topic THEN t.todo ELSE greatest(b.total + coalesce(g.logged - b.logged, 0) - b.done, 0)::bigint END AS todo,
+		t.gone
+) AS n;
 COMMENT ON VIEW stat_progress IS 'definitions made with backfill => true that are still being filled with history';
 COMMENT ON COLUMN stat_progress.stream IS 'name of the stream';
 COMMENT ON COLUMN stat_progress.definition IS 'result table of the definition';
-COMMENT ON COLUMN stat_progress.done IS 'events of the log that it has seen; of a rollup, rows of its source';
-COMMENT ON COLUMN stat_progress.todo IS 'how many there are yet, about';
+COMMENT ON COLUMN stat_progress.source IS 'where its history comes from: event log, topic, or the table that a rollup reads';
+COMMENT ON COLUMN stat_progress.done IS 'events of the log, or offsets of the topic, that it has seen; of a rollup, rows of its source';
+COMMENT ON COLUMN stat_progress.todo IS 'how many there are yet, about; NULL: from the topic, and not begun';
+COMMENT ON COLUMN stat_progress.gone IS 'messages that the topic did not hold any more: history lacks them; NULL: not from the topic, or not begun';
 COMMENT ON COLUMN stat_progress.per_second IS 'how many it has seen a second since it began; NULL: not begun';
 COMMENT ON COLUMN stat_progress.expected_end IS 'when it will have joined the live stream at this rate; NULL: not begun';
 COMMENT ON COLUMN stat_progress.watermark IS 'how far its history is: where its own watermark stands';

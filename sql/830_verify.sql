@@ -13,60 +13,22 @@ SET client_min_messages = warning;
 CREATE SCHEMA t830;
 SET search_path = t830;
 SELECT setseed(:seed / 1000000.0);
--- three partitions; some events come hours late, some twice, some are of a bot
-CREATE TABLE event AS
-SELECT row_number() OVER w AS i, row_number() OVER w % 3 AS partition, e.*
-FROM (
-	SELECT v, k, 'u' || (v % 60) AS user_id, t0 + k * gap AS event_time, '/' || trunc(random() * 5)::int AS page_url,
-		round((random() * 100)::numeric, 2) AS amount, random() AS share, CASE WHEN random() < 0.05 THEN 'bot' ELSE 'page_view' END AS event_type,
-		v || '-' || CASE WHEN random() < 0.05 THEN 0 ELSE k END AS id,
-		t0 + k * gap + CASE WHEN random() < 0.07 THEN interval '6 hours' + random() * interval '3 hours'
-			WHEN random() < 0.2 THEN random() * interval '40 minutes' ELSE random() * interval '55 seconds' END AS arrives
-	FROM (SELECT v, '2024-06-01 00:00+00'::timestamptz + trunc(random() * 86400) * interval '1 second' AS t0,
-			1 + trunc(random() * 8)::int AS n, trunc(random() * 500) * interval '1 second' AS gap
-		FROM generate_series(1, 300) v) AS visit, generate_series(0, n - 1) k
-) AS e
-WINDOW w AS (ORDER BY arrives, v, k);
-SELECT clickstream.create_stream('s830', extra_columns => 'amount numeric, share double precision', watermark_delay => '60 seconds',
-	filter => $$event_type <> 'bot'$$, dedupe_by => $$event_properties->>'id'$$, dedupe_horizon => '1 day') > 0 AS made;
+CREATE TABLE event AS SELECT * FROM test.random_visits(300, interval '1 day', 60);
+SELECT test.create_visits_stream('s830') AS made;
 SELECT clickstream.create_event_log('log', stream => 's830');
-CREATE PROCEDURE make(suffix text) LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM clickstream.create_window('tumbling' || suffix, stream => 's830', size => '10 minutes', group_by => 'page_url', allowed_lateness => '1 hour',
-		measures => 'count(*) AS events, count(DISTINCT user_id) AS visitors, sum(amount) AS amount, first(user_id) AS who, sum(share) AS share, avg(share) AS avg_share');
-	PERFORM clickstream.create_window('hopping' || suffix, stream => 's830', size => '1 hour', slide => '15 minutes',
-		measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, max(amount) AS most', filter => 'amount > 20');
-	PERFORM clickstream.create_window('cumulative' || suffix, stream => 's830', size => '1 day', step => '1 hour', time_zone => 'Europe/Berlin', measures => 'count(*) AS events');
-	PERFORM clickstream.create_window('crowded' || suffix, stream => 's830', size => '1 hour', group_by => 'user_id', group_limit => 5, measures => 'count(*) AS events');
-	PERFORM clickstream.create_session('visits' || suffix, stream => 's830', gap => '10 minutes', emit => 'changes', emit_interval => '0', allowed_lateness => '40 minutes',
-		measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, first(page_url) AS landing, last(page_url) AS leaving, sum(amount) AS amount');
-	PERFORM clickstream.create_session('cut' || suffix, stream => 's830', gap => '10 minutes', max_length => '20 minutes', measures => 'count(*) AS events');
-	PERFORM clickstream.create_session('split' || suffix, stream => 's830', gap => '10 minutes', split_on => 'page_url', measures => 'count(*) AS events, max(amount) AS most');
-	PERFORM clickstream.create_funnel('funnel' || suffix, stream => 's830', within => '20 minutes', allowed_lateness => '30 minutes', steps => ARRAY[
-		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2')$s$), clickstream.step('c', $s$page_url = '/3'$s$)]);
-	PERFORM clickstream.create_funnel('strict' || suffix, stream => 's830', within => '20 minutes', mode => 'strict', steps => ARRAY[
-		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2', '/3')$s$)]);
-	PERFORM clickstream.create_funnel('unordered' || suffix, stream => 's830', within => '20 minutes', mode => 'unordered', steps => ARRAY[
-		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2')$s$), clickstream.step('c', $s$page_url = '/3'$s$)]);
-	PERFORM clickstream.create_rollup('starts' || suffix, source => ('visits' || suffix)::regclass, size => '1 hour', measures => 'count(*) AS visits, sum(events) AS events, avg(pages) AS pages');
-	PERFORM clickstream.create_rollup('levels' || suffix, source => ('funnel' || suffix)::regclass, size => '1 hour', group_by => 'level, is_conversion AS done', measures => 'count(*) AS attempts');
-END
-$$;
-CALL make('');
+SELECT test.define_visits('s830', '');
 CREATE VIEW ours AS SELECT table_oid AS t FROM clickstream.definition JOIN clickstream.stream s USING (stream_id) WHERE s.name = 's830' AND kind <> 'l';
 CREATE FUNCTION wrong(start_time timestamptz DEFAULT NULL, end_time timestamptz DEFAULT NULL) RETURNS TABLE (t regclass, outcome text, key jsonb, detail jsonb) LANGUAGE sql AS $$
 	SELECT t, v.* FROM ours, clickstream.verify(t, start_time, end_time) AS v
 $$;
-SELECT count(clickstream.produce('s830', (to_jsonb(e) - '{i,v,k,partition,arrives,id}'::text[] || jsonb_build_object('event_properties', jsonb_build_object('id', id)))::text,
-	partition => partition::int, message_timestamp => event_time)) > 900 AS produced
-FROM (SELECT * FROM event ORDER BY i) AS e;
+SELECT test.produce_visits('s830') > 900 AS produced;
 -- nothing is wrong, wherever the stream stands; from the middle on there are definitions that have not seen the beginning
 SET clickstream.batch_messages = 7;
 CALL clickstream.process('s830', 200);
 SELECT * FROM wrong();
 SET clickstream.batch_messages = 100;
 CALL clickstream.process('s830', 300);
-CALL make('_later');
+SELECT test.define_visits('s830', '_later');
 CALL clickstream.process('s830', 400);
 SELECT * FROM wrong();
 RESET clickstream.batch_messages;

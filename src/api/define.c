@@ -198,6 +198,7 @@ cs_draft_insert(CsDraft *draft, Oid table)
 	cs_worker_wake(draft->stream->stream_id);
 }
 
+/* NULL: it has none. */
 static const CsDefinition *
 event_log_of(const CsDraft *draft)
 {
@@ -210,22 +211,22 @@ event_log_of(const CsDraft *draft)
 		if (other->kind == CS_KIND_EVENT_LOG)
 			return other;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("stream \"%s\" has no event log", draft->stream->name),
-			 errdetail("A definition is filled with history from the event log."),
-			 errhint("Leave backfill out; or clickstream.reset() reads the whole topic again, for all definitions.")));
+	return NULL;
 }
 
-/* It is to have what was before it: of events the log's, of rows those of its source. */
+/* It is to have what was before it: of events the log's, or else the topic's; of rows those of its source. */
 static void
 begin_backfill(const CsDraft *draft)
 {
-	const CsDefinition *source = draft->def.kind == CS_KIND_ROLLUP ? NULL : event_log_of(draft);
-	Oid					table = source ? source->table : draft->source;
+	bool				rows = draft->def.kind == CS_KIND_ROLLUP;
+	const CsDefinition *log = rows ? NULL : event_log_of(draft);
+	Oid					table = rows ? draft->source : log ? log->table : InvalidOid;
 
-	cs_backfill_insert(draft->def.stream_id, draft->def.definition_id,
-					   cs_backfill_count(table, draft->stream->owner, source == NULL), source);
+	if (OidIsValid(table))
+		cs_backfill_insert(draft->def.stream_id, draft->def.definition_id,
+						   cs_backfill_count(table, draft->stream->owner, rows), log);
+	else
+		cs_backfill_insert_topic(draft->def.stream_id, draft->def.definition_id);
 }
 
 static bool
@@ -295,7 +296,7 @@ check_not_filling(const CsDefinition *log)
 		CsDefinition *other = lfirst(cell);
 
 		for (int i = 0; i < n; i++)
-			if (rows[i].definition_id == other->definition_id && other->kind != CS_KIND_ROLLUP)
+			if (rows[i].definition_id == other->definition_id && rows[i].log_id == log->definition_id)
 				ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 								errmsg("cannot drop %s because %s is being filled from it", log->name, other->name),
 								errhint("Wait until view clickstream.stat_progress does not show it any more, or drop "

@@ -41,6 +41,16 @@ cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, const CsDe
 		5, types, values, NULL);
 }
 
+void
+cs_backfill_insert_topic(int32 stream_id, int32 definition_id)
+{
+	static const Oid types[] = {INT4OID, INT4OID};
+	Datum			 values[] = {Int32GetDatum(stream_id), Int32GetDatum(definition_id)};
+
+	run("INSERT INTO clickstream.backfill (stream_id, definition_id, from_topic, total) VALUES ($1, $2, true, 0)", 2,
+		types, values, NULL);
+}
+
 static TimestampTz
 get_time(HeapTuple tuple, TupleDesc desc, int column)
 {
@@ -62,7 +72,8 @@ cs_backfills_load(int32 stream_id, int *n)
 	cs_identity_enter(&frame, cs_extension_owner(), true);
 	SPI_connect();
 	SPI_execute_with_args(
-		"SELECT definition_id, commit_number, arrival, watermark, bucket, done, coalesce(log_id, 0)"
+		"SELECT definition_id, commit_number, arrival, watermark, bucket, done, coalesce(log_id, 0),"
+		" from_topic"
 		" FROM clickstream.backfill b WHERE stream_id = $1 AND EXISTS (SELECT FROM clickstream.definition d"
 		" WHERE d.definition_id = b.definition_id)", /* its table may have been dropped by hand */
 		1, types, values, NULL, true, 0);
@@ -81,6 +92,7 @@ cs_backfills_load(int32 stream_id, int *n)
 		rows[i].bucket = get_time(tuple, desc, 5);
 		rows[i].done = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
 		rows[i].log_id = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
+		rows[i].from_topic = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
 	}
 	SPI_finish();
 	cs_identity_leave(&frame);
@@ -123,6 +135,111 @@ cs_backfill_delete(int32 stream_id, int32 definition_id)
 	Datum			 values[] = {Int32GetDatum(stream_id), Int32GetDatum(definition_id)};
 
 	run("DELETE FROM clickstream.backfill WHERE stream_id = $1 AND $2 IN (0, definition_id)", 2, types, values, NULL);
+	run("DELETE FROM clickstream.backfill_partition WHERE stream_id = $1 AND $2 IN (0, definition_id)", 2, types,
+		values, NULL);
+}
+
+/* ---- from the topic ---- */
+
+/* Rows of a query about a stream, each an item of size bytes, in the current context; *n of them. */
+static void *
+load(const char *sql, int nargs, const Datum *values, Size size, bool (*read)(const CsStream *, int row, void *item),
+	 const CsStream *stream, int *n)
+{
+	static const Oid types[] = {INT4OID, INT4OID};
+	MemoryContext	 caller = CurrentMemoryContext;
+	CsIdentity		 frame;
+	char			*items;
+
+	cs_identity_enter(&frame, cs_extension_owner(), true);
+	SPI_connect();
+	SPI_execute_with_args(sql, nargs, (Oid *) types, (Datum *) values, NULL, true, 0);
+	items = MemoryContextAlloc(caller, Max(SPI_processed, 1) * size);
+	*n = 0;
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		if (read(stream, (int) i, items + *n * size))
+			(*n)++;
+	}
+	SPI_finish();
+	cs_identity_leave(&frame);
+	return items;
+}
+
+static Datum
+column(int row, int i, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, i, isnull);
+}
+
+static bool
+read_place(const CsStream *stream, int row, void *item)
+{
+	CsBackfillPlace *place = item;
+	bool			 isnull;
+
+	place->topic = cs_stream_topic_index(stream, TextDatumGetCString(column(row, 1, &isnull)));
+	place->partition = DatumGetInt32(column(row, 2, &isnull));
+	place->first_offset = DatumGetInt64(column(row, 3, &isnull));
+	place->next_offset = DatumGetInt64(column(row, 4, &isnull));
+	place->gone = DatumGetInt64(column(row, 5, &isnull));
+	place->max_time = get_time(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 6);
+	return place->topic >= 0;
+}
+
+CsBackfillPlace *
+cs_backfill_places_load(const CsStream *stream, int32 definition_id, int *n)
+{
+	Datum values[] = {Int32GetDatum(definition_id)};
+
+	return load("SELECT topic, partition, first_offset, next_offset, gone, max_time FROM clickstream.backfill_partition"
+				" WHERE definition_id = $1 ORDER BY topic, partition",
+				1, values, sizeof(CsBackfillPlace), read_place, stream, n);
+}
+
+void
+cs_backfill_place_store(const CsStream *stream, int32 definition_id, const CsBackfillPlace *place)
+{
+	static const Oid types[] = {INT4OID, INT4OID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID};
+	Datum			 values[] = {Int32GetDatum(stream->stream_id),
+								 Int32GetDatum(definition_id),
+								 CStringGetTextDatum(stream->topics[place->topic]),
+								 Int32GetDatum(place->partition),
+								 Int64GetDatum(place->first_offset),
+								 Int64GetDatum(place->next_offset),
+								 Int64GetDatum(place->gone),
+								 TimestampTzGetDatum(place->max_time)};
+	char			 nulls[] = "        ";
+
+	nulls[7] = place->max_time == CS_WM_NONE ? 'n' : ' ';
+	run("INSERT INTO clickstream.backfill_partition (stream_id, definition_id, topic, partition, first_offset,"
+		" next_offset, gone, max_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+		" ON CONFLICT (definition_id, topic, partition) DO UPDATE SET next_offset = excluded.next_offset,"
+		" gone = excluded.gone, max_time = excluded.max_time",
+		8, types, values, nulls);
+}
+
+static bool
+read_passed_over(const CsStream *stream, int row, void *item)
+{
+	CsPassedOver *range = item;
+	bool		  isnull;
+
+	range->topic = cs_stream_topic_index(stream, TextDatumGetCString(column(row, 1, &isnull)));
+	range->partition = DatumGetInt32(column(row, 2, &isnull));
+	range->first_offset = DatumGetInt64(column(row, 3, &isnull));
+	range->next_offset = DatumGetInt64(column(row, 4, &isnull));
+	return range->topic >= 0;
+}
+
+CsPassedOver *
+cs_passed_over_load(const CsStream *stream, int *n)
+{
+	Datum values[] = {Int32GetDatum(stream->stream_id)};
+
+	return load("SELECT topic, partition, first_offset, next_offset FROM clickstream.passed_over WHERE stream_id = $1"
+				" ORDER BY topic, partition, first_offset",
+				1, values, sizeof(CsPassedOver), read_passed_over, stream, n);
 }
 
 /* The one value of a query that the owner of the table runs; NULL: *isnull. */

@@ -16,15 +16,42 @@
 typedef struct CsBackfillRow
 {
 	int32		definition_id;
-	CsLogMark	mark;	   /* the log is done up to here; commit_number -1: not begun */
-	TimestampTz watermark; /* where the definition's watermark stands */
-	TimestampTz bucket;	   /* rollup: buckets before this are made; CS_WM_NONE: not begun */
-	int64		done;	   /* events, of a rollup rows */
-	int32		log_id;	   /* definition of the log that it reads; 0: a rollup */
+	CsLogMark	mark;		/* the log is done up to here; commit_number -1: not begun */
+	TimestampTz watermark;	/* where the definition's watermark stands */
+	TimestampTz bucket;		/* rollup: buckets before this are made; CS_WM_NONE: not begun */
+	int64		done;		/* events, of a rollup rows */
+	int32		log_id;		/* definition of the log that it reads; 0: none */
+	bool		from_topic; /* it reads the topic; neither: a rollup, from its source */
 } CsBackfillRow;
+
+/* Where history that is read from the topic stands in a partition. */
+typedef struct CsBackfillPlace
+{
+	int			topic; /* index into CsStream.topics */
+	int32		partition;
+	int64		first_offset; /* it begins here */
+	int64		next_offset;
+	int64		gone;	  /* messages that the topic did not hold any more */
+	TimestampTz max_time; /* as CsPartition's */
+} CsBackfillPlace;
+
+/* Offsets that seek() or skip_message() has passed over. */
+typedef struct CsPassedOver
+{
+	int	  topic;
+	int32 partition;
+	int64 first_offset;
+	int64 next_offset;
+} CsPassedOver;
 
 /* A definition is made that is to be filled: from total events of a log, or (log NULL) rows of its source. */
 extern void cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, const CsDefinition *log);
+/* The same, from the topic. */
+extern void cs_backfill_insert_topic(int32 stream_id, int32 definition_id);
+/* Those of a definition; *n of them in the current context. */
+extern CsBackfillPlace *cs_backfill_places_load(const CsStream *stream, int32 definition_id, int *n);
+extern void			 cs_backfill_place_store(const CsStream *stream, int32 definition_id, const CsBackfillPlace *place);
+extern CsPassedOver *cs_passed_over_load(const CsStream *stream, int *n);
 /* How many there are in the table: all, or those that count into rollups. */
 extern int64 cs_backfill_count(Oid table, Oid owner, bool closed);
 /* Those of a stream; *n of them in the current context. */

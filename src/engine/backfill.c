@@ -1,7 +1,8 @@
 /*
  * engine/backfill.c
- *	  A definition with a history: filled from the event log, or a rollup from
- *	  its source table, while the others go on.
+ *	  A definition with a history: filled from the event log, or without one from
+ *	  the topic (history.c), or a rollup from its source table, while the others
+ *	  go on.
  *
  * A filling definition takes no part in what is live.  Each batch, before it reads
  * messages, runs some history through it: events in the order in which they
@@ -10,6 +11,9 @@
  * been when those events came, whatever crashes; its own watermark follows.
  * When the log holds no more, which then ends exactly where this batch begins to
  * read, the definition joins: from that message on it is live.
+ *
+ * From the topic one definition is filled after the other, because each reads by a
+ * connection of its own.
  *
  * A rollup is filled bucket by bucket from its source table, once that is not filling
  * itself: buckets not yet made leave out what is live.
@@ -23,6 +27,7 @@
 #include "core/fault.h"
 #include "core/settings.h"
 #include "engine/backfill.h"
+#include "engine/dedupe.h"
 #include "engine/replay.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -67,6 +72,11 @@ cs_backfill_load(CsEngine *e)
 			stage->backfill = palloc0(sizeof(CsBackfill));
 			stage->backfill->row = stage->backfill->committed = rows[i];
 			stage->backfill->span = SPAN_MIN;
+			if (rows[i].from_topic)
+			{
+				stage->backfill->history = cs_history_load(e, stage);
+				cs_dedupe_register(e, CS_DEDUPE_OF(rows[i].definition_id));
+			}
 		}
 	}
 }
@@ -101,6 +111,27 @@ cs_backfill_remains(const CsEngine *e)
 	return false;
 }
 
+CsHistory *
+cs_backfill_reading(const CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (cs_stage_fills(&e->stages[i]) && e->stages[i].backfill->history)
+			return e->stages[i].backfill->history;
+	}
+	return NULL;
+}
+
+void
+cs_backfill_leave(CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (e->stages[i].backfill && e->stages[i].backfill->history)
+			cs_history_leave(e, e->stages[i].backfill->history);
+	}
+}
+
 void
 cs_backfill_store_all(CsEngine *e)
 {
@@ -111,7 +142,11 @@ cs_backfill_store_all(CsEngine *e)
 		if (b && b->joined)
 			cs_backfill_delete(e->stream->stream_id, b->row.definition_id);
 		else if (b && b->moved)
+		{
 			cs_backfill_store(&b->row);
+			if (b->history)
+				cs_history_store(e, b->history);
+		}
 	}
 }
 
@@ -126,8 +161,12 @@ cs_backfill_committed(CsEngine *e)
 			continue;
 		b->committed = b->row;
 		b->moved = false;
+		if (b->history)
+			cs_history_committed(b->history);
 		if (b->joined)
 			e->stages[i].backfill = NULL;
+		if (b->joined && b->history)
+			cs_history_close(b->history);
 	}
 	e->backfilled = false;
 }
@@ -143,6 +182,8 @@ cs_backfill_abort(CsEngine *e)
 			continue;
 		b->row = b->committed;
 		b->moved = b->joined = false;
+		if (b->history)
+			cs_history_abort(b->history);
 	}
 	e->backfilled = false;
 }
@@ -160,9 +201,8 @@ partition_of(const CsEngine *e, const CsPlace *place)
 	return NULL;
 }
 
-/* The watermark stands at wm for this definition: close what it has passed. */
-static void
-advance_to(CsEngine *e, CsStage *stage, TimestampTz wm)
+void
+cs_backfill_advance(CsEngine *e, CsStage *stage, TimestampTz wm)
 {
 	CsOperator	 *op = stage->op;
 	CsBackfill	 *b = stage->backfill;
@@ -182,6 +222,7 @@ advance_to(CsEngine *e, CsStage *stage, TimestampTz wm)
 	while (!op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, wm == CS_WM_DONE))
 		CHECK_FOR_INTERRUPTS();
 	b->row.watermark = wm;
+	b->moved = true;
 	MemoryContextSwitchTo(old);
 }
 
@@ -202,7 +243,7 @@ apply_piece(Filling *f)
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(e->chunk);
 	e->events = NULL;
-	advance_to(e, f->stage, f->watermark);
+	cs_backfill_advance(e, f->stage, f->watermark);
 }
 
 static void
@@ -289,14 +330,15 @@ fill_piece(Filling *f, int64 max, int64 *n)
 static void
 join_live(CsEngine *e, CsStage *stage)
 {
-	advance_to(e, stage, e->stored.closed);
+	cs_backfill_advance(e, stage, e->stored.closed);
+	if (stage->backfill->history)
+		cs_dedupe_forget(e, CS_DEDUPE_OF(stage->op->def->definition_id));
 	stage->backfill->joined = true;
 	e->previewed = CS_WM_NONE; /* what is to be shown of a silent topic is looked for again */
 }
 
-/* Has the batch taken enough memory?  A little history goes through it in any case. */
-static bool
-is_full(const CsEngine *e)
+bool
+cs_backfill_is_full(const CsEngine *e)
 {
 	Size bytes = MemoryContextMemAllocated(e->batch, true);
 
@@ -315,6 +357,7 @@ fill(CsEngine *e, CsStage *stage, int64 budget)
 						errhint("Drop the definition.")));
 	if (stage->backfill->row.mark.commit_number < 0)
 		begin_counting(e, stage);
+	e->is_filling = true;
 	e->events = NULL; /* those of the last chunk are gone */
 	f.messages = MemoryContextAlloc(e->batch, CS_CHUNK_MESSAGES * sizeof(CsMessage));
 	f.watermark = stage->backfill->row.watermark;
@@ -326,8 +369,16 @@ fill(CsEngine *e, CsStage *stage, int64 budget)
 		budget -= Max(n, 1);
 		CS_FAULT(HISTORY);
 		CHECK_FOR_INTERRUPTS();
-	} while (more && budget > 0 && !is_full(e));
+	} while (more && budget > 0 && !cs_backfill_is_full(e));
+	e->is_filling = false;
 	if (!more)
+		join_live(e, stage);
+}
+
+static void
+fill_from_topic(CsEngine *e, CsStage *stage, int64 budget)
+{
+	if (cs_history_run(e, stage, budget))
 		join_live(e, stage);
 }
 
@@ -343,7 +394,7 @@ fill_rollup(CsEngine *e, CsStage *stage)
 
 	if (source->backfill != NULL)
 		return; /* not in the batch in which it joins either: its rows are not all in the table yet */
-	for (int i = 0; i < BUCKETS_PER_BATCH && (i == 0 || !is_full(e)); i++)
+	for (int i = 0; i < BUCKETS_PER_BATCH && (i == 0 || !cs_backfill_is_full(e)); i++)
 	{
 		TimestampTz start = cs_source_next_start(source->op->def->table, def->start_column, from);
 
@@ -375,6 +426,7 @@ cs_backfill_run(CsEngine *e)
 {
 	int64		  budget = Max(Min((int64) HISTORY_PER_BATCH, INT64CONST(4) * cs_batch_messages), 2 * e->last_messages);
 	bool		  catching_up = e->ctx.catching_up;
+	CsHistory	 *reading = cs_backfill_reading(e);
 	MemoryContext old = MemoryContextSwitchTo(e->batch);
 
 	if (e->closings_left)
@@ -383,20 +435,20 @@ cs_backfill_run(CsEngine *e)
 		return; /* first what the others have to close: then everything up to the watermark is closed */
 	}
 	e->ctx.catching_up = true; /* rewrites wait */
-	e->is_filling = true;
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsStage *stage = &e->stages[i];
 
 		if (!cs_stage_fills(stage))
 			continue;
-		e->backfilled = true;
 		if (stage->op->def->kind == CS_KIND_ROLLUP)
 			fill_rollup(e, stage);
-		else
+		else if (stage->backfill->history == NULL)
 			fill(e, stage, budget);
+		else if (stage->backfill->history == reading)
+			fill_from_topic(e, stage, budget);
+		e->backfilled |= stage->backfill->moved || stage->backfill->joined;
 	}
-	e->is_filling = false;
 	e->ctx.catching_up = catching_up;
 	MemoryContextSwitchTo(old);
 }

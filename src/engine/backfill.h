@@ -6,6 +6,7 @@
 #define CS_ENGINE_BACKFILL_H
 
 #include "core/backfill.h"
+#include "engine/history.h"
 #include "engine/internal.h"
 
 typedef struct CsBackfill
@@ -13,8 +14,9 @@ typedef struct CsBackfill
 	CsBackfillRow row; /* this transaction included */
 	CsBackfillRow committed;
 	bool		  moved;
-	bool		  joined; /* in this transaction */
-	int64		  span;	  /* commits looked through at once */
+	bool		  joined;  /* in this transaction */
+	int64		  span;	   /* commits looked through at once */
+	CsHistory	 *history; /* it is read from the topic; NULL: from the event log, or the source's table */
 } CsBackfill;
 
 /* Is the definition left out of what is live? */
@@ -28,6 +30,10 @@ extern void cs_backfill_load(CsEngine *e);
 /* Some history, before the batch's messages. */
 extern void cs_backfill_run(CsEngine *e);
 extern bool cs_backfill_remains(const CsEngine *e);
+/* The topic's history that is being read; NULL: none is.  One at a time. */
+extern CsHistory *cs_backfill_reading(const CsEngine *e);
+/* Where an error may have ended a run: the engine's own positions are in place. */
+extern void cs_backfill_leave(CsEngine *e);
 /* Where the watermark stands for a definition: live, unless it or what it reads is being filled. */
 extern TimestampTz cs_backfill_watermark(const CsEngine *e, const CsStage *stage, TimestampTz live);
 /* Does a rollup take live rows of a bucket? */
@@ -36,6 +42,11 @@ extern bool cs_backfill_reaches(const CsStage *rollup, TimestampTz start);
 extern void cs_backfill_store_all(CsEngine *e);
 extern void cs_backfill_committed(CsEngine *e);
 extern void cs_backfill_abort(CsEngine *e);
+
+/* For who runs history: close what a watermark at wm passes. */
+extern void cs_backfill_advance(CsEngine *e, CsStage *stage, TimestampTz wm);
+/* Has the batch taken enough memory? */
+extern bool cs_backfill_is_full(const CsEngine *e);
 
 /* rollup_feed.c: make the bucket that holds start; *end is its end.  How many rows it has. */
 extern int64 cs_rollup_fill(CsEngine *e, CsStage *rollup, CsStage *source, TimestampTz start, TimestampTz *end);

@@ -329,9 +329,17 @@ prepare_events(CsEngine *e, int n)
 	}
 }
 
+void
+cs_chunk_decode(CsEngine *e, int n)
+{
+	prepare_events(e, n);
+	cs_lookups_begin_chunk(e, n);
+	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
+}
+
 /* Watermarks as of each event, in order of arrival. */
-static void
-assign_watermarks(CsEngine *e)
+void
+cs_chunk_watermarks(CsEngine *e)
 {
 	for (int i = 0; i < e->nevents; i++)
 	{
@@ -473,14 +481,6 @@ run_stages(CsEngine *e)
 	}
 }
 
-void
-cs_chunk_decode(CsEngine *e, int n)
-{
-	prepare_events(e, n);
-	cs_lookups_begin_chunk(e, n);
-	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
-}
-
 /*
  * The messages in e->messages, or those before one that ends the batch; leaves
  * nothing of them behind but the state's changes.
@@ -494,7 +494,7 @@ cs_chunk_run(CsEngine *e, int n)
 	cs_chunk_decode(e, n);
 	CS_FAULT(DECODED);
 	stop_on_error(e, ndead);
-	assign_watermarks(e);
+	cs_chunk_watermarks(e);
 	cs_dedupe_run(e);
 	cs_lookups_fill(e);
 	if (e->nevents > 0)

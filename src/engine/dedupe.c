@@ -5,7 +5,8 @@
  * A value seen is a state entry like any other, under definition 0, holding
  * the event time of its first good copy; it is due, and goes, when the
  * watermark has passed that by more than the horizon.  An entry that is over
- * but still there counts as gone, so batches do not matter.
+ * but still there counts as gone, so batches do not matter.  A definition that reads
+ * its history from the topic has entries of its own meanwhile (engine/history.c).
  *
  * No locking: private to the engine.
  */
@@ -13,6 +14,7 @@
 
 #include "core/mutant.h"
 #include "engine/dedupe.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #define DEDUPE_VERSION 1
@@ -57,10 +59,10 @@ due_of(void *op, const CsEntry *entry)
 }
 
 void
-cs_dedupe_register(CsEngine *e)
+cs_dedupe_register(CsEngine *e, int32 definition_id)
 {
-	cs_state_register(e->state, DEDUPE_DEFINITION, serialize, e);
-	cs_state_register_due(e->state, DEDUPE_DEFINITION, due_of);
+	cs_state_register(e->state, definition_id, serialize, e);
+	cs_state_register_due(e->state, definition_id, due_of);
 }
 
 void
@@ -90,11 +92,11 @@ was_seen(CsEngine *e, CsWork *work, TimestampTz watermark)
 static void
 fetch_spilled(CsEngine *e)
 {
-	if (!cs_state_has_spilled(e->state, DEDUPE_DEFINITION))
+	if (!cs_state_has_spilled(e->state, e->dedupe_definition))
 		return;
 	for (int i = 0; i < e->nevents; i++)
 	{
-		CsKey key = {.def = DEDUPE_DEFINITION, .who = e->events[i].dedupe_hash};
+		CsKey key = {.def = (uint32) e->dedupe_definition, .who = e->events[i].dedupe_hash};
 
 		if (!e->events[i].skip && e->events[i].has_dedupe)
 			cs_state_want(e->state, &key);
@@ -111,7 +113,7 @@ cs_dedupe_run(CsEngine *e)
 	for (int i = 0; i < e->nevents; i++)
 	{
 		CsEvent *event = &e->events[i];
-		CsKey	 key = {.def = DEDUPE_DEFINITION, .who = event->dedupe_hash};
+		CsKey	 key = {.def = (uint32) e->dedupe_definition, .who = event->dedupe_hash};
 		CsWork	*work;
 		Seen	*seen;
 
@@ -132,16 +134,29 @@ cs_dedupe_run(CsEngine *e)
 	}
 }
 
-void
-cs_dedupe_advance(CsEngine *e)
+/* Forget what is over at a watermark; true: that was all. */
+static bool
+forget(CsEngine *e, int32 definition_id, TimestampTz watermark)
 {
 	int		 n;
 	bool	 more;
-	CsWork **works;
+	CsWork **works = cs_state_due(e->state, definition_id, watermark, CS_CLOSINGS_PER_BATCH, &n, &more);
 
-	if (!e->has_dedupe)
-		return;
-	works = cs_state_due(e->state, DEDUPE_DEFINITION, e->watermark, CS_CLOSINGS_PER_BATCH, &n, &more);
 	for (int i = 0; i < n; i++)
 		cs_work_delete(e->state, works[i]);
+	return !more;
+}
+
+void
+cs_dedupe_advance(CsEngine *e)
+{
+	if (e->has_dedupe)
+		(void) forget(e, e->dedupe_definition, e->watermark);
+}
+
+void
+cs_dedupe_forget(CsEngine *e, int32 definition_id)
+{
+	while (e->has_dedupe && !forget(e, definition_id, CS_WM_DONE))
+		CHECK_FOR_INTERRUPTS();
 }

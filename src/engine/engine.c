@@ -192,7 +192,7 @@ load_definitions(CsEngine *e)
 		}
 	}
 	cs_engine_compile_stream(e);
-	cs_dedupe_register(e);
+	cs_dedupe_register(e, DEDUPE_DEFINITION);
 }
 
 typedef enum Purpose
@@ -289,6 +289,7 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	e->chunk = AllocSetContextCreate(context, "clickstream chunk", ALLOCSET_DEFAULT_SIZES);
 	e->host = host;
 	e->only = only;
+	e->ceiling = CS_WM_DONE;
 	e->examines = purpose == TO_EXAMINE;
 	e->state = cs_state_create(context, e->batch);
 	if (e->examines)
@@ -758,6 +759,7 @@ cs_engine_recompute_border(int32 stream_id, const CsHost *host, Oid table)
 void
 cs_engine_abort(CsEngine *e)
 {
+	cs_backfill_leave(e);
 	cs_unpoint_slot(e);
 	e->econtext->ecxt_scantuple = e->slot;
 	cs_state_abort(e->state);

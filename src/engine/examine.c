@@ -15,6 +15,7 @@
  */
 #include "engine/examine.h"
 
+#include "engine/backfill.h"
 #include "engine/dedupe.h"
 #include "engine/internal.h"
 #include "miscadmin.h"
@@ -111,5 +112,10 @@ cs_examine_run(CsEngine *e, bool discard, CsDamageResult result, void *arg)
 	}
 	x.stage = NULL;
 	examine(e, &x, DEDUPE_DEFINITION);
+	for (int i = 0; i < e->nstages; i++)
+	{
+		if (e->stages[i].backfill && e->stages[i].backfill->history)
+			examine(e, &x, CS_DEDUPE_OF(e->stages[i].op->def->definition_id));
+	}
 	return x.ndamaged;
 }

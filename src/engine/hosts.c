@@ -10,10 +10,16 @@
 #include "engine/backfill.h"
 #include "engine/internal.h"
 
+#define LOOK_AT_BOTH_MS 50
+
+/* While history is read from a topic: of that, and what is live is looked at often enough by the deadline. */
 int
 cs_engine_poll_fd(CsEngine *e)
 {
-	return e->source->ops->poll_fd(e->source);
+	CsHistory *h = cs_backfill_reading(e);
+	int		   fd = h ? cs_history_poll_fd(h) : -1;
+
+	return fd >= 0 ? fd : e->source->ops->poll_fd(e->source);
 }
 
 TimestampTz
@@ -24,6 +30,8 @@ cs_engine_deadline(CsEngine *e)
 	TimestampTz align = cs_align_deadline(e);
 	TimestampTz deadline = Min(Min(e->next_refresh, idle), Min(preview, align));
 
+	if (cs_backfill_reading(e))
+		deadline = Min(deadline, e->ctx.now + LOOK_AT_BOTH_MS * CS_USECS_PER_MSEC);
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;
@@ -38,7 +46,11 @@ cs_engine_deadline(CsEngine *e)
 const char *
 cs_engine_problem(CsEngine *e)
 {
-	return e->problem[0] ? e->problem : NULL;
+	CsHistory *h = cs_backfill_reading(e);
+
+	if (e->problem[0])
+		return e->problem;
+	return h ? cs_history_problem(h) : NULL;
 }
 
 bool

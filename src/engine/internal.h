@@ -12,6 +12,7 @@
  *	counts.c	what each definition made of each partition's messages
  *	write.c		rows of operators into tables, rollups, the batch's end
  *	backfill.c	definitions that are being filled with history
+ *	history.c	the same, from the topic
  *	hosts.c		what hosts ask between batches
  *	retry.c		dead letters run through the stream again
  */
@@ -104,6 +105,8 @@ struct CsEngine
 	CsProgressRow stored; /* as committed */
 	bool		  behind; /* a COMMIT may have happened that the state has not taken over */
 	TimestampTz	  watermark;
+	TimestampTz	  ceiling;			 /* the watermark is never beyond this; CS_WM_DONE, but see history.c */
+	int32		  dedupe_definition; /* under which dedupe_by remembers */
 	int			  npartitions;
 	CsPartition **partitions; /* the assignment; copies of committed in committed[] */
 	CsPartition	 *committed;
@@ -131,7 +134,7 @@ struct CsEngine
 	int64			 batch_bytes; /* memory that it took */
 	int64			 total;
 	int64			 last_messages; /* of the last batch that committed */
-	bool			 is_filling;	/* history runs, not messages */
+	bool			 is_filling;	/* the event log runs, not messages */
 	bool			 backfilled;	/* this batch has run some */
 	List			*dead;			/* CsDeadLetter* */
 	CsDeadLetter	*stop_at;		/* the batch's first one of a whole message */
@@ -150,8 +153,9 @@ extern void cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep s
 
 /* chunk.c */
 extern void cs_chunk_run(CsEngine *e, int n);
-/* Parts of it: the events of e->messages, decoded; one definition over the events of e->events. */
+/* Its steps: events of the first n of e->messages, decoded; the watermark as of each; one definition over the events. */
 extern void cs_chunk_decode(CsEngine *e, int n);
+extern void cs_chunk_watermarks(CsEngine *e);
 extern void cs_chunk_run_stage(CsEngine *e, CsStage *stage);
 extern void cs_engine_compile_stream(CsEngine *e);
 /* The event's columns into the slot that expressions read; and out of it. */

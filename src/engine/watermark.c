@@ -51,6 +51,7 @@ cs_watermark_recompute(CsEngine *e)
 				wm = p->max_time - e->stream->watermark_delay;
 		}
 	}
+	wm = Min(wm, e->ceiling);
 	if (wm > e->watermark)
 		e->watermark = wm;
 }
