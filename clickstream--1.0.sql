@@ -432,15 +432,17 @@ GRANT SELECT ON backfill_partition TO PUBLIC;
 
 CREATE TABLE passed_over (
 	stream_id       integer NOT NULL,
+	definition_id   integer NOT NULL DEFAULT 0,
 	topic           text NOT NULL,
 	partition       integer NOT NULL,
 	first_offset    bigint NOT NULL,
 	next_offset     bigint NOT NULL,
 	passed_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-	PRIMARY KEY (stream_id, topic, partition, first_offset)
+	PRIMARY KEY (stream_id, definition_id, topic, partition, first_offset)
 );
-COMMENT ON TABLE passed_over IS 'offsets that seek() and skip_message() have passed over: no history takes them either';
+COMMENT ON TABLE passed_over IS 'offsets that seek() and skip_message() have passed over: no history takes them either; or that a definition has taken already';
 COMMENT ON COLUMN passed_over.stream_id IS 'stream';
+COMMENT ON COLUMN passed_over.definition_id IS 'definition that has taken them, as retried dead letters, while it was filled; 0: no history takes them';
 COMMENT ON COLUMN passed_over.topic IS 'topic';
 COMMENT ON COLUMN passed_over.partition IS 'partition of the topic';
 COMMENT ON COLUMN passed_over.first_offset IS 'the first one';

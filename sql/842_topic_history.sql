@@ -128,6 +128,26 @@ SELECT skipped, consumed, balanced FROM clickstream.ledger WHERE stream = 'k842'
 RESET clickstream.batch_messages;
 SELECT clickstream.drop_stream('k842');
 SELECT count(*) FROM clickstream.passed_over;
+-- dead letters that are retried while history goes through: what it has passed, what it is yet to meet, what is only broken as it stands
+SELECT clickstream.create_stream('d842', watermark_delay => '1 hour') > 0 AS made;
+SELECT clickstream.create_window('d_hours', stream => 'd842', size => '1 hour', group_by => 'user_id', measures => 'count(*) AS n');
+SELECT test.feed('d842', E'a 0:00 /a\nb 0:01 /a raw={"ts": "2024-06-01T00:01:00Z", "user_id": "b"}\n' || (SELECT string_agg(format('v%s 0:%s /a', i, i), E'\n') FROM generate_series(2, 9) i)
+	|| E'\nc 0:10 /a raw={"ts": "2024-06-01T00:10:00Z", "user_id": "c"}\nd 0:11 /a');
+CALL clickstream.process('d842');
+SET clickstream.batch_messages = 1;
+SELECT clickstream.create_window('d_hours_filled', stream => 'd842', size => '1 hour', group_by => 'user_id', measures => 'count(*) AS n', backfill => true);
+SELECT test.feed('d842', E'e 0:12 /a\nf 0:12 /a');
+CALL clickstream.process('d842', 1);
+SELECT done, todo FROM clickstream.stat_progress;
+SELECT outcome, count(*) FROM clickstream.retry_dead_letters('d842', fix => $$replace(message, '"ts"', '"event_time"')$$) GROUP BY 1;
+SELECT first_offset, definition_id > 0 AS ones FROM clickstream.passed_over;
+CALL clickstream.process('d842');
+SELECT count(*) FROM clickstream.passed_over;
+SELECT test.differences('d_hours', 'd_hours_filled'), test.differences('d_hours_live', 'd_hours_filled_live'), (SELECT string_agg(user_id, ' ' ORDER BY user_id) FROM d_hours_filled_live);
+SELECT used, dead FROM clickstream.stat_definition WHERE definition = 'd_hours_filled'::regclass;
+SELECT clickstream.audit('d842') IS NOT NULL AS audited;
+RESET clickstream.batch_messages;
+SELECT clickstream.drop_stream('d842');
 SELECT clickstream.create_stream('l842', watermark_delay => '0') > 0 AS made;
 SELECT clickstream.create_event_log('log', stream => 'l842');
 SELECT test.feed('l842', (SELECT string_agg(format('v%s 0:%s /a', i, i), E'\n') FROM generate_series(0, 19) i));

@@ -10,6 +10,7 @@
  */
 #include "api/define.h"
 
+#include "core/backfill.h"
 #include "core/ledger.h"
 #include "miscadmin.h"
 #include "source/source.h"
@@ -78,21 +79,6 @@ find_bounds(const CsStream *stream, const CsPartition *p, int64 *low, int64 *hig
 	MemoryContextDelete(cxt);
 }
 
-/* A definition that reads its history from the topic shall pass over these, too. */
-static void
-note_passed_over(const CsStream *stream, const CsPartition *p, int64 offset)
-{
-	CsValue values[] = {
-		cs_value_int("stream_id", stream->stream_id),
-		cs_value_text("topic", stream->topics[p->topic]),
-		cs_value_int("partition", p->id),
-		cs_value_bigint("first_offset", p->next_offset),
-		cs_value_bigint("next_offset", offset),
-	};
-
-	cs_catalog_insert("passed_over", values, lengthof(values));
-}
-
 /* Go on at offset, which is not before the next one. */
 static void
 move_to(const CsStream *stream, CsPartition *p, int64 offset)
@@ -107,7 +93,8 @@ move_to(const CsStream *stream, CsPartition *p, int64 offset)
 							   stream->topics[p->topic], p->id),
 						errdetail("It can be moved from %lld to any offset from %lld to %lld.",
 								  (long long) p->next_offset, (long long) Max(low, p->next_offset), (long long) high)));
-	note_passed_over(stream, p, offset);
+	/* A definition that reads its history from the topic shall pass over these, too. */
+	cs_passed_over_insert(stream, 0, &(CsPassedOver){p->topic, p->id, p->next_offset, offset});
 	p->ledger[CS_CLASS_SKIPPED] += offset - p->next_offset;
 	p->next_offset = offset;
 	cs_partition_store(stream, p);

@@ -547,12 +547,12 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 static void
 drop_stream(CsStream *stream)
 {
-	static const char *const tables[] = {"stream_home",	  "partition",			"progress",		   "local_partition",
-										 "local_message", "dead_letter_data",	"late_event_data", "trimmed_letter",
-										 "backfill",	  "backfill_partition", "passed_over",	   "definition",
-										 "lookup",		  "stream"};
-	List					*definitions;
-	ListCell				*cell;
+	static const char *const tables[] = {
+		"stream_home",		"partition",	   "progress",		 "local_partition", "local_message",
+		"dead_letter_data", "late_event_data", "trimmed_letter", "backfill",		"backfill_partition",
+		"passed_over",		"definition",	   "lookup",		 "stream"};
+	List	 *definitions;
+	ListCell *cell;
 
 	cs_stream_touch(stream);
 	cs_worker_hold(stream->stream_id);
@@ -689,7 +689,6 @@ clickstream_reset(PG_FUNCTION_ARGS)
 	cs_relation_truncate(stream->log_relation[1], InvalidOid);
 	cs_relation_truncate(stream->spill_relation, InvalidOid);
 	cs_backfill_delete(stream->stream_id, 0); /* all is read again, for all */
-	cs_catalog_delete("passed_over", "stream_id", stream->stream_id);
 	cs_catalog_delete("partition", "stream_id", stream->stream_id);
 	cs_catalog_delete("dead_letter_data", "stream_id", stream->stream_id);
 	cs_catalog_delete("late_event_data", "stream_id", stream->stream_id);

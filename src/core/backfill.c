@@ -137,6 +137,8 @@ cs_backfill_delete(int32 stream_id, int32 definition_id)
 	run("DELETE FROM clickstream.backfill WHERE stream_id = $1 AND $2 IN (0, definition_id)", 2, types, values, NULL);
 	run("DELETE FROM clickstream.backfill_partition WHERE stream_id = $1 AND $2 IN (0, definition_id)", 2, types,
 		values, NULL);
+	run("DELETE FROM clickstream.passed_over WHERE stream_id = $1 AND $2 IN (0, definition_id)", 2, types, values,
+		NULL);
 }
 
 /* ---- from the topic ---- */
@@ -233,13 +235,25 @@ read_passed_over(const CsStream *stream, int row, void *item)
 }
 
 CsPassedOver *
-cs_passed_over_load(const CsStream *stream, int *n)
+cs_passed_over_load(const CsStream *stream, int32 definition_id, int *n)
 {
-	Datum values[] = {Int32GetDatum(stream->stream_id)};
+	Datum values[] = {Int32GetDatum(stream->stream_id), Int32GetDatum(definition_id)};
 
 	return load("SELECT topic, partition, first_offset, next_offset FROM clickstream.passed_over WHERE stream_id = $1"
-				" ORDER BY topic, partition, first_offset",
-				1, values, sizeof(CsPassedOver), read_passed_over, stream, n);
+				" AND definition_id IN (0, $2) ORDER BY topic, partition, first_offset",
+				2, values, sizeof(CsPassedOver), read_passed_over, stream, n);
+}
+
+void
+cs_passed_over_insert(const CsStream *stream, int32 definition_id, const CsPassedOver *range)
+{
+	CsValue values[] = {
+		cs_value_int("stream_id", stream->stream_id),		  cs_value_int("definition_id", definition_id),
+		cs_value_text("topic", stream->topics[range->topic]), cs_value_int("partition", range->partition),
+		cs_value_bigint("first_offset", range->first_offset), cs_value_bigint("next_offset", range->next_offset),
+	};
+
+	cs_catalog_insert("passed_over", values, lengthof(values));
 }
 
 /* The one value of a query that the owner of the table runs; NULL: *isnull. */

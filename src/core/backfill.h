@@ -35,7 +35,7 @@ typedef struct CsBackfillPlace
 	TimestampTz max_time; /* as CsPartition's */
 } CsBackfillPlace;
 
-/* Offsets that seek() or skip_message() has passed over. */
+/* Offsets that seek() or skip_message() has passed over, or that were used already. */
 typedef struct CsPassedOver
 {
 	int	  topic;
@@ -50,8 +50,11 @@ extern void cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total
 extern void cs_backfill_insert_topic(int32 stream_id, int32 definition_id);
 /* Those of a definition; *n of them in the current context. */
 extern CsBackfillPlace *cs_backfill_places_load(const CsStream *stream, int32 definition_id, int *n);
-extern void			 cs_backfill_place_store(const CsStream *stream, int32 definition_id, const CsBackfillPlace *place);
-extern CsPassedOver *cs_passed_over_load(const CsStream *stream, int *n);
+extern void cs_backfill_place_store(const CsStream *stream, int32 definition_id, const CsBackfillPlace *place);
+/* Those that a definition's history passes over, as all do or it alone. */
+extern CsPassedOver *cs_passed_over_load(const CsStream *stream, int32 definition_id, int *n);
+/* definition_id 0: no history takes them. */
+extern void cs_passed_over_insert(const CsStream *stream, int32 definition_id, const CsPassedOver *range);
 /* How many there are in the table: all, or those that count into rollups. */
 extern int64 cs_backfill_count(Oid table, Oid owner, bool closed);
 /* Those of a stream; *n of them in the current context. */

@@ -101,6 +101,27 @@ cs_backfill_watermark(const CsEngine *e, const CsStage *stage, TimestampTz live)
 }
 
 bool
+cs_backfill_reads_log(const CsStage *stage)
+{
+	return cs_stage_fills(stage) && stage->backfill->history == NULL;
+}
+
+void
+cs_backfill_note_retried(CsEngine *e, const CsStage *stage)
+{
+	if (!cs_stage_fills(stage) || stage->backfill->history == NULL)
+		return;
+	for (int i = 0; i < e->nevents; i++)
+	{
+		const CsMessage *m = e->events[i].message;
+		CsPassedOver	 place = {m->partition->topic, m->partition->id, m->offset, m->offset + 1};
+
+		if (!e->events[i].skip && !cs_history_has_passed(stage->backfill->history, m))
+			cs_passed_over_insert(e->stream, stage->op->def->definition_id, &place);
+	}
+}
+
+bool
 cs_backfill_remains(const CsEngine *e)
 {
 	for (int i = 0; i < e->nstages; i++)

@@ -29,6 +29,9 @@ cs_stage_fills(const CsStage *stage)
 extern void cs_backfill_load(CsEngine *e);
 /* Some history, before the batch's messages. */
 extern void cs_backfill_run(CsEngine *e);
+extern bool cs_backfill_reads_log(const CsStage *stage);
+/* What of the chunk's messages is yet to come as history from the topic has been used now. */
+extern void cs_backfill_note_retried(CsEngine *e, const CsStage *stage);
 extern bool cs_backfill_remains(const CsEngine *e);
 /* The topic's history that is being read; NULL: none is.  One at a time. */
 extern CsHistory *cs_backfill_reading(const CsEngine *e);

@@ -128,7 +128,7 @@ cs_history_load(CsEngine *e, CsStage *stage)
 	h->name = stage->op->def->name;
 	h->stream = *e->stream;
 	h->messages = palloc(CS_CHUNK_MESSAGES * sizeof(CsMessage));
-	h->passed = cs_passed_over_load(e->stream, &h->npassed);
+	h->passed = cs_passed_over_load(e->stream, h->definition_id, &h->npassed);
 	for (int i = 0; i < n; i++)
 		add_past(h, &places[i])->is_stored = true;
 	MemoryContextSwitchTo(old);
@@ -331,6 +331,14 @@ past_of(const CsHistory *h, const CsPartition *live)
 			return h->pasts[i];
 	}
 	return NULL;
+}
+
+bool
+cs_history_has_passed(const CsHistory *h, const CsMessage *message)
+{
+	const Past *past = past_of(h, message->partition);
+
+	return past != NULL && message->offset < past->p.next_offset;
 }
 
 /* Each of the stream's partitions has a past, which counts where the stream does. */

@@ -19,6 +19,8 @@ extern void cs_history_committed(CsHistory *h);
 extern void cs_history_abort(CsHistory *h);
 /* The engine's own positions are back in place, also where an error has ended a run; before anything else of an abort. */
 extern void cs_history_leave(CsEngine *e, CsHistory *h);
+/* Has history come by the message's place? */
+extern bool cs_history_has_passed(const CsHistory *h, const CsMessage *message);
 /* It has joined: give back what was needed to read. */
 extern void cs_history_close(CsHistory *h);
 /* Becomes readable when there may be more; -1: nothing is open. */

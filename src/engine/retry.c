@@ -15,7 +15,8 @@
  * as come with this commit, into the partition of the day when the message
  * came, so that it goes with its neighbours; where that one is gone, it does
  * not get it.  So a definition that is being filled with history, which is
- * never further than the last commit, meets it there, and is passed by here.
+ * never further than the last commit, meets it there, and is passed by here;
+ * one that is filled from the topic takes it now, and its history passes over it.
  *
  * The engine is of no use afterwards: it has not published what it stored.
  */
@@ -96,6 +97,7 @@ run_definition(CsEngine *e, int stage)
 		event->skip |= hidden[i];
 	}
 	cs_chunk_run_stage(e, &e->stages[stage]);
+	cs_backfill_note_retried(e, &e->stages[stage]);
 	for (int i = 0; i < e->nevents; i++)
 	{
 		if (hidden[i])
@@ -166,7 +168,7 @@ run_chunk(CsEngine *e, CsLetter *letters, int n, CsRetryResult result, void *arg
 	cs_lookups_fill(e);
 	for (int i = 0; i < e->nstages; i++)
 	{
-		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP && !cs_stage_fills(&e->stages[i]))
+		if (e->stages[i].op->def->kind != CS_KIND_ROLLUP && !cs_backfill_reads_log(&e->stages[i]))
 			run_definition(e, i);
 	}
 	if (e->event_log)
