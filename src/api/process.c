@@ -44,7 +44,7 @@
 #define POLL_MS 50
 #define METADATA_SLICE_MS 250 /* asking a broker, between looks at interrupts */
 #define IDLE_WAIT_MS 1000	  /* for messages that are on their way */
-#define STOP_PATIENCE_MS 10000
+#define STOP_PATIENCE_MS 30000
 #define PROBLEM_PATIENCE_MS 30000 /* a broker that does not answer */
 
 PG_FUNCTION_INFO_V1(clickstream_process);

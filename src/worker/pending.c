@@ -333,7 +333,7 @@ cs_worker_is_running(int32 stream_id, const char **state, char **error)
 		*state = name;
 	if (error)
 		*error = copy.error_at != 0 ? pstrdup(copy.error) : copy.problem[0] != '\0' ? pstrdup(copy.problem) : NULL;
-	return copy.state != CS_SLOT_FREE && copy.state != CS_SLOT_FAILED && copy.state != CS_SLOT_STOPPING;
+	return copy.state != CS_SLOT_FREE && copy.state != CS_SLOT_FAILED && copy.wanted;
 }
 
 bool

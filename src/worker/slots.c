@@ -261,6 +261,11 @@ cs_slot_want(Oid database, int32 stream_id, bool anew)
 			slot->stop = false;
 			cs_slot_change(slot, CS_SLOT_WANTED);
 		}
+		else if (slot->state == CS_SLOT_FAILED)
+		{
+			slot->error_at = 0; /* forgotten at once, though its process is still ending */
+			cs_slot_ask_to_end(slot, false);
+		}
 		else if (slot->latch != NULL)
 			SetLatch(slot->latch); /* it may be backing off */
 	}

@@ -98,16 +98,11 @@ detach(void)
 		slot->latch = NULL;
 		slot->has_progress = false;
 		slot->problem[0] = '\0';
-		if (slot->state == CS_SLOT_FAILED)
-		{
-			if (slot->wanted) /* again: started since it failed */
-				cs_slot_change(slot, CS_SLOT_WANTED);
-		}
-		else if (!slot->wanted)
+		if (slot->state != CS_SLOT_FAILED && !slot->wanted)
 			cs_slot_free(slot);
-		else if (slot->stop)
+		else if (slot->state != CS_SLOT_FAILED && slot->stop)
 			cs_slot_change(slot, CS_SLOT_WANTED);
-		else
+		else if (slot->state != CS_SLOT_FAILED)
 		{
 			cs_slot_note_error(slot, ERRCODE_ADMIN_SHUTDOWN, "the worker ended unexpectedly", "See the server's log.");
 			(void) cs_slot_back_off(slot);
