@@ -95,15 +95,19 @@ as_server() {
 
 # ---- the end
 
-# Processes that were started from here and still run.
+# Processes that were started from here and still run; those that look for
+# them have ended.
 leftovers() {
-	local d pid
-	for d in /proc/[0-9]*; do
-		pid=${d#/proc/}
-		[ "$pid" = $$ ] || [ "$pid" = "$BASHPID" ] && continue
-		case $(readlink "$d/cwd" 2>/dev/null) in "$work"*) echo "$pid" && continue ;; esac
-		grep -q -s -F -z -e "$work" "$d/cmdline" "$d/environ" && echo "$pid"
-	done 2>/dev/null
+	local file pid seen=' '
+	for file in $(
+		grep -l -s -F -z -e "$work" /proc/[0-9]*/cmdline /proc/[0-9]*/environ
+		find /proc -maxdepth 2 -name cwd -lname "$work*" 2>/dev/null
+	); do
+		pid=${file#/proc/}
+		pid=${pid%%/*}
+		[[ $pid = $$ || $pid = "$BASHPID" || $seen = *" $pid "* ]] || [ ! -d "/proc/$pid" ] || echo "$pid"
+		seen="$seen$pid "
+	done
 }
 
 kill_leftovers() {
