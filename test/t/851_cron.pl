@@ -52,8 +52,10 @@ is(query(q(SELECT command FROM cron.job ORDER BY jobid DESC LIMIT 1)), q(CALL cl
 wait_until($node, 'SELECT count(*) < 70 FROM minutes');
 is(query(q(SELECT count(*) > 50 FROM minutes)), 't', 'an hour of minutes is left');
 wait_until($node, 'SELECT count(*) = 0 FROM clickstream.dead_letter');
-wait_until($node, q(SELECT bool_and(status = 'succeeded') AND count(*) > 1 FROM cron.job_run_details WHERE end_time IS NOT NULL));
-pass('and no dead letters; the jobs succeeded');
+wait_until($node, q(SELECT count(DISTINCT jobid) = 2 FROM cron.job_run_details WHERE status = 'succeeded'));
+# (A connection that a loaded machine did not open in time is tried again a minute later.)
+is(query(q(SELECT string_agg(return_message, '; ') FROM cron.job_run_details WHERE status = 'failed' AND return_message !~ 'timeout')), '',
+	'and no dead letters; the jobs succeeded');
 query(q(SELECT clickstream.produce('web', json_build_object('event_time', now(), 'user_id', 'v')::text)));
 wait_for($node, 'web');
 is_soon($node, 'SELECT state FROM clickstream.stat_stream', 'running', 'the stream goes on');
