@@ -500,6 +500,77 @@ COMMENT ON COLUMN alert_event_data.ended_at IS 'when it ended; NULL: it is on';
 COMMENT ON COLUMN alert_event_data.detail IS 'first row of the query as it began';
 CREATE INDEX ON alert_event_data (alert_id, began_at);
 
+CREATE TABLE sink (
+	sink_id         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	stream_id       integer NOT NULL,
+	definition_id   integer NOT NULL,
+	name            text NOT NULL UNIQUE,
+	topic           text NOT NULL,
+	brokers         text,
+	options         jsonb,
+	final_only      boolean NOT NULL,
+	transactional   boolean NOT NULL,
+	outbox_limit    bigint NOT NULL,
+	enabled         boolean NOT NULL DEFAULT true,
+	producer_id     uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+	created_at      timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE sink IS 'sinks: where the rows of which definition go; read view stat_sink';
+COMMENT ON COLUMN sink.sink_id IS 'number of the sink';
+COMMENT ON COLUMN sink.stream_id IS 'stream of the definition';
+COMMENT ON COLUMN sink.definition_id IS 'definition whose rows it sends';
+COMMENT ON COLUMN sink.name IS 'name of the sink';
+COMMENT ON COLUMN sink.topic IS 'topic that they are sent to';
+COMMENT ON COLUMN sink.brokers IS 'brokers to begin with; NULL: those of the stream';
+COMMENT ON COLUMN sink.options IS 'properties of librdkafka; NULL: those of the stream';
+COMMENT ON COLUMN sink.final_only IS 'are only final rows sent?';
+COMMENT ON COLUMN sink.transactional IS 'exactly once, by transactions of Kafka; else at least once';
+COMMENT ON COLUMN sink.outbox_limit IS 'rows that may wait; one more, and the sink gives up';
+COMMENT ON COLUMN sink.enabled IS 'does it run? set by start_sink() and stop_sink()';
+COMMENT ON COLUMN sink.producer_id IS 'part of the transactional.id and of the name of the consumer group that holds its position';
+COMMENT ON COLUMN sink.created_at IS 'when it was made';
+
+CREATE TABLE sink_end (
+	sink_id         integer PRIMARY KEY,
+	next_position   bigint NOT NULL DEFAULT 1,
+	lost            bigint NOT NULL DEFAULT 0,
+	lost_since      timestamptz
+);
+COMMENT ON TABLE sink_end IS 'how far the outbox of each sink is written, by batches of its stream';
+COMMENT ON COLUMN sink_end.sink_id IS 'sink';
+COMMENT ON COLUMN sink_end.next_position IS 'position of the next row';
+COMMENT ON COLUMN sink_end.lost IS 'rows that found the outbox full';
+COMMENT ON COLUMN sink_end.lost_since IS 'when the first of them did';
+
+CREATE TABLE sink_sent (
+	sink_id         integer PRIMARY KEY,
+	position        bigint NOT NULL DEFAULT 0,
+	token           bigint NOT NULL DEFAULT 0,
+	sent_at         timestamptz
+);
+COMMENT ON TABLE sink_sent IS 'how far each sink is sent, by its process';
+COMMENT ON COLUMN sink_sent.sink_id IS 'sink';
+COMMENT ON COLUMN sink_sent.position IS 'position of the last row that is known to be in the topic';
+COMMENT ON COLUMN sink_sent.token IS 'token of that row: the broker has it, too, so that another history is noticed';
+COMMENT ON COLUMN sink_sent.sent_at IS 'when that was';
+
+CREATE TABLE outbox (
+	sink_id         integer NOT NULL,
+	position        bigint NOT NULL,
+	token           bigint NOT NULL,
+	key             text NOT NULL,
+	value           text,
+	written_at      timestamptz NOT NULL,
+	PRIMARY KEY (sink_id, position)
+);
+COMMENT ON TABLE outbox IS 'rows that are to be sent, written by the transaction that has changed the result table';
+COMMENT ON COLUMN outbox.sink_id IS 'sink';
+COMMENT ON COLUMN outbox.position IS 'they are sent in this order';
+COMMENT ON COLUMN outbox.token IS 'random number of the transaction';
+COMMENT ON COLUMN outbox.key IS 'the message''s key: the row''s key columns as JSON';
+COMMENT ON COLUMN outbox.value IS 'the message: the row as JSON; NULL: the row is gone';
+COMMENT ON COLUMN outbox.written_at IS 'when it was written';
+
 CREATE INDEX ON dead_letter_data (stream_id, arrived_at);
 CREATE INDEX ON late_event_data (stream_id, arrived_at);
 CREATE INDEX ON late_event_data (definition_id);
@@ -528,6 +599,11 @@ SELECT pg_catalog.pg_extension_config_dump('alert_definition', '');
 SELECT pg_catalog.pg_extension_config_dump('alert_definition_alert_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('alert_event_data', '');
 SELECT pg_catalog.pg_extension_config_dump('alert_event_data_alert_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sink', '');
+SELECT pg_catalog.pg_extension_config_dump('sink_sink_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sink_end', '');
+SELECT pg_catalog.pg_extension_config_dump('sink_sent', '');
+SELECT pg_catalog.pg_extension_config_dump('outbox', '');
 
 -- ---------------------------------------------------------------------
 -- roles: nothing that changes anything is executable by PUBLIC (see the end)
@@ -3017,6 +3093,118 @@ COMMENT ON FUNCTION verify(regclass, timestamptz, timestamptz) IS
 
 
 -- ---------------------------------------------------------------------
+-- sinks: rows of result tables into topics
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION create_sink(
+	name          text,
+	source        regclass,
+	topic         text,
+	brokers       text    DEFAULT NULL,
+	options       jsonb   DEFAULT NULL,
+	emit          text    DEFAULT 'changes',
+	transactional boolean DEFAULT true,
+	outbox_limit  bigint  DEFAULT 1000000,
+	backfill      boolean DEFAULT false,
+	check_broker  boolean DEFAULT true,
+	if_not_exists boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_create_sink'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION create_sink(text, regclass, text, text, jsonb, text, boolean, bigint, boolean, boolean, boolean) IS
+	'sends the rows of a session, window, funnel or rollup to a topic as JSON, each revision once: changes or final ones; brokers and options NULL: those of the stream; backfill: with the rows that are there';
+
+CREATE FUNCTION alter_sink(
+	name         text,
+	brokers      text    DEFAULT NULL,
+	options      jsonb   DEFAULT NULL,
+	outbox_limit bigint  DEFAULT NULL,
+	check_broker boolean DEFAULT true)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_alter_sink'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION alter_sink(text, text, jsonb, bigint, boolean) IS 'changes a sink; NULL leaves a setting as it is';
+
+CREATE FUNCTION drop_sink(name text, if_exists boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_drop_sink'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION drop_sink(text, boolean) IS 'drops a sink, with what it has not sent yet; the topic stays';
+
+CREATE FUNCTION start_sink(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_start_sink'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION start_sink(text) IS 'lets a sink run that was stopped, or has failed';
+
+CREATE FUNCTION stop_sink(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_stop_sink'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION stop_sink(text) IS 'stops a sink: rows wait in its outbox until start_sink()';
+
+CREATE FUNCTION reset_sink(name text, backfill boolean DEFAULT true)
+RETURNS void
+AS 'MODULE_PATHNAME', 'clickstream_reset_sink'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION reset_sink(text, boolean) IS
+	'begins a sink anew, with an empty outbox or (backfill) with all rows that its table has: where rows were lost, or the topic is of another history';
+
+CREATE VIEW stat_sink AS
+SELECT
+	k.name AS sink,
+	s.name AS stream,
+	d.table_oid AS definition,
+	k.topic,
+	CASE WHEN w.state IN ('running', 'waiting for broker') AND e.lost > 0 AND e.next_position = t.position + 1 THEN 'failed' ELSE w.state END AS state,
+	w.pid,
+	e.next_position - 1 - t.position AS waiting,
+	o.written_at AS waiting_since,
+	k.outbox_limit,
+	e.lost,
+	t.position AS sent,
+	t.sent_at,
+	w.last_error,
+	w.last_hint,
+	w.last_error_sqlstate,
+	w.last_error_at,
+	CASE WHEN e.lost > 0 THEN 'The outbox was full: rows were lost since ' || e.lost_since || '. Run clickstream.reset_sink().'
+		WHEN k.enabled AND NOT h.is_home AND w.pid IS NULL
+		THEN 'The sink came here with a copied or restored database. Run clickstream.start() for its stream when it shall run here, too.'
+		ELSE w.problem END AS problem
+FROM clickstream.sink k
+JOIN clickstream.stream s USING (stream_id)
+JOIN clickstream.definition d USING (definition_id)
+JOIN clickstream.sink_end e USING (sink_id)
+JOIN clickstream.sink_sent t USING (sink_id)
+CROSS JOIN LATERAL (SELECT EXISTS (
+	SELECT FROM clickstream.stream_home h JOIN pg_catalog.pg_database b ON b.oid = h.database_oid
+	WHERE h.stream_id = k.stream_id AND b.datname = pg_catalog.current_database())) AS h(is_home)
+CROSS JOIN LATERAL clickstream.stat_worker(- k.sink_id, k.enabled AND h.is_home) AS w
+LEFT JOIN LATERAL (
+	SELECT q.written_at FROM clickstream.outbox q WHERE q.sink_id = k.sink_id ORDER BY q.position LIMIT 1
+) AS o ON true;
+COMMENT ON VIEW stat_sink IS 'what each sink is doing and how far it is; what went wrong is shown to members of its stream''s owner, pg_monitor and clickstream_admin';
+COMMENT ON COLUMN stat_sink.sink IS 'name of the sink';
+COMMENT ON COLUMN stat_sink.stream IS 'name of the stream';
+COMMENT ON COLUMN stat_sink.definition IS 'result table whose rows it sends';
+COMMENT ON COLUMN stat_sink.topic IS 'topic that they are sent to';
+COMMENT ON COLUMN stat_sink.state IS 'as that of a stream in stat_stream; failed also where rows were lost and all others are sent';
+COMMENT ON COLUMN stat_sink.pid IS 'process that sends; NULL: none';
+COMMENT ON COLUMN stat_sink.waiting IS 'rows in the outbox that are not known to be in the topic';
+COMMENT ON COLUMN stat_sink.waiting_since IS 'when the oldest of them was written';
+COMMENT ON COLUMN stat_sink.outbox_limit IS 'rows that may wait; then the sink gives up, and the stream goes on';
+COMMENT ON COLUMN stat_sink.lost IS 'rows that found the outbox full; reset_sink() begins anew';
+COMMENT ON COLUMN stat_sink.sent IS 'position of the last row that is known to be in the topic';
+COMMENT ON COLUMN stat_sink.sent_at IS 'when that was';
+COMMENT ON COLUMN stat_sink.last_error IS 'the last error';
+COMMENT ON COLUMN stat_sink.last_hint IS 'what to do about it';
+COMMENT ON COLUMN stat_sink.last_error_sqlstate IS 'its SQLSTATE';
+COMMENT ON COLUMN stat_sink.last_error_at IS 'when it happened';
+COMMENT ON COLUMN stat_sink.problem IS 'why nothing is sent, or not all';
+GRANT SELECT ON stat_sink TO PUBLIC;
+
+-- ---------------------------------------------------------------------
 -- rights: keep this section last
 -- ---------------------------------------------------------------------
 
@@ -3028,7 +3216,7 @@ BEGIN
 	FOR routine IN
 		SELECT p.oid FROM pg_catalog.pg_proc p
 		WHERE p.pronamespace = 'clickstream'::pg_catalog.regnamespace
-		  AND p.proname ~ '^(create|alter|drop|discard|damaged|trim|advance|wait|retry|apply|skip|set|check|notify|maintain|schedule|unschedule)_|^(start|stop|reset|produce|process|finish|quickstart|seek|maintain)$'
+		  AND p.proname ~ '^(create|alter|drop|discard|damaged|trim|advance|wait|retry|apply|skip|set|check|notify|maintain|schedule|unschedule|start|stop|reset)_|^(start|stop|reset|produce|process|finish|quickstart|seek|maintain)$'
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', routine);
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO clickstream_admin', routine);

@@ -43,7 +43,7 @@ commit(void)
 	CommandCounterIncrement();
 }
 
-static const CsHost host = {.begin = begin, .commit = commit};
+static const CsHost host = {.begin = begin, .commit = commit, .wake_sink = cs_worker_wake_sink};
 
 static void
 put_result(const CsLateRow *late, const char *refused, void *arg)

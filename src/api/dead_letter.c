@@ -46,7 +46,7 @@ commit(void)
 	CommandCounterIncrement();
 }
 
-static const CsHost host = {.begin = begin, .commit = commit};
+static const CsHost host = {.begin = begin, .commit = commit, .wake_sink = cs_worker_wake_sink};
 
 static void
 put_result(const CsLetter *letter, CsClass class, const char *reason, void *arg)

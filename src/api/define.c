@@ -7,6 +7,7 @@
  */
 #include "api/define.h"
 
+#include "api/sink.h"
 #include "catalog/pg_type.h"
 #include "core/backfill.h"
 #include "core/ddl.h"
@@ -311,6 +312,7 @@ cs_definition_drop(const CsDefinition *def)
 	if (def->kind == CS_KIND_EVENT_LOG)
 		check_not_filling(def);
 	cs_worker_hold(def->stream_id);
+	cs_sinks_drop_of(def->stream_id, def->definition_id);
 	cs_relation_drop(def->view);
 	cs_live_view_drop(def->live_view, def->table);
 	cs_relation_drop(def->table);

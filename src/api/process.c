@@ -121,7 +121,10 @@ count_consumed(const CsProgress *progress)
 	run_consumed += progress->messages;
 }
 
-static const CsHost host = {.begin = cs_procedure_begin, .commit = cs_procedure_commit, .report = count_consumed};
+static const CsHost host = {.begin = cs_procedure_begin,
+							.commit = cs_procedure_commit,
+							.report = count_consumed,
+							.wake_sink = cs_worker_wake_sink};
 
 /* A worker that was told to stop is given time to end. */
 static void

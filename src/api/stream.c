@@ -7,6 +7,7 @@
  */
 #include "api/define.h"
 
+#include "api/sink.h"
 #include "catalog/pg_type.h"
 #include "core/backfill.h"
 #include "core/ddl.h"
@@ -600,6 +601,7 @@ clickstream_start(PG_FUNCTION_ARGS)
 	cs_worker_start(stream->stream_id);
 	cs_catalog_update("stream", "stream_id", stream->stream_id, &enabled, 1);
 	settle(stream->stream_id);
+	cs_sinks_start_of(stream->stream_id);
 	PG_RETURN_VOID();
 }
 

@@ -191,6 +191,7 @@ load_definitions(CsEngine *e)
 			memset(e->needed, true, e->stream->event_desc->natts * sizeof(bool));
 		}
 	}
+	cs_outbox_load(e);
 	cs_engine_compile_stream(e);
 	cs_dedupe_register(e, DEDUPE_DEFINITION);
 }

@@ -40,6 +40,7 @@ typedef struct CsHost
 	void (*begin)(void);						/* start a transaction with an active snapshot */
 	void (*commit)(void);						/* commit it */
 	void (*report)(const CsProgress *progress); /* after a commit, and where there is news without; may be NULL */
+	void (*wake_sink)(int32 sink_id);			/* this transaction has rows for a sink; may be NULL */
 	bool shares;								/* committed state is for readers in shared memory */
 } CsHost;
 

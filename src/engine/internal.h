@@ -14,6 +14,7 @@
  *	backfill.c	definitions that are being filled with history
  *	history.c	the same, from the topic
  *	hosts.c		what hosts ask between batches
+ *	outbox.c	rows that sinks are to send
  *	retry.c		dead letters run through the stream again
  */
 #ifndef CS_ENGINE_INTERNAL_H
@@ -48,18 +49,20 @@ typedef struct CsLookupStage CsLookupStage;
 /* An operator and what the engine keeps for it. */
 typedef struct CsStage
 {
-	CsOperator		  *op;
-	CsTable			  *table; /* open for this batch, or NULL */
-	const char		 **column_names;
-	int				   nkeys;
-	int				  *keys;
-	CsRowPlaces		   places; /* where rows of the table lie */
-	bool			   feeds_rollup;
-	CsSourceRow		  *rows; /* of this batch, for rollups */
-	CsSourceRow		 **rows_tail;
-	struct CsBackfill *backfill; /* it is being filled with history; NULL: it is live; engine/backfill.h */
-	CsEffort		   effort;	 /* this transaction included */
-	CsEffort		   committed_effort;
+	CsOperator		   *op;
+	CsTable			   *table; /* open for this batch, or NULL */
+	const char		  **column_names;
+	int					nkeys;
+	int				   *keys;
+	CsRowPlaces			places; /* where rows of the table lie */
+	bool				feeds_rollup;
+	CsSourceRow		   *rows; /* of this batch, for rollups */
+	CsSourceRow		  **rows_tail;
+	struct CsStageSink *sinks;	  /* to which its rows go; outbox.c */
+	TupleDesc			key_desc; /* of their keys, once there was one */
+	struct CsBackfill  *backfill; /* it is being filled with history; NULL: it is live; engine/backfill.h */
+	CsEffort			effort;	  /* this transaction included */
+	CsEffort			committed_effort;
 } CsStage;
 
 struct CsEngine
@@ -213,6 +216,13 @@ extern bool	 cs_positions_at_end(CsEngine *e);
 
 /* rollup_feed.c */
 extern void cs_rollups_feed(CsEngine *e);
+
+/* outbox.c */
+extern void cs_outbox_load(CsEngine *e);
+extern void cs_outbox_add(CsEngine *e, CsStage *stage, CsTable *table, bool gone, const Datum *values,
+						  const bool *isnull);
+extern void cs_outbox_end(CsEngine *e);
+extern void cs_outbox_abort(CsEngine *e);
 
 /* write.c */
 extern CsTable *cs_stage_table(CsEngine *e, CsStage *stage);

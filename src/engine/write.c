@@ -83,10 +83,15 @@ emit_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 			stage->effort.rows++;
 			break;
 		case CS_ROW_DELETE:
-			if (cs_table_delete(table, values, isnull))
-				stage->effort.deleted++;
+			if (!cs_table_delete(table, values, isnull))
+				break;
+			stage->effort.deleted++;
+			if (stage->sinks)
+				cs_outbox_add(e, stage, table, true, values, isnull);
 			break;
 	}
+	if (stage->sinks && action != CS_ROW_DELETE)
+		cs_outbox_add(e, stage, table, false, values, isnull);
 	if (stage->feeds_rollup)
 		keep_for_rollups(stage, table, values);
 	MemoryContextSwitchTo(old);
@@ -164,6 +169,7 @@ cs_write_end(CsEngine *e)
 		e->stages[i].table = NULL;
 		tell_changes(&e->stages[i]);
 	}
+	cs_outbox_end(e);
 	if (e->event_log)
 		cs_event_log_end(e, e->event_log);
 	cs_dead_letters_write(e->dead);
@@ -178,5 +184,6 @@ cs_write_abort(CsEngine *e)
 		e->stages[i].table = NULL;
 	if (e->event_log)
 		cs_event_log_abort(e->event_log);
+	cs_outbox_abort(e);
 	e->dead = e->late = NIL;
 }

@@ -108,4 +108,12 @@ typedef struct CsLateEvent
 
 extern void cs_late_events_write(List *events);
 
+/*
+ * Rows (CsOutboxRow*, key and value set; core/sink.h) at the end of a sink's
+ * outbox; false: there are none, or it is full.
+ */
+extern bool cs_outbox_write(int32 sink_id, List *rows);
+/* The rows of a query that returns key and value, run as owner; how many.  Raises if they are too many. */
+extern int64 cs_outbox_refill(int32 sink_id, const char *query, Oid owner);
+
 #endif

@@ -276,22 +276,12 @@ has_mechanism(const CsStream *stream)
 	return false;
 }
 
-/* What this file depends on. */
+/* What a client of any kind is made with, whatever the options say. */
 static void
-set_musts(KafkaSource *source)
+set_safety(KafkaSource *source)
 {
 	set_property(source, "bootstrap.servers", source->stream->brokers, false);
-	set_property(source, "enable.auto.commit", "false", false);
-	set_property(source, "enable.auto.offset.store", "false", false);
-	set_property(source, "auto.offset.reset", "error", false);
-	set_property(source, "enable.partition.eof", "true", false);
-	set_property(source, "allow.auto.create.topics", "false", false);
 	set_property(source, "log.queue", "true", false);
-	set_property(source, "statistics.interval.ms", "1000", false);
-	/* A full queue stops fetching for a second: let it hold more than a second's work, bounded by bytes. */
-	set_number(source, "queued.min.messages", 1000000);
-	set_number(source, "queued.max.messages.kbytes", Min(Max(cs_queue_memory, 1), QUEUE_KBYTES_MAX));
-	set_property(source, "fetch.queue.backoff.ms", "10", true);
 	set_property(source, "enable.metrics.push", "false", true);
 	/* Builds without SSL or SASL do not know these. */
 	set_property(source, "ssl.endpoint.identification.algorithm", "https", true);
@@ -303,6 +293,23 @@ set_musts(KafkaSource *source)
 		set_property(source, "sasl.mechanisms", "PLAIN", true);
 	set_property(source, "sasl.kerberos.min.time.before.relogin", "0", true);
 	set_property(source, "sasl.kerberos.kinit.cmd", ":", true);
+}
+
+/* What a consumer depends on. */
+static void
+set_musts(KafkaSource *source)
+{
+	set_safety(source);
+	set_property(source, "enable.auto.commit", "false", false);
+	set_property(source, "enable.auto.offset.store", "false", false);
+	set_property(source, "auto.offset.reset", "error", false);
+	set_property(source, "enable.partition.eof", "true", false);
+	set_property(source, "allow.auto.create.topics", "false", false);
+	set_property(source, "statistics.interval.ms", "1000", false);
+	/* A full queue stops fetching for a second: let it hold more than a second's work, bounded by bytes. */
+	set_number(source, "queued.min.messages", 1000000);
+	set_number(source, "queued.max.messages.kbytes", Min(Max(cs_queue_memory, 1), QUEUE_KBYTES_MAX));
+	set_property(source, "fetch.queue.backoff.ms", "10", true);
 }
 
 static void
@@ -321,7 +328,7 @@ read_silence_limit(KafkaSource *source)
  * of them took would run PostgreSQL's handler there: so all are blocked.
  */
 static void
-make_client(KafkaSource *source)
+make_client(KafkaSource *source, rd_kafka_type_t type)
 {
 	char	 text[KAFKA_TEXT] = "";
 	sigset_t all;
@@ -329,10 +336,13 @@ make_client(KafkaSource *source)
 
 	rd_kafka_conf_set_opaque(source->conf, source);
 	rd_kafka_conf_set_error_cb(source->conf, cs_kafka_error_callback);
-	rd_kafka_conf_set_events(source->conf, RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_STATS);
+	/* A producer's errors come to the callback: its calls wait, and serve the queue meanwhile. */
+	rd_kafka_conf_set_events(source->conf, type == RD_KAFKA_PRODUCER
+											   ? RD_KAFKA_EVENT_LOG
+											   : RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_STATS);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	source->rk = rd_kafka_new(RD_KAFKA_CONSUMER, source->conf, text, sizeof(text));
+	source->rk = rd_kafka_new(type, source->conf, text, sizeof(text));
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (source->rk == NULL)
 	{
@@ -375,7 +385,7 @@ cs_kafka_open(const CsStream *stream, MemoryContext cxt)
 	cs_kafka_options_apply(source);
 	set_musts(source);
 	read_silence_limit(source);
-	make_client(source);
+	make_client(source, RD_KAFKA_CONSUMER);
 	make_queues(source);
 	for (int i = 0; i < stream->ntopics; i++)
 	{
@@ -386,4 +396,36 @@ cs_kafka_open(const CsStream *stream, MemoryContext cxt)
 								   rd_kafka_err2str(rd_kafka_last_error()))));
 	}
 	return &source->base;
+}
+
+/*
+ * A client that sends: sent is told of each message by the library, when its
+ * queue is served.  transactional_id NULL: no transactions.
+ */
+KafkaSource *
+cs_kafka_open_producer(const CsStream *stream, const char *transactional_id, KafkaSent sent, MemoryContext cxt)
+{
+	KafkaSource *source = make_source(stream, cxt);
+
+	source->conf = rd_kafka_conf_new();
+	set_property(source, "client.id", "clickstream", false);
+	set_property(source, "socket.keepalive.enable", "true", false);
+	set_property(source, "reconnect.backoff.max.ms", "5000", false);
+	set_property(source, "compression.type", "lz4", true);
+	cs_kafka_options_apply(source);
+	set_safety(source);
+	set_property(source, "enable.idempotence", "true", false);
+	set_property(source, "partitioner", "murmur2_random", false); /* as Java's clients have it */
+	set_property(source, "linger.ms", "5", false);
+	set_property(source, "message.timeout.ms", "60000", false);
+	if (transactional_id)
+	{
+		set_property(source, "transactional.id", transactional_id, false);
+		set_property(source, "transaction.timeout.ms", "60000", false);
+	}
+	rd_kafka_conf_set_dr_msg_cb(source->conf, sent);
+	make_client(source, RD_KAFKA_PRODUCER);
+	source->log_queue = rd_kafka_queue_new(source->rk);
+	rd_kafka_set_log_queue(source->rk, source->log_queue);
+	return source;
 }

@@ -543,5 +543,6 @@ cs_kafka_serve_events(KafkaSource *source)
 		source->event = NULL;
 	}
 	serve_queue(source, source->log_queue);
-	serve_queue(source, source->main_queue);
+	if (source->main_queue)
+		serve_queue(source, source->main_queue);
 }

@@ -8,6 +8,7 @@
  * kafka_event.c	what the library tells us: logs, errors, statistics
  * kafka_pause.c	a partition that waits
  * kafka_headers.c	headers of a message as jsonb
+ * kafka_producer.c	sending rows of an outbox
  * kafka_options.c	properties that a stream may set
  * kafka_secrets.c	files with passwords, keys, certificates
  *
@@ -113,8 +114,11 @@ extern KafkaPartition *cs_kafka_find_partition(KafkaSource *source, int topic, i
 
 /* kafka_client.c */
 extern CsSource *cs_kafka_open(const CsStream *stream, MemoryContext cxt);
-extern void		 cs_kafka_destroy_held(KafkaSource *source);
-extern void		 cs_kafka_destroy_in_flight(KafkaSource *source);
+typedef void (*KafkaSent)(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque);
+extern KafkaSource *cs_kafka_open_producer(const CsStream *stream, const char *transactional_id, KafkaSent sent,
+										   MemoryContext cxt);
+extern void			cs_kafka_destroy_held(KafkaSource *source);
+extern void			cs_kafka_destroy_in_flight(KafkaSource *source);
 
 /* kafka_lookup.c */
 extern CsPartition *cs_kafka_list(CsSource *base, int *n, int timeout_ms);

@@ -319,12 +319,13 @@ no_room(CsSlot *slot, const char *limit)
 static bool
 start_worker(int i)
 {
-	CsSlot *slot = &cs_workers->slots[i];
-	uint32	generation;
-	Oid		database;
-	int32	stream_id;
-	char	name[BGW_MAXLEN];
-	bool	done;
+	CsSlot	   *slot = &cs_workers->slots[i];
+	uint32		generation;
+	Oid			database;
+	int32		stream_id;
+	char		name[BGW_MAXLEN];
+	bool		done;
+	const char *what;
 
 	cs_slots_lock();
 	if (!is_startable(slot))
@@ -340,9 +341,10 @@ start_worker(int i)
 	cs_slot_change(slot, CS_SLOT_STARTING); /* its problem stays: cs_slot_shown_state() */
 	cs_slots_unlock();
 
-	snprintf(name, sizeof(name), "clickstream stream %d of database %u", stream_id, database);
-	done = register_process("cs_stream_worker_main", name, "clickstream stream", Int32GetDatum(i), &generation,
-							sizeof(generation), &handles[i]);
+	what = stream_id < 0 ? "clickstream sink" : "clickstream stream";
+	snprintf(name, sizeof(name), "%s %d of database %u", what, abs(stream_id), database);
+	done = register_process("cs_stream_worker_main", name, what, Int32GetDatum(i), &generation, sizeof(generation),
+							&handles[i]);
 	if (!done)
 		handles[i] = NULL;
 	cs_slots_lock();

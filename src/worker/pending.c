@@ -210,6 +210,12 @@ cs_worker_wake(int32 stream_id)
 }
 
 void
+cs_worker_wake_sink(int32 sink_id)
+{
+	cs_worker_wake(-sink_id);
+}
+
+void
 cs_worker_watch(void)
 {
 	if (cs_worker_available())

@@ -10,6 +10,7 @@
 #include "worker/slots.h"
 
 #include "core/progress.h"
+#include "core/sink.h"
 
 #include "access/xact.h"
 #include "commands/extension.h"
@@ -36,6 +37,9 @@ cs_probe_main(Datum arg)
 	streams = has_extension ? cs_enabled_streams() : NIL;
 	foreach(lc, streams)
 		cs_slot_want(MyDatabaseId, lfirst_int(lc), false);
+	if (has_extension)
+		foreach(lc, cs_sinks_enabled(0))
+			cs_slot_want(MyDatabaseId, -lfirst_int(lc), false);
 	if (has_extension && cs_watch_is_needed())
 		cs_watch_soon(MyDatabaseId);
 	PopActiveSnapshot();

@@ -70,7 +70,7 @@ typedef struct CsSlot
 {
 	CsSlotState state;
 	Oid			database;
-	int32		stream_id;
+	int32		stream_id;	/* of a sink: its number, negative */
 	Oid			owner;		/* of the stream: who may see its errors; the worker sets it */
 	uint32		generation; /* counts registrations: a process of an older one ends at once */
 	pid_t		pid;		/* of the worker; 0: none */

@@ -32,9 +32,12 @@
 #include "core/memory.h"
 #include "core/progress.h"
 #include "core/settings.h"
+#include "core/sink.h"
 #include "core/wait.h"
 #include "engine/engine.h"
 #include "worker/alerts.h"
+#include "worker/sink_worker.h"
+#include "worker/worker.h"
 
 #include "access/xact.h"
 #include "commands/extension.h"
@@ -72,6 +75,7 @@ static bool	   attached = false;
 static MemoryContext worker_context; /* of this process: the engine's parent, copied errors */
 static MemoryContext round_context;	 /* current outside transactions; reset before each batch */
 static CsEngine		*engine = NULL;
+static MemoryContext sink_context = NULL; /* of a sink: what it has open */
 
 static TimestampTz last_batch = 0;	/* when the last batch ended */
 static TimestampTz last_commit = 0; /* when the last one that committed began: the interval counts from there */
@@ -239,7 +243,11 @@ host_report(const CsProgress *progress)
 	cs_slots_unlock();
 }
 
-static const CsHost host = {.begin = host_begin, .commit = host_commit, .report = host_report, .shares = true};
+static const CsHost host = {.begin = host_begin,
+							.commit = host_commit,
+							.report = host_report,
+							.wake_sink = cs_worker_wake_sink,
+							.shares = true};
 
 /* ---- waiting ---- */
 
@@ -305,6 +313,13 @@ wait_back_off(void)
 
 /* ---- running ---- */
 
+/* A slot with a negative number is a sink's. */
+static bool
+runs_sink(void)
+{
+	return slot->stream_id < 0;
+}
+
 /* Is there still something to run?  An error here says nothing: the engine will meet it too. */
 static bool
 is_still_wanted(void)
@@ -317,7 +332,9 @@ is_still_wanted(void)
 		Oid owner = InvalidOid;
 
 		host_begin();
-		wanted = OidIsValid(get_extension_oid("clickstream", true)) && cs_stream_is_enabled(slot->stream_id, &owner);
+		wanted = OidIsValid(get_extension_oid("clickstream", true)) &&
+				 (runs_sink() ? cs_sink_is_enabled(-slot->stream_id, &owner)
+							  : cs_stream_is_enabled(slot->stream_id, &owner));
 		host_commit();
 		cs_slots_lock();
 		slot->owner = owner;
@@ -338,7 +355,12 @@ is_still_wanted(void)
 static void
 close_engine(void)
 {
-	CsEngine *closing = engine;
+	CsEngine	 *closing = engine;
+	MemoryContext sink = sink_context;
+
+	sink_context = NULL;
+	if (sink != NULL)
+		MemoryContextDelete(sink);
 
 	engine = NULL;
 	if (closing != NULL)
@@ -472,6 +494,8 @@ absorb_error(void)
 		close_engine();
 	else if (engine != NULL)
 		cs_engine_abort(engine);
+	else
+		close_engine();
 	RESUME_INTERRUPTS();
 	return sqlstate;
 }
@@ -479,19 +503,23 @@ absorb_error(void)
 static void
 fail(void)
 {
+	const char *what = runs_sink() ? "sink" : "stream";
+	const char *start = runs_sink() ? "start_sink" : "start";
+
 	cs_slots_lock();
 	slot->problem[0] = '\0';
 	if (slot->hint[0] == '\0')
-		strlcpy(slot->hint, "When the cause is gone, start the stream again by clickstream.start().",
-				sizeof(slot->hint));
+		snprintf(slot->hint, sizeof(slot->hint), "When the cause is gone, start the %s again by clickstream.%s().",
+				 what, start);
 	if (!slot->stop)
 	{
 		slot->wanted = false; /* at once: whoever sees the state may start it again before this process has ended */
 		cs_slot_change(slot, CS_SLOT_FAILED);
 	}
 	cs_slots_unlock();
-	ereport(LOG, (errmsg("clickstream stream %d stopped after an error that cannot mend itself", slot->stream_id),
-				  errhint("When the cause is gone, start it again by clickstream.start().")));
+	ereport(LOG,
+			(errmsg("clickstream %s %d stopped after an error that cannot mend itself", what, abs(slot->stream_id)),
+			 errhint("When the cause is gone, start it again by clickstream.%s().", start)));
 	proc_exit(0);
 }
 
@@ -523,6 +551,50 @@ recover(int sqlstate)
 	resumed = GetCurrentTimestamp();
 }
 
+/* ---- a sink ---- */
+
+static void
+show_problem(const char *problem)
+{
+	show_state(problem ? CS_SLOT_WAITING : CS_SLOT_RUNNING, problem);
+}
+
+static void
+wait_ms(int timeout_ms)
+{
+	(void) wait_once(-1, timeout_ms);
+}
+
+/* Errors of before no longer count. */
+static void
+sink_went_well(void)
+{
+	errors_in_a_row = 0;
+	after_permanent = false;
+	last_error = 0;
+	permanent_errors = 0;
+	cs_slots_lock();
+	slot->failures = 0;
+	cs_slots_unlock();
+}
+
+static void
+run_sink(void)
+{
+	static const CsSinkFrame frame = {.host = &host,
+									  .interrupts = handle_interrupts,
+									  .show = show_problem,
+									  .wait = wait_ms,
+									  .went_well = sink_went_well};
+
+	sink_context = AllocSetContextCreate(worker_context, "clickstream sink", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(sink_context);
+	pgstat_report_activity(STATE_RUNNING, "opening the sink");
+	cs_sink_run(-slot->stream_id, &frame, sink_context);
+}
+
+/* ---- main ---- */
+
 static void
 run(void)
 {
@@ -530,9 +602,14 @@ run(void)
 
 	PG_TRY();
 	{
-		if (engine == NULL)
-			open_engine();
-		run_batches();
+		if (runs_sink())
+			run_sink();
+		else
+		{
+			if (engine == NULL)
+				open_engine();
+			run_batches();
+		}
 		close_engine();
 	}
 	PG_CATCH();
@@ -545,8 +622,6 @@ run(void)
 	else if (!is_still_wanted())
 		leave("the stream is gone or stopped");
 }
-
-/* ---- main ---- */
 
 void
 cs_worker_settings(void)

@@ -32,6 +32,12 @@ extern void cs_worker_stop(int32 stream_id);
 /* Let the worker look for work at commit: something was produced or moved. */
 extern void cs_worker_wake(int32 stream_id);
 
+/*
+ * Sinks have processes and slots as streams do, under the number -sink_id: so
+ * all of this is for them, too.
+ */
+extern void cs_worker_wake_sink(int32 sink_id);
+
 /* Look after this database's alerts from commit on, those of streams that nobody runs. */
 extern void cs_worker_watch(void);
 

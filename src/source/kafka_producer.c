@@ -1,0 +1,515 @@
+/*
+ * source/kafka_producer.c
+ *	  Sending rows of an outbox to a topic; see kafka_producer.h.
+ *
+ * A transaction of Kafka's holds a few thousand rows.  In it the position in the
+ * outbox is committed as the offset of partition 0 of the topic in a
+ * consumer group that nobody joins: the group's coordinator takes part in the
+ * transaction, so rows and position are there together or not at all.  (A marker
+ * message in the topic would be seen by its readers, and could be found only by
+ * reading the ends of all partitions.)
+ *
+ * Two clients: the producer, and a consumer without assignment, which knows how
+ * to ask without making a topic, and for the group's offset.
+ *
+ * Steps of a transaction: begun, queued row by row, flushed, position, committed;
+ * what went wrong on the way is aborted.  Each call of cs_producer_send() goes on
+ * where the last one stopped.
+ *
+ * Main thread only; the library's callbacks come from our own calls.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+
+#include "core/sink.h"
+#include "source/kafka_internal.h"
+#include "source/kafka_options.h"
+#include "source/kafka_producer.h"
+
+/* How long one call of the library may wait, in ms: interrupts are looked at in between. */
+#define SLICE_MS 200
+
+typedef enum Step
+{
+	STEP_IDLE,
+	STEP_QUEUE,
+	STEP_FLUSH,
+	STEP_POSITION,
+	STEP_COMMIT,
+	STEP_ABORT
+} Step;
+
+struct CsProducer
+{
+	const CsSink *sink;
+	CsStream	 *target; /* what the clients are made for */
+	KafkaSource	 *client;
+	KafkaSource	 *asker;
+	bool		  has_begun;
+	Step		  step;
+	int			  queued;	 /* of the rows */
+	int			  delivered; /* of the rows: the broker has them */
+	bool		  has_problem;
+	/* why messages of this transaction were refused; written by the callback */
+	rd_kafka_resp_err_t refused;
+	/* to be given back */
+	rd_kafka_error_t				   *error;
+	rd_kafka_topic_partition_list_t	   *list;
+	rd_kafka_consumer_group_metadata_t *group;
+	MemoryContextCallback				callback;
+};
+
+/* ---- life ---- */
+
+static void
+give_back(CsProducer *p)
+{
+	if (p->error)
+		rd_kafka_error_destroy(p->error);
+	if (p->list)
+		rd_kafka_topic_partition_list_destroy(p->list);
+	if (p->group)
+		rd_kafka_consumer_group_metadata_destroy(p->group);
+	p->error = NULL;
+	p->list = NULL;
+	p->group = NULL;
+}
+
+static void
+give_back_callback(void *arg)
+{
+	give_back(arg);
+}
+
+/* The stream that clients are made for: a source's, with the sink's topic, and a group of its own. */
+static CsStream *
+target_of(const CsSink *sink)
+{
+	CsStream *target = palloc0(sizeof(CsStream));
+	int		  n;
+	CsOption *options = cs_kafka_options_parse(sink->options, &n);
+
+	target->name = sink->name;
+	target->brokers = sink->brokers;
+	target->ntopics = 1;
+	target->topics = palloc(sizeof(char *));
+	target->topics[0] = sink->topic;
+	target->options = palloc((n + 1) * sizeof(CsOption));
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(options[i].name, "group.id") != 0 && strcmp(options[i].name, "isolation.level") != 0)
+			target->options[target->noptions++] = options[i];
+	}
+	target->options[target->noptions].name = "group.id";
+	target->options[target->noptions++].value = psprintf("clickstream-sink-%s", sink->producer_id);
+	return target;
+}
+
+/* The library has come to an end with a message. */
+static void
+on_sent(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
+{
+	CsProducer *p = message->_private;
+
+	(void) rk;
+	(void) opaque;
+	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		p->delivered++;
+	else if (message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE && message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+		p->refused = message->err;
+}
+
+CsProducer *
+cs_producer_open(const CsSink *sink, MemoryContext cxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	CsProducer	 *p = palloc0(sizeof(CsProducer));
+
+	p->sink = sink;
+	p->target = target_of(sink);
+	p->asker = (KafkaSource *) cs_kafka_open(p->target, cxt);
+	p->client = cs_kafka_open_producer(p->target,
+									   sink->transactional ? psprintf("clickstream-sink-%s", sink->producer_id) : NULL,
+									   on_sent, cxt);
+	p->callback.func = give_back_callback;
+	p->callback.arg = p;
+	MemoryContextRegisterResetCallback(cxt, &p->callback);
+	MemoryContextSwitchTo(old);
+	return p;
+}
+
+const char *
+cs_producer_check(const CsSink *sink, int timeout_ms)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "clickstream sink check", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	CsSource	 *asker = cs_kafka_open(target_of(sink), cxt);
+	int			  n;
+	const char	 *problem = NULL;
+
+	if (cs_kafka_list(asker, &n, timeout_ms) == NULL)
+		problem = asker->ops->problem(asker) ? asker->ops->problem(asker) : "";
+	MemoryContextSwitchTo(old);
+	if (problem)
+		problem = pstrdup(problem);
+	MemoryContextDelete(cxt);
+	return problem;
+}
+
+void
+cs_producer_serve(CsProducer *p)
+{
+	(void) rd_kafka_poll(p->client->rk, 0);
+	cs_kafka_serve_events(p->client);
+	cs_kafka_serve_events(p->asker);
+}
+
+bool
+cs_producer_is_outdated(CsProducer *p)
+{
+	return cs_kafka_files_changed(p->client);
+}
+
+const char *
+cs_producer_problem(CsProducer *p)
+{
+	return p->has_problem ? p->client->problem : NULL;
+}
+
+/* ---- errors ---- */
+
+static void
+set_problem(CsProducer *p, const char *text)
+{
+	p->has_problem = true;
+	cs_kafka_set_problem(p->client, p->client->last_error[0] ? p->client->last_error : text);
+}
+
+static void
+set_well(CsProducer *p)
+{
+	p->has_problem = false;
+	p->client->last_error[0] = '\0';
+}
+
+/* What no try mends: the message, or our right to send it. */
+static bool
+is_hopeless(rd_kafka_resp_err_t code)
+{
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static void
+raise_refused(CsProducer *p, rd_kafka_resp_err_t code, const char *words)
+{
+	char text[KAFKA_TEXT];
+
+	cs_kafka_copy_text(text, words, sizeof(text));
+	ereport(ERROR,
+			(errcode(is_hopeless(code) ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_CONNECTION_FAILURE),
+			 errmsg("could not send to topic \"%s\": %s", p->sink->topic, text),
+			 errhint("Nothing is lost: rows wait in the outbox.  When the cause is gone, clickstream.start_sink('%s') "
+					 "goes on.",
+					 p->sink->name)));
+}
+
+/* Another producer has begun with our transactional.id: a copy of this database, or a process thought dead. */
+static void
+raise_fatal(CsProducer *p, rd_kafka_resp_err_t code, const char *words)
+{
+	char text[KAFKA_TEXT];
+	bool is_fenced = code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
+					 code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
+
+	cs_kafka_copy_text(text, words, sizeof(text));
+	if (!is_fenced)
+		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE), errmsg("the Kafka client cannot go on: %s", text)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("another process sends for sink \"%s\" now", p->sink->name), errdetail("The broker said: %s", text),
+			 errhint("A copy of this database may be running.  clickstream.start_sink('%s') takes the topic back.",
+					 p->sink->name)));
+}
+
+/*
+ * An error of a call that may be called again.  Does nothing but take note, or
+ * raises; the transaction may have to be aborted.
+ */
+static void
+note_error(CsProducer *p, rd_kafka_error_t *error)
+{
+	rd_kafka_resp_err_t code;
+
+	give_back(p);
+	p->error = error; /* for whoever cleans up */
+	code = rd_kafka_error_code(error);
+	if (rd_kafka_error_is_fatal(error))
+		raise_fatal(p, code, rd_kafka_error_string(error));
+	if (rd_kafka_error_txn_requires_abort(error))
+	{
+		set_problem(p, rd_kafka_error_string(error));
+		p->step = STEP_ABORT;
+	}
+	else if (rd_kafka_error_is_retriable(error) || code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
+			 code == RD_KAFKA_RESP_ERR__IN_PROGRESS || code == RD_KAFKA_RESP_ERR__CONFLICT)
+	{
+		if (code != RD_KAFKA_RESP_ERR__TIMED_OUT || p->client->last_error[0])
+			set_problem(p, rd_kafka_error_string(error));
+	}
+	else
+		raise_refused(p, code, rd_kafka_error_string(error));
+	give_back(p);
+}
+
+/* ---- where the broker stands ---- */
+
+bool
+cs_producer_begin(CsProducer *p, int timeout_ms)
+{
+	rd_kafka_error_t *error;
+
+	if (!p->sink->transactional || p->has_begun)
+		return true;
+	error = rd_kafka_init_transactions(p->client->rk, timeout_ms);
+	cs_producer_serve(p);
+	if (error)
+	{
+		note_error(p, error);
+		if (!p->has_problem)
+			set_problem(p, "no answer to the request for a transaction's coordinator");
+		return false;
+	}
+	p->has_begun = true;
+	set_well(p);
+	return true;
+}
+
+/* Metadata of the committed offset: the token in decimals. */
+static void
+read_position(const rd_kafka_topic_partition_t *at, CsBrokerPosition *position)
+{
+	char text[32] = "";
+
+	position->known = at->offset >= 0;
+	position->position = at->offset;
+	position->token = 0;
+	if (at->metadata == NULL)
+		return;
+	memcpy(text, at->metadata, Min(at->metadata_size, sizeof(text) - 1));
+	position->token = strtoll(text, NULL, 10);
+}
+
+bool
+cs_producer_position(CsProducer *p, CsBrokerPosition *position, int timeout_ms)
+{
+	rd_kafka_resp_err_t code;
+	int					n;
+
+	position->known = false;
+	if (cs_kafka_list((CsSource *) p->asker, &n, timeout_ms) == NULL) /* raises where the topic is not */
+	{
+		set_problem(p, p->asker->problem);
+		return false;
+	}
+	if (!p->sink->transactional)
+		return true;
+	give_back(p);
+	p->list = rd_kafka_topic_partition_list_new(1);
+	(void) rd_kafka_topic_partition_list_add(p->list, p->sink->topic, 0);
+	code = rd_kafka_committed(p->asker->rk, p->list, timeout_ms);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		code = p->list->elems[0].err;
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		if (code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
+			raise_refused(p, code, rd_kafka_err2str(code));
+		set_problem(p, rd_kafka_err2str(code));
+		return false;
+	}
+	read_position(&p->list->elems[0], position);
+	give_back(p);
+	set_well(p);
+	return true;
+}
+
+/* ---- sending ---- */
+
+/* False: the library's queue is full. */
+static bool
+queue_row(CsProducer *p, const CsOutboxRow *row)
+{
+	char			   *key = pg_server_to_any(row->key, (int) strlen(row->key), PG_UTF8);
+	char			   *value = row->value ? pg_server_to_any(row->value, (int) strlen(row->value), PG_UTF8) : NULL;
+	char				id[64];
+	rd_kafka_resp_err_t code;
+
+	snprintf(id, sizeof(id), "%s/" INT64_FORMAT, p->sink->producer_id, row->position);
+	code = rd_kafka_producev(p->client->rk, RD_KAFKA_V_TOPIC(p->sink->topic), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+							 RD_KAFKA_V_KEY(key, strlen(key)), RD_KAFKA_V_VALUE(value, value ? strlen(value) : 0),
+							 RD_KAFKA_V_HEADER("clickstream.id", id, -1), RD_KAFKA_V_OPAQUE(p), RD_KAFKA_V_END);
+	if (key != row->key)
+		pfree(key);
+	if (value && value != row->value)
+		pfree(value);
+	if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		return false;
+	if (code == RD_KAFKA_RESP_ERR__FATAL)
+		raise_fatal(p, rd_kafka_fatal_error(p->client->rk, NULL, 0), rd_kafka_err2str(code));
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		p->refused = code;
+		p->step = STEP_ABORT;
+		set_problem(p, rd_kafka_err2str(code));
+	}
+	return true;
+}
+
+static void
+queue_rows(CsProducer *p, const CsOutboxRow *rows, int n)
+{
+	while (p->step == STEP_QUEUE && p->queued < n)
+	{
+		if (!queue_row(p, &rows[p->queued]))
+		{
+			(void) rd_kafka_poll(p->client->rk, SLICE_MS);
+			return;
+		}
+		p->queued++;
+	}
+	if (p->step == STEP_QUEUE)
+		p->step = STEP_FLUSH;
+}
+
+/* All have come to an end, good or bad. */
+static void
+flush_rows(CsProducer *p, int timeout_ms)
+{
+	if (rd_kafka_flush(p->client->rk, Min(timeout_ms, SLICE_MS)) != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		if (p->client->last_error[0])
+			set_problem(p, "");
+		return;
+	}
+	if (p->refused != RD_KAFKA_RESP_ERR_NO_ERROR || p->delivered < p->queued)
+	{
+		set_problem(p, p->refused ? rd_kafka_err2str(p->refused) : "messages were not delivered");
+		p->step = STEP_ABORT;
+	}
+	else
+		p->step = p->sink->transactional ? STEP_POSITION : STEP_COMMIT;
+}
+
+static void
+send_position(CsProducer *p, const CsOutboxRow *last, int timeout_ms)
+{
+	rd_kafka_topic_partition_t *at;
+	rd_kafka_error_t		   *error;
+	char						token[32];
+
+	snprintf(token, sizeof(token), INT64_FORMAT, last->token);
+	p->list = rd_kafka_topic_partition_list_new(1);
+	at = rd_kafka_topic_partition_list_add(p->list, p->sink->topic, 0);
+	at->offset = last->position;
+	at->metadata = strdup(token); /* the list's */
+	at->metadata_size = strlen(token);
+	p->group = rd_kafka_consumer_group_metadata_new(p->target->options[p->target->noptions - 1].value);
+	error = rd_kafka_send_offsets_to_transaction(p->client->rk, p->list, p->group, timeout_ms);
+	give_back(p);
+	if (error)
+		note_error(p, error);
+	else
+		p->step = STEP_COMMIT;
+}
+
+static CsSending
+commit(CsProducer *p, int timeout_ms)
+{
+	rd_kafka_error_t *error = p->sink->transactional ? rd_kafka_commit_transaction(p->client->rk, timeout_ms) : NULL;
+
+	if (error)
+	{
+		note_error(p, error);
+		return CS_SENDING;
+	}
+	p->step = STEP_IDLE;
+	set_well(p);
+	return CS_SENT;
+}
+
+/* Then all begins again, unless what was refused will be again. */
+static CsSending
+abort_all(CsProducer *p, int timeout_ms)
+{
+	rd_kafka_error_t   *error = NULL;
+	rd_kafka_resp_err_t refused = p->refused;
+
+	if (p->sink->transactional)
+		error = rd_kafka_abort_transaction(p->client->rk, timeout_ms);
+	else
+		(void) rd_kafka_purge(p->client->rk, RD_KAFKA_PURGE_F_QUEUE);
+	(void) rd_kafka_poll(p->client->rk, 0);
+	if (error)
+	{
+		note_error(p, error);
+		p->step = STEP_ABORT;
+		return CS_SENDING;
+	}
+	p->step = STEP_IDLE;
+	if (is_hopeless(refused))
+		raise_refused(p, refused, rd_kafka_err2str(refused));
+	return CS_SEND_ABORTED;
+}
+
+static void
+begin(CsProducer *p)
+{
+	rd_kafka_error_t *error = p->sink->transactional ? rd_kafka_begin_transaction(p->client->rk) : NULL;
+
+	p->queued = p->delivered = 0;
+	p->refused = RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (error)
+		note_error(p, error);
+	else
+		p->step = STEP_QUEUE;
+}
+
+CsSending
+cs_producer_send(CsProducer *p, const CsOutboxRow *rows, int n, int timeout_ms)
+{
+	cs_producer_serve(p);
+	switch (p->step)
+	{
+		case STEP_IDLE:
+			begin(p);
+			break;
+		case STEP_QUEUE:
+			queue_rows(p, rows, n);
+			break;
+		case STEP_FLUSH:
+			flush_rows(p, timeout_ms);
+			break;
+		case STEP_POSITION:
+			send_position(p, &rows[n - 1], timeout_ms);
+			break;
+		case STEP_COMMIT:
+			return commit(p, timeout_ms);
+		case STEP_ABORT:
+			return abort_all(p, timeout_ms);
+	}
+	return CS_SENDING;
+}

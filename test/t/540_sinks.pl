@@ -1,0 +1,195 @@
+# Sinks against a real Kafka: what a read_committed reader finds in the topic is what
+# the outbox had, each row once, in order, whatever is killed and whenever; and
+# a sink that cannot be sure of that stops, with the reason.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep);
+use ClickstreamTest;
+
+my $kafka = start_kafka(out => 2, loose => 1, gone => 1);
+my $address = $kafka->address;
+my $node = new_node('main',
+	"clickstream.commit_interval = '10ms'",
+	"clickstream.restart_delay = '20ms'",
+	'fsync = off',
+	'restart_after_crash = on');
+my $sent = 0;
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+# So many events, each of a visitor of its own minute: a row of the window for each, again and again.
+sub send_events
+{
+	my ($n) = @_;
+
+	query(<<~END);
+		SELECT count(clickstream.produce('web', format('{"event_time": "2024-06-01T10:%s:00Z", "user_id": "u", "page_url": "/%s"}',
+			lpad((i % 60)::text, 2, '0'), i % 17))) FROM generate_series(1, $n) AS i
+		END
+	$sent += $n;
+	return;
+}
+
+# What a reader of committed messages finds: [id, key, value], in the order of each partition.
+sub messages
+{
+	my ($topic) = @_;
+	my ($out, $err);
+
+	IPC::Run::run([ 'kcat', '-C', '-q', '-e', '-b', $address, '-t', $topic, '-o', 'beginning', '-Z',
+		'-X', 'isolation.level=read_committed', '-f', '%p\t%h\t%k\t%s\n' ], '<', '/dev/null', '>', \$out, '2>', \$err)
+	  or die "kcat: $err";
+	return map { my ($p, $headers, $key, $value) = split /\t/; { p => $p, id => ($headers =~ m{/(\d+)$} ? $1 : 0), key => $key, value => $value } } split /\n/, $out;
+}
+
+sub drained
+{
+	my ($sink) = @_;
+
+	wait_for($node, 'web');
+	wait_until($node, "SELECT state = 'running' AND waiting = 0 FROM clickstream.stat_sink WHERE sink = '$sink'");
+	return;
+}
+
+sub table_rows
+{
+	return query(q(SET timezone = 'UTC'; SELECT r FROM (SELECT row_to_json(p)::text AS r FROM pages p) AS t ORDER BY r COLLATE "C"));
+}
+
+# Each position once, in order within its partition; and the newest value of each key is the table's row.
+sub is_exact
+{
+	my ($name) = @_;
+	my @messages = messages('out');
+	my (%seen, %last, %row, $disorder);
+
+	for my $m (@messages)
+	{
+		$seen{$m->{id}}++;
+		$disorder++ if $m->{id} <= ($last{$m->{p}} // 0);
+		$last{$m->{p}} = $m->{id};
+		$row{$m->{key}} = $m->{value};
+		delete $row{$m->{key}} if $m->{value} eq 'NULL' || $m->{value} eq '';
+	}
+	is(join(',', grep { $seen{$_} != 1 } sort keys %seen), '', "$name: none is there twice");
+	is(scalar(keys %seen), query(q(SELECT sent FROM clickstream.stat_sink WHERE sink = 'out')), "$name: all are there");
+	ok(!$disorder, "$name: in order");
+	is(join("\n", sort values %row), table_rows(), "$name: the topic is the table");
+	return;
+}
+
+sub kill_sink
+{
+	my ($sink) = @_;
+	my $pid = query("SELECT pid FROM clickstream.stat_sink WHERE sink = '$sink'");
+	my $offset = -s $node->logfile;
+
+	return if $pid eq '' || !kill('KILL', $pid);
+	$node->wait_for_log(qr/database system is ready to accept connections/, $offset);
+	wait_until($node, q(SELECT count(*) = 1 FROM clickstream.stat_stream WHERE state = 'running'));
+	return;
+}
+
+query(<<~'END');
+	SET timezone = 'UTC';
+	SELECT clickstream.create_stream('web', idle_timeout => '1 day');
+	SELECT clickstream.create_window('pages', stream => 'web', size => '1 hour', group_by => 'page_url', measures => 'count(*) AS n', emit => 'changes', emit_interval => '0');
+	SELECT clickstream.start('web');
+	END
+
+# ---- what cannot be made
+
+my ($code, $out, $err) = $node->psql('postgres', "SELECT clickstream.create_sink('out', 'pages', 'no-such-topic', brokers => '$address')");
+like($err, qr/topic "no-such-topic" does not exist/, 'a topic that is not there is refused');
+is(query('SELECT count(*) FROM clickstream.sink'), '0', 'nothing is made');
+
+# ---- exactly once
+
+query("SELECT clickstream.create_sink('out', 'pages', 'out', brokers => '$address')");
+send_events(200);
+drained('out');
+is_exact('plain');
+
+# Killed between Kafka's commit and ours: a lock keeps ours from happening.
+my $lock = $node->background_psql('postgres', on_error_stop => 1);
+$lock->query_safe('BEGIN; LOCK TABLE clickstream.sink_sent IN EXCLUSIVE MODE');
+send_events(20);
+wait_until($node, q(SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE application_name = 'clickstream sink: out'));
+kill_sink('out');
+drained('out');
+is_exact('killed between the commits');
+
+# Killed at any moment while rows come.
+for my $round (1 .. 3)
+{
+	send_events(150) for 1 .. 2;
+	sleep rand(0.3);
+	kill_sink('out');
+}
+drained('out');
+is_exact('killed at any moment');
+
+# ---- the broker is away: the stream goes on, rows wait
+
+$kafka->stop;
+send_events(50);
+wait_for($node, 'web');
+is(query('SELECT sum(n) FROM pages'), $sent, 'without a broker the stream goes on');
+wait_until($node, q(SELECT waiting > 0 AND waiting_since IS NOT NULL AND problem <> '' FROM clickstream.stat_sink WHERE sink = 'out'));
+$kafka->start;
+drained('out');
+is_exact('the broker is back');
+
+# ---- restored from a backup: the broker is ahead
+
+query(q(SELECT clickstream.stop_sink('out')));
+wait_until($node, q(SELECT pid IS NULL FROM clickstream.stat_sink WHERE sink = 'out'));
+query('CREATE TABLE backup_end AS TABLE clickstream.sink_end; CREATE TABLE backup_sent AS TABLE clickstream.sink_sent');
+query(q(SELECT clickstream.start_sink('out')));
+send_events(20);
+drained('out');
+query(q(SELECT clickstream.stop_sink('out')));
+wait_until($node, q(SELECT pid IS NULL FROM clickstream.stat_sink WHERE sink = 'out'));
+query(<<~'END');
+	UPDATE clickstream.sink_end e SET next_position = b.next_position FROM backup_end b WHERE b.sink_id = e.sink_id;
+	UPDATE clickstream.sink_sent s SET position = b.position, token = b.token FROM backup_sent b WHERE b.sink_id = s.sink_id;
+	SELECT clickstream.start_sink('out');
+	END
+wait_until($node, q(SELECT state = 'failed' FROM clickstream.stat_sink WHERE sink = 'out'));
+like(query(q(SELECT last_error, last_hint FROM clickstream.stat_sink WHERE sink = 'out')),
+	qr/has rows of sink "out" up to position \d+, the outbox ends at \d+.*reset_sink/, 'a sink whose topic is ahead stops, and says why');
+# also when the outbox has grown past the broker's position since
+send_events(100);
+wait_for($node, 'web');
+wait_until($node, q(SELECT waiting > 30 FROM clickstream.stat_sink WHERE sink = 'out'));
+query(q(SELECT clickstream.start_sink('out')));
+wait_until($node, q(SELECT state = 'failed' AND last_error LIKE '%other rows%' FROM clickstream.stat_sink WHERE sink = 'out'));
+pass('also when the outbox has grown since');
+query(q(SELECT clickstream.reset_sink('out')));
+drained('out');
+my %row = map { $_->{key} => $_->{value} } messages('out');
+is(join("\n", sort values %row), table_rows(),
+	'reset_sink() begins anew with all rows');
+
+# ---- at least once
+
+query("SELECT clickstream.create_sink('loose', 'pages', 'loose', brokers => '$address', transactional => false, backfill => true)");
+send_events(50);
+drained('loose');
+my %seen = map { $_->{id} => 1 } messages('loose');
+is(scalar(keys %seen), query(q(SELECT sent FROM clickstream.stat_sink WHERE sink = 'loose')), 'without transactions all are there, too');
+
+# ---- the topic goes
+
+query("SELECT clickstream.create_sink('gone', 'pages', 'gone', brokers => '$address')");
+query(q(SELECT clickstream.drop_sink('loose'); SELECT clickstream.drop_sink('gone')));
+is(query('SELECT count(*) FROM clickstream.sink'), '1', 'sinks are dropped while they run');
+query(q(SELECT clickstream.drop_stream('web')));
+is(query('SELECT (SELECT count(*) FROM clickstream.sink) + (SELECT count(*) FROM clickstream.outbox)'), '0', 'and with their stream');
+wait_until($node, q(SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'clickstream s%'));
+$node->stop;
+done_testing();
