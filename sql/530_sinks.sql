@@ -117,7 +117,16 @@ SELECT clickstream.drop_session('visits');
 SELECT count(*) AS sinks, (SELECT count(*) FROM clickstream.outbox) AS rows FROM clickstream.sink;
 SELECT clickstream.drop_sink('changes');
 SELECT clickstream.drop_sink('changes', if_exists => true);
+-- or with its table
+SELECT clickstream.create_sink('windows', 'hours', 'hours', brokers => '127.0.0.1:1', backfill => true, check_broker => false);
+DROP VIEW hours_live;
+DROP TABLE hours;
+SELECT count(*) FROM clickstream.stat_sink;
+SELECT clickstream.create_window('hours', stream => 's530', size => '1 hour', measures => 'count(*) AS events');
+SELECT count(*) AS sinks, (SELECT count(*) FROM clickstream.outbox) AS rows FROM clickstream.sink;
+SELECT clickstream.create_sink('windows', 'hours', 'hours', brokers => '127.0.0.1:1', check_broker => false);
 SELECT clickstream.drop_stream('s530');
+SELECT count(*) AS sinks, (SELECT count(*) FROM clickstream.sink_end) + (SELECT count(*) FROM clickstream.sink_sent) AS rows FROM clickstream.sink;
 RESET clickstream.mock_clock;
 DROP SCHEMA t530 CASCADE;
 DROP OWNED BY t530_other, t530_none;

@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "core/catalog.h"
 #include "core/ddl.h"
+#include "core/sink.h"
 #include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
@@ -640,6 +641,7 @@ cs_definitions_prune(int32 stream_id)
 	foreach(view, views)
 		cs_relation_drop(lfirst_oid(view));
 	SPI_finish();
+	cs_sinks_prune(stream_id);
 }
 
 Query *

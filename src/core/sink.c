@@ -224,6 +224,26 @@ cs_sink_delete(int32 sink_id)
 		cs_catalog_delete(tables[i], "sink_id", sink_id);
 }
 
+/* Those whose table somebody has dropped by DROP TABLE. */
+#define PRUNE                                                                                               \
+	"WITH k AS (DELETE FROM clickstream.sink k WHERE k.stream_id = $1 AND NOT EXISTS"                       \
+	" (SELECT FROM clickstream.definition d WHERE d.definition_id = k.definition_id) RETURNING k.sink_id)," \
+	" e AS (DELETE FROM clickstream.sink_end e USING k WHERE e.sink_id = k.sink_id),"                       \
+	" s AS (DELETE FROM clickstream.sink_sent s USING k WHERE s.sink_id = k.sink_id)"                       \
+	" DELETE FROM clickstream.outbox o USING k WHERE o.sink_id = k.sink_id"
+
+void
+cs_sinks_prune(int32 stream_id)
+{
+	Oid	  type = INT4OID;
+	Datum value = Int32GetDatum(stream_id);
+	Scope scope;
+
+	begin(&scope);
+	run(PRUNE, 1, &type, &value);
+	end(&scope);
+}
+
 #define RESTART                                                                                                 \
 	"WITH e AS (UPDATE clickstream.sink_end SET lost = 0, lost_since = NULL, next_position = next_position + 1" \
 	" WHERE sink_id = $1 RETURNING next_position),"                                                             \

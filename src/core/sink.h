@@ -64,6 +64,8 @@ extern bool cs_sink_is_enabled(int32 sink_id, Oid *owner);
 /* Rows in sink_end and sink_sent of a sink that was made. */
 extern void cs_sink_begin(int32 sink_id);
 extern void cs_sink_delete(int32 sink_id);
+/* Delete those of a stream whose definition is gone. */
+extern void cs_sinks_prune(int32 stream_id);
 /*
  * Forget what it has not sent, and what it has.  Positions go on; its own is
  * that of a row that there never was, with token 0.  The stream and the sink are held.

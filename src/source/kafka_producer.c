@@ -415,18 +415,18 @@ flush_rows(CsProducer *p, int timeout_ms)
 }
 
 static void
-send_position(CsProducer *p, const CsOutboxRow *last, int timeout_ms)
+send_position(CsProducer *p, int64 position, int64 token, int timeout_ms)
 {
 	rd_kafka_topic_partition_t *at;
 	rd_kafka_error_t		   *error;
-	char						token[32];
+	char						text[32];
 
-	snprintf(token, sizeof(token), INT64_FORMAT, last->token);
+	snprintf(text, sizeof(text), INT64_FORMAT, token);
 	p->list = rd_kafka_topic_partition_list_new(1);
 	at = rd_kafka_topic_partition_list_add(p->list, p->sink->topic, 0);
-	at->offset = last->position;
-	at->metadata = strdup(token); /* the list's */
-	at->metadata_size = strlen(token);
+	at->offset = position;
+	at->metadata = strdup(text); /* the list's */
+	at->metadata_size = strlen(text);
 	p->group = rd_kafka_consumer_group_metadata_new(p->target->options[p->target->noptions - 1].value);
 	error = rd_kafka_send_offsets_to_transaction(p->client->rk, p->list, p->group, timeout_ms);
 	give_back(p);
@@ -489,7 +489,7 @@ begin(CsProducer *p)
 }
 
 CsSending
-cs_producer_send(CsProducer *p, const CsOutboxRow *rows, int n, int timeout_ms)
+cs_producer_send(CsProducer *p, const CsOutboxRow *rows, int n, int64 position, int64 token, int timeout_ms)
 {
 	cs_producer_serve(p);
 	switch (p->step)
@@ -504,7 +504,7 @@ cs_producer_send(CsProducer *p, const CsOutboxRow *rows, int n, int timeout_ms)
 			flush_rows(p, timeout_ms);
 			break;
 		case STEP_POSITION:
-			send_position(p, &rows[n - 1], timeout_ms);
+			send_position(p, position, token, timeout_ms);
 			break;
 		case STEP_COMMIT:
 			return commit(p, timeout_ms);

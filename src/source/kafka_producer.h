@@ -41,8 +41,10 @@ extern CsProducer *cs_producer_open(const CsSink *sink, MemoryContext cxt);
 /* Fence off whoever has sent for this sink before.  False: not yet. */
 extern bool cs_producer_begin(CsProducer *producer, int timeout_ms);
 /* Where the topic is, after begin.  False: no answer yet. */
-extern bool		 cs_producer_position(CsProducer *producer, CsBrokerPosition *position, int timeout_ms);
-extern CsSending cs_producer_send(CsProducer *producer, const CsOutboxRow *rows, int n, int timeout_ms);
+extern bool cs_producer_position(CsProducer *producer, CsBrokerPosition *position, int timeout_ms);
+/* Rows up to a position, with its token.  n 0: the position is told again, so that the broker does not forget it. */
+extern CsSending cs_producer_send(CsProducer *producer, const CsOutboxRow *rows, int n, int64 position, int64 token,
+								  int timeout_ms);
 
 /* Why it does not go on, or NULL. */
 extern const char *cs_producer_problem(CsProducer *producer);

@@ -36,7 +36,8 @@
 #define ROUND_ROWS 5000
 #define ROUND_BYTES (4 * 1024 * 1024)
 #define SLICE_MS 200
-#define IDLE_MS 5000 /* files and the client's events are looked at again */
+#define IDLE_MS 5000				/* files and the client's events are looked at again */
+#define REMIND_MS (6 * 3600 * 1000) /* a broker forgets the position of a group that is silent for days */
 
 typedef struct Sending
 {
@@ -44,7 +45,9 @@ typedef struct Sending
 	CsSink			  *sink;
 	CsProducer		  *producer;
 	MemoryContext	   round; /* reset by each */
-	int64			   sent;  /* position of the last row that is in the topic */
+	int64			   sent;  /* position of the last row that is, or is being, sent */
+	int64			   token; /* and its token */
+	TimestampTz		   told;  /* when the broker was last told of it */
 } Sending;
 
 static CsSink *
@@ -102,27 +105,30 @@ raise_other_history(const Sending *s, const CsSinkPosition *ours, const CsBroker
 }
 
 /* Between begin and commit. */
-static int64
+static void
 agree(Sending *s, const CsBrokerPosition *broker)
 {
 	CsSinkPosition ours;
 	int64		   token;
 
 	cs_sink_position(s->sink->sink_id, &ours);
+	s->sent = ours.sent;
+	s->token = ours.token;
 	if (!s->sink->transactional)
-		return ours.sent;
+		return;
 	if (broker->known && broker->position == ours.sent && broker->token == ours.token)
-		return ours.sent;
+		return;
 	if (broker->known && broker->position > ours.sent && cs_outbox_token(s->sink->sink_id, broker->position, &token) &&
 		token == broker->token)
 	{
 		cs_outbox_sent(s->sink->sink_id, broker->position, token, cs_now());
-		return broker->position;
+		s->sent = broker->position;
+		s->token = token;
+		return;
 	}
 	if (ours.token == 0 && (ours.sent > 0 || !broker->known)) /* reset, or new */
-		return ours.sent;
+		return;
 	raise_other_history(s, &ours, broker);
-	return 0;
 }
 
 static void
@@ -136,32 +142,48 @@ find_begin(Sending *s)
 	while (!cs_producer_position(s->producer, &broker, SLICE_MS))
 		pause_for(s);
 	s->frame->host->begin();
-	s->sent = agree(s, &broker);
+	agree(s, &broker);
 	s->frame->host->commit();
 }
 
 /* ---- rounds ---- */
 
 static void
-send_rows(Sending *s, const CsOutboxRow *rows, int n)
+send_all(Sending *s, const CsOutboxRow *rows, int n)
 {
-	const CsOutboxRow *last = &rows[n - 1];
-	CsSending		   outcome;
+	CsSending outcome;
 
 	pgstat_report_activity(STATE_RUNNING, "sending rows");
-	while ((outcome = cs_producer_send(s->producer, rows, n, SLICE_MS)) != CS_SENT)
+	while ((outcome = cs_producer_send(s->producer, rows, n, s->sent, s->token, SLICE_MS)) != CS_SENT)
 	{
 		s->frame->show(cs_producer_problem(s->producer));
 		s->frame->interrupts();
 		if (outcome == CS_SEND_ABORTED)
 			s->frame->wait(SLICE_MS);
 	}
-	s->frame->host->begin();
-	cs_outbox_sent(s->sink->sink_id, last->position, last->token, cs_now());
-	s->frame->host->commit();
-	s->sent = last->position;
+	s->told = GetCurrentTimestamp();
 	s->frame->show(NULL);
+}
+
+static void
+send_rows(Sending *s, const CsOutboxRow *rows, int n)
+{
+	s->sent = rows[n - 1].position;
+	s->token = rows[n - 1].token;
+	send_all(s, rows, n);
+	s->frame->host->begin();
+	cs_outbox_sent(s->sink->sink_id, s->sent, s->token, cs_now());
+	s->frame->host->commit();
 	s->frame->went_well();
+}
+
+/* Also at the beginning, as it may have been stopped for long.  After reset_sink() there is nothing to remind it of. */
+static void
+remind_broker(Sending *s)
+{
+	if (s->sink->transactional && s->token != 0 &&
+		TimestampDifferenceExceeds(s->told, GetCurrentTimestamp(), REMIND_MS))
+		send_all(s, NULL, 0);
 }
 
 /* False: nothing waits. */
@@ -182,6 +204,18 @@ run_round(Sending *s)
 	return n > 0;
 }
 
+/* Its table may have been dropped by DROP TABLE: nobody tells us. */
+static bool
+is_gone(Sending *s)
+{
+	bool gone;
+
+	s->frame->host->begin();
+	gone = cs_sink_load(s->sink->sink_id, s->round) == NULL;
+	s->frame->host->commit();
+	return gone;
+}
+
 void
 cs_sink_run(int32 sink_id, const CsSinkFrame *frame, MemoryContext context)
 {
@@ -198,8 +232,9 @@ cs_sink_run(int32 sink_id, const CsSinkFrame *frame, MemoryContext context)
 		if (run_round(&s))
 			continue;
 		cs_producer_serve(s.producer);
-		if (cs_producer_is_outdated(s.producer))
+		if (cs_producer_is_outdated(s.producer) || is_gone(&s))
 			return;
+		remind_broker(&s);
 		pgstat_report_activity(STATE_IDLE, "waiting for rows");
 		frame->wait(IDLE_MS);
 	}
