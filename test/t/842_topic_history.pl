@@ -39,8 +39,6 @@ sub send_to
 	$sent = $to;
 }
 
-sub worker { return (ask($node, "SELECT pid FROM clickstream.stat_stream WHERE stream = 'web' AND state = 'running'"))[1] }
-
 # Waits until so many offsets of history are done by the one that is being read, or none is.
 sub wait_until_done
 {
@@ -89,22 +87,29 @@ wait_until($node, "SELECT pid IS NULL FROM clickstream.stat_stream WHERE stream 
 fill('web', 'b');
 is(query("SELECT string_agg(source, ' ' ORDER BY definition) FROM clickstream.stat_progress"), 'topic topic topic topic table',
 	'five definitions are to be filled, four from the topic');
-set_batch(50); # of history two hundred messages at once
-query("SELECT clickstream.start('web')");
-wait_until_done(500);
-send_to($sent + 500);
+my ($code, undef, $error) = $node->psql('postgres', "SELECT clickstream.alter_session('b_sessions', allowed_lateness => '1 hour')");
+like($error, qr/being filled with history/, 'what is being filled is not altered');
 
-# the worker is killed: the server goes through a crash
-my $pid = worker();
-while ($pid !~ /^\d+$/) { sleep 0.05; $pid = worker() }
+# In the middle of the tenth piece of history the worker waits, and is killed: the server goes through a crash.
+set_batch(50); # of history two hundred messages at once
+query("ALTER SYSTEM SET clickstream.fault = 'applied:pause:10'");
+query("SELECT pg_reload_conf()");
+query("SELECT clickstream.start('web')");
+my $paused = $node->data_dir . '/clickstream_fault.applied';
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	last if -e $paused;
+	sleep 0.1;
+}
+ok(-e $paused, 'in the middle of history');
+is(query("SELECT done > 0 AND todo > 0 AND gone = 0 AND per_second > 0 AND expected_end > moved_at FROM clickstream.stat_progress WHERE done > 0"), 't',
+	'rate and end are shown');
+send_to($sent + 500);
+my $pid = query("SELECT pid FROM clickstream.stat_stream WHERE stream = 'web'");
 kill 'KILL', $pid;
 wait_until($node, "SELECT pid <> $pid FROM clickstream.stat_stream WHERE stream = 'web' AND state = 'running'");
 wait_until_done(1500);
 send_to($sent + 500);
-is(query("SELECT bool_and(todo > 0 AND gone = 0 AND per_second > 0 AND expected_end > moved_at) FROM clickstream.stat_progress WHERE done > 0"), 't',
-	'in the middle; rate and end are shown');
-my ($code, undef, $error) = $node->psql('postgres', "SELECT clickstream.alter_session('b_sessions', allowed_lateness => '1 hour')");
-like($error, qr/being filled with history/, 'what is being filled is not altered');
 
 # the server stops at once, and starts
 $node->stop('immediate');
