@@ -2781,7 +2781,7 @@ COMMENT ON FUNCTION discard_damaged_state(text) IS
 -- What explain_event() must know of definitions, for whom may see their rows.
 CREATE VIEW definition_shape WITH (security_barrier) AS
 SELECT s.name AS stream, s.event_relation, d.table_oid, d.view_oid, d.kind, d.steps,
-	   a.attname AS key_column, d.start_column, d.size, r.table_oid AS source, r.start_column AS source_start, g.closed
+	   a.attname AS key_column, d.start_column, d.size, r.table_oid AS source, r.start_column AS source_start, g.closed, d.allowed_lateness
 FROM clickstream.definition d
 JOIN clickstream.stream s USING (stream_id)
 LEFT JOIN clickstream.definition r ON r.definition_id = d.source_id
@@ -2799,6 +2799,7 @@ COMMENT ON COLUMN definition_shape.key_column IS 'session, funnel: the column of
 COMMENT ON COLUMN definition_shape.start_column IS 'column of the result that says when a row started; rollup: when a row of its source did';
 COMMENT ON COLUMN definition_shape.size IS 'window, rollup: length';
 COMMENT ON COLUMN definition_shape.closed IS 'everything up to this watermark is closed';
+COMMENT ON COLUMN definition_shape.allowed_lateness IS 'how long rows may change after the watermark has passed them';
 COMMENT ON COLUMN definition_shape.source IS 'rollup: table it reads';
 COMMENT ON COLUMN definition_shape.source_start IS 'rollup: column of that table that says when a row started';
 GRANT SELECT ON definition_shape TO PUBLIC;
@@ -2853,6 +2854,27 @@ AS 'MODULE_PATHNAME', 'clickstream_view_over' LANGUAGE C STRICT STABLE PARALLEL 
 COMMENT ON FUNCTION view_over(regclass, text) IS
 	'a definition''s view over the rows of a SELECT, whose columns are those of what the view reads; the caller''s column list names the view''s';
 
+CREATE FUNCTION was_final(shape definition_shape, evaluated jsonb, watermark timestamptz) RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	start constant timestamptz := evaluated ->> 'window_start';
+	ends timestamptz;
+	revised boolean;
+BEGIN
+	EXECUTE format('SELECT r.window_end, r.revision > 0 FROM %s r WHERE r.window_start = $1'
+			' ORDER BY to_jsonb(r) @> (SELECT coalesce(jsonb_object_agg(c.name, $2 -> c.name), ''{}'') FROM clickstream.result_columns($3) c WHERE c.role = ''group'') DESC,'
+			' r.window_end DESC LIMIT 1', shape.table_oid)
+		INTO ends, revised USING start, evaluated, shape.table_oid;
+	RETURN ends - interval '1 millisecond' <= watermark - coalesce(shape.allowed_lateness, '0') AND NOT (revised AND EXISTS (
+		SELECT FROM clickstream.late_event l WHERE l.definition = shape.table_oid AND l.applied_at IS NOT NULL
+		AND l.event_time >= start AND l.event_time < ends));
+END
+$$;
+COMMENT ON FUNCTION was_final(definition_shape, jsonb, timestamptz) IS
+	'was a window final when an event came, and was it not made again since? For explain_event()';
+
 CREATE FUNCTION explain_event(
 	stream         text,
 	partition      integer,
@@ -2876,6 +2898,7 @@ DECLARE
 	retried jsonb;
 	source text;
 	evaluated jsonb;
+	watermark timestamptz;
 BEGIN
 	IF stream IS NULL OR partition IS NULL OR message_offset IS NULL THEN
 		RAISE EXCEPTION 'stream, partition and message_offset must be given' USING ERRCODE = 'null_value_not_allowed';
@@ -2914,6 +2937,8 @@ BEGIN
 	IF log IS NOT NULL THEN
 		EXECUTE format('SELECT to_jsonb(e) - ''{message_key, commit_number, arrival, watermark}''::text[] FROM %s e'
 			' WHERE e.topic = $1 AND e.partition = $2 AND e.message_offset = $3', log) INTO event USING at.topic, partition, message_offset;
+		EXECUTE format('SELECT e.watermark FROM %s e WHERE e.topic = $1 AND e.partition = $2 AND e.message_offset = $3', log)
+			INTO watermark USING at.topic, partition, message_offset;
 	END IF;
 	outcome := coalesce(event ->> 'class', letter.outcome, CASE WHEN log IS NULL THEN 'unknown' ELSE 'not in the event log' END);
 	detail := CASE WHEN event IS NULL THEN jsonb_build_object('hint', CASE WHEN log IS NULL
@@ -2974,6 +2999,8 @@ BEGIN
 					EXECUTE format('SELECT string_agg(f.session_id, '', '' ORDER BY f.session_start) FROM %s f WHERE f.%I::text = $1'
 							' AND $2 BETWEEN f.session_start AND f.session_end', shape.table_oid, shape.key_column)
 						INTO row_id USING evaluated ->> shape.key_column::text, (event ->> 'event_time')::timestamptz;
+				ELSIF clickstream.was_final(shape, evaluated, watermark) THEN
+					outcome := 'late';
 				END IF;
 				RETURN NEXT;
 			END LOOP;

@@ -135,14 +135,6 @@ query("SELECT clickstream.start('short')");
 is(counted('short'), 'short/0:15 true', 'counts what is left');
 is(query("SELECT used, skipped FROM clickstream.audit('short')"), '15|5', 'and the ledger knows of them');
 
-# history from the topic: what is gone is said
-query("SELECT clickstream.create_window('short_again', stream => 'short', size => '1 hour', measures => 'count(*) AS n', backfill => true)");
-query("SELECT clickstream.start('short')");
-wait_until($node, "SELECT NOT EXISTS (SELECT FROM clickstream.stat_progress WHERE stream = 'short')");
-is(query("SELECT n FROM short_again"), '5', 'history has what the topic has');
-is(query("SELECT since_offset, used FROM clickstream.stat_definition_partition WHERE definition = 'short_again'::regclass"), '15|5', 'and says from where on');
-like(slurp_file($node->logfile), qr/history of "public\.short_again" lacks 15 messages of topic "short", partition 0/, 'so does the log');
-
 make_stream('anew', 'anew');
 produce($kafka, 'anew', lines(10));
 wait_for($node, 'anew');
@@ -208,15 +200,6 @@ $dying->kill_kill(grace => 0);
 produce($kafka, 'transactions', lines(7, 'kept'), kcat => [ '-X', 'transactional.id=t' ]);
 is(counted('transactions'), 'transactions/0:7 true', 'aborted messages are never counted');
 cmp_ok(query("SELECT skipped FROM clickstream.audit('transactions')"), '>', 7, 'they are skipped');
-
-# history ends where the stream stands, also where no message is
-for my $topic (qw(compacted transactions))
-{
-	query("SELECT clickstream.create_window('${topic}_again', stream => '$topic', size => '1 hour', measures => 'count(*) AS n', backfill => true)");
-	query("SELECT clickstream.start('$topic')");
-	wait_until($node, "SELECT NOT EXISTS (SELECT FROM clickstream.stat_progress)");
-	is(query("SELECT sum(n) FROM ${topic}_again"), query("SELECT used FROM clickstream.audit('$topic')"), "history of $topic has each message once");
-}
 
 # ---- several brokers; a stream that pauses
 
