@@ -97,7 +97,7 @@ goes_on('vacuum, cluster, reindex', 'VACUUM FULL t_pages; REINDEX TABLE t_visits
 
 # Rows that are rewritten are looked for where they were: these are there no more, or others are.  An error would be over in a moment.
 my $error = column('last_error_at');
-goes_on('rows moved by an UPDATE', 'ALTER TABLE t_pages ADD COLUMN mine int; UPDATE t_pages SET mine = 1; VACUUM t_pages');
+goes_on('rows moved by an UPDATE', 'BEGIN; ALTER TABLE t_pages ADD COLUMN mine int; UPDATE t_pages SET mine = 1; COMMIT; VACUUM t_pages');
 for my $dead (4, 8, 12)
 {
 	goes_on('rows packed', 'VACUUM FULL t_pages');
