@@ -209,6 +209,8 @@ CREATE TABLE partition (
 	repaired        bigint NOT NULL DEFAULT 0,
 	paused          boolean NOT NULL DEFAULT false,
 	by_definition   bigint[] NOT NULL DEFAULT '{}',
+	last_offset     bigint,
+	last_checksum   bigint,
 	PRIMARY KEY (stream_id, topic, partition)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE partition IS 'position, watermark and ledger of each partition; changes with each commit of its stream';
@@ -232,7 +234,27 @@ COMMENT ON COLUMN partition.start_offset IS 'offset at which reading began';
 COMMENT ON COLUMN partition.repaired IS 'offsets that are used only since they were applied again';
 COMMENT ON COLUMN partition.paused IS 'does it wait because it is too far ahead of the others?';
 COMMENT ON COLUMN partition.by_definition IS 'six numbers for each definition: its id, the offset from which on it counts, used, late, dead, without key; read view stat_definition_partition';
+COMMENT ON COLUMN partition.last_offset IS 'offset of the message consumed last; NULL: none, or of the local topic';
+COMMENT ON COLUMN partition.last_checksum IS 'checksum of that message: a topic that was made anew holds another one there';
 COMMENT ON COLUMN partition.max_time IS 'max of min(event_time, message timestamp): the watermark is this less the stream''s watermark_delay';
+
+CREATE TABLE stream_topic (
+	stream_id       integer NOT NULL,
+	number          integer NOT NULL,
+	topic           text NOT NULL,
+	is_first        boolean NOT NULL,
+	found_at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	gone_at         timestamptz,
+	PRIMARY KEY (stream_id, number),
+	UNIQUE (stream_id, topic)
+);
+COMMENT ON TABLE stream_topic IS 'topics that the pattern of a stream has found';
+COMMENT ON COLUMN stream_topic.stream_id IS 'stream';
+COMMENT ON COLUMN stream_topic.number IS 'what stands for the topic in the stream''s state: the first is 0, the next one found 1';
+COMMENT ON COLUMN stream_topic.topic IS 'topic';
+COMMENT ON COLUMN stream_topic.is_first IS 'was it there when the stream first looked? It is read from where the stream begins, later ones from their beginning';
+COMMENT ON COLUMN stream_topic.found_at IS 'when it was found';
+COMMENT ON COLUMN stream_topic.gone_at IS 'since when it is no longer on the broker; NULL: it is';
 
 CREATE TABLE progress (
 	stream_id       integer PRIMARY KEY,
@@ -247,7 +269,8 @@ CREATE TABLE progress (
 	log_copied_xid  xid8,
 	next_set_id     bigint NOT NULL DEFAULT 1,
 	committed_at    timestamptz,
-	by_definition   bigint[]
+	by_definition   bigint[],
+	looked_at       timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE progress IS 'number of the newest commit of each stream, its watermark, and which half of the state log is written';
 COMMENT ON COLUMN progress.stream_id IS 'stream';
@@ -258,6 +281,7 @@ COMMENT ON COLUMN progress.log_copied_xid IS 'transaction that finished copying'
 COMMENT ON COLUMN progress.next_set_id IS 'number of the next large set';
 COMMENT ON COLUMN progress.committed_at IS 'when the newest commit was made';
 COMMENT ON COLUMN progress.by_definition IS 'five numbers for each definition: its id, rows written, rows deleted, failed combine or final functions, state entries; read view stat_definition';
+COMMENT ON COLUMN progress.looked_at IS 'when topics were first looked for by the stream''s pattern: those found later are read from their beginning';
 COMMENT ON COLUMN progress.watermark IS 'the stream''s watermark; NULL before anything was read';
 COMMENT ON COLUMN progress.closed IS 'everything up to this watermark is closed; behind watermark while a large closing goes on';
 COMMENT ON COLUMN progress.shown IS 'the furthest moment as of which rows were shown while the topic was silent; NULL: never';
@@ -587,6 +611,7 @@ SELECT pg_catalog.pg_extension_config_dump('backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill_partition', '');
 SELECT pg_catalog.pg_extension_config_dump('passed_over', '');
 SELECT pg_catalog.pg_extension_config_dump('partition', '');
+SELECT pg_catalog.pg_extension_config_dump('stream_topic', '');
 SELECT pg_catalog.pg_extension_config_dump('progress', '');
 SELECT pg_catalog.pg_extension_config_dump('local_partition', '');
 SELECT pg_catalog.pg_extension_config_dump('local_message', '');

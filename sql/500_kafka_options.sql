@@ -13,6 +13,18 @@ EXCEPTION WHEN OTHERS THEN
 	RAISE WARNING '%, %', SQLSTATE, concat_ws(' | ', SQLERRM, regexp_replace(nullif(detail, ''), 'librdkafka [0-9.]+', 'librdkafka'), left(nullif(hint, ''), 100));
 END $$;
 
+-- patterns of topics
+SELECT clickstream.create_stream('p500', brokers => 'localhost:9', topic => '^web(', check_broker => false);
+SELECT clickstream.create_stream('p500', brokers => 'localhost:9', topic => '^' || repeat('a', 1000), check_broker => false);
+SELECT clickstream.create_stream('p500', brokers => 'localhost:9', topic => 'web.*', check_broker => false);
+SELECT clickstream.create_stream('p500', brokers => 'localhost:9', topic => 'web, ^shop', check_broker => false);
+SELECT clickstream.create_stream('p500', brokers => 'localhost:9', topic => '^web\.', check_broker => false, start_from => 'offsets',
+	start_offsets => '{"shop.a/0": 3}');
+SELECT clickstream.create_stream('p500', brokers => 'localhost:9', topic => '^web\.(a|b){1,2}$', check_broker => false, start_from => 'offsets',
+	start_offsets => '{"web.ab/0": 3, "*": -1}') > 0 AS made;
+SELECT count(*) FROM clickstream.stat_partition WHERE stream = 'p500';
+SELECT clickstream.drop_stream('p500');
+
 -- not on the list
 SELECT try('{"sasl.kerberos.kinit.cmd": "rm -rf /"}');
 SELECT try('{"enable.ssl.certificate.verification": false}');

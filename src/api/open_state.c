@@ -19,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "core/backfill.h"
 #include "core/ledger.h"
+#include "core/topics.h"
 #include "miscadmin.h"
 #include "state/shared.h"
 #include "utils/acl.h"
@@ -123,14 +124,24 @@ void
 cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg)
 {
 	const CsOperatorOps *ops = reader->op->ops;
+	CsTopicRanks		 before;
 
 	reader->row = row;
 	reader->arg = arg;
 	read_state(reader);
-	if (ops->show_all)
-		ops->show_all(reader->op, reader->state, reader->row_context, row, arg);
-	else
-		cs_state_walk(reader->state, reader->def->definition_id, show_entry, reader);
+	before = cs_topics_use(reader->stream);
+	PG_TRY();
+	{
+		if (ops->show_all)
+			ops->show_all(reader->op, reader->state, reader->row_context, row, arg);
+		else
+			cs_state_walk(reader->state, reader->def->definition_id, show_entry, reader);
+	}
+	PG_FINALLY();
+	{
+		cs_topics_use_again(before);
+	}
+	PG_END_TRY();
 }
 
 void

@@ -277,6 +277,52 @@ ms_left(TimestampTz deadline)
 	return (int) Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline), INT_MAX);
 }
 
+/* The partitions that there are; a stream with a pattern may not know of some topics yet. */
+static CsPartition *
+list_partitions(CsSource *source, const CsStream *stream, int *n, TimestampTz deadline)
+{
+	CsPartition *result;
+
+	while ((result = source->ops->list(source, n, METADATA_SLICE_MS)) == NULL && source->ops->problem(source) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (ms_left(deadline) <= 0)
+			raise_timeout(stream, -1);
+	}
+	return result;
+}
+
+/*
+ * The stream, and of a pattern all topics that match now: the worker gives each
+ * its number, so that is waited for.
+ */
+static const CsStream *
+with_its_topics(const CsStream *stream, TimestampTz deadline)
+{
+	int n;
+
+	while (stream->pattern != NULL)
+	{
+		MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "clickstream topics", ALLOCSET_SMALL_SIZES);
+		CsSource	 *source = cs_source_for(stream)->open(stream, cxt);
+		bool		  is_all;
+
+		(void) list_partitions(source, stream, &n, deadline);
+		is_all = source->ops->news(source)->nfound == 0;
+		MemoryContextDelete(cxt);
+		if (is_all)
+			break;
+		check_failed(stream);
+		if (ms_left(deadline) <= 0)
+			raise_timeout(stream, -1);
+		wait_a_moment(-1, POLL_MS);
+		PushActiveSnapshot(GetLatestSnapshot());
+		stream = cs_stream_load_by_id(stream->stream_id, CurrentMemoryContext);
+		PopActiveSnapshot();
+	}
+	return stream;
+}
+
 /*
  * Where each partition ends now, as next_offset; *n of them.  The source lives
  * in the current context, which the caller deletes.
@@ -292,12 +338,7 @@ topic_ends(const CsStream *stream, int *n, TimestampTz deadline)
 	*latest = *stream;
 	latest->start_from = CS_START_LATEST;
 	source = cs_source_for(latest)->open(latest, CurrentMemoryContext);
-	while ((ends = source->ops->list(source, n, METADATA_SLICE_MS)) == NULL && source->ops->problem(source) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (ms_left(deadline) <= 0)
-			raise_timeout(stream, -1);
-	}
+	ends = list_partitions(source, latest, n, deadline);
 	for (int i = 0; i < *n; i++)
 		while (!source->ops->start_offset(source, &ends[i], true, METADATA_SLICE_MS))
 		{
@@ -351,6 +392,7 @@ wait_until_consumed(const CsStream *stream, TimestampTz deadline)
 	CsPartition	 *ends;
 	int			  n;
 
+	stream = with_its_topics(stream, deadline);
 	PushActiveSnapshot(GetLatestSnapshot());
 	ends = topic_ends(stream, &n, deadline);
 	PopActiveSnapshot();

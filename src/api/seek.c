@@ -54,6 +54,16 @@ find_position(const CsStream *stream, int32 id, const char *topic)
 	return found;
 }
 
+/* Is the topic, one of a pattern, no longer there?  Then what is left of it is its end, as it was last seen. */
+static bool
+is_gone(const CsStream *stream, const CsPartition *p, CsSource *source)
+{
+	int n;
+
+	return stream->pattern && source->ops->list(source, &n, BOUNDS_TIMEOUT_MS) != NULL &&
+		   source->ops->news(source)->is_gone[p->topic] && p->last_end > p->next_offset;
+}
+
 /* The offsets that the topic has now: from *low up to, not including, *high. */
 static void
 find_bounds(const CsStream *stream, const CsPartition *p, int64 *low, int64 *high)
@@ -66,6 +76,13 @@ find_bounds(const CsStream *stream, const CsPartition *p, int64 *low, int64 *hig
 	*earliest = *stream;
 	earliest->start_from = CS_START_EARLIEST;
 	source = cs_source_for(earliest)->open(earliest, cxt);
+	if (is_gone(stream, p, source))
+	{
+		*low = p->next_offset;
+		*high = p->last_end;
+		MemoryContextDelete(cxt);
+		return;
+	}
 	if (!source->ops->start_offset(source, &probe, true, BOUNDS_TIMEOUT_MS))
 	{
 		const char *problem = source->ops->problem(source);
@@ -97,6 +114,7 @@ move_to(const CsStream *stream, CsPartition *p, int64 offset)
 	cs_passed_over_insert(stream, 0, &(CsPassedOver){p->topic, p->id, p->next_offset, offset});
 	p->ledger[CS_CLASS_SKIPPED] += offset - p->next_offset;
 	p->next_offset = offset;
+	p->last_offset = -1; /* what the topic holds before is of no interest any more */
 	cs_partition_store(stream, p);
 }
 
@@ -127,8 +145,7 @@ clickstream_seek(PG_FUNCTION_ARGS)
 						errmsg("cannot go back from offset %lld to %lld", (long long) before, (long long) offset),
 						errdetail("The messages between have been used, and would be counted twice."),
 						errhint("clickstream.reset() empties the results and begins again.")));
-	if (offset > before)
-		move_to(stream, p, offset);
+	move_to(stream, p, offset);
 	PG_RETURN_INT64(offset - before);
 }
 

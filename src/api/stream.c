@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "core/backfill.h"
 #include "core/ddl.h"
+#include "core/topics.h"
 #include "decode/decode.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -32,6 +33,9 @@ PG_FUNCTION_INFO_V1(clickstream_is_preloaded);
 
 /* How long create_stream() waits for the broker. */
 #define CHECK_TIMEOUT_MS 5000
+
+/* Longest pattern of topics, in bytes. */
+#define PATTERN_MAX 1000
 
 /* Longest name of a stream; it is the topic of a local one. */
 #define NAME_LENGTH_MAX 63
@@ -107,10 +111,12 @@ is_one_of(int32 id, ArrayType *partitions)
 	return false;
 }
 
-/* Is this one of the topics, separated by commas? */
+/* Is this one of the topics, separated by commas, or matched by their pattern? */
 static bool
 is_topic(const char *name, size_t length, const char *topics)
 {
+	if (topics[0] == CS_PATTERN_MARK)
+		return cs_pattern_matches(topics, pnstrdup(name, length));
 	for (const char *topic = topics; topic != NULL; topic = strchr(topic, ','))
 	{
 		topic += topic[0] == ',';
@@ -209,13 +215,25 @@ check_start(const char *start_from, const TimestampTz *start_time, Jsonb *start_
 		check_start_offsets(start_offsets);
 }
 
-/* "b , a" as "b,a", each name checked. */
+static char *
+check_pattern(const char *pattern)
+{
+	if (strlen(pattern) > PATTERN_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a pattern of topics has at most %d characters", PATTERN_MAX)));
+	cs_pattern_validate(pattern);
+	return pstrdup(pattern);
+}
+
+/* "b , a" as "b,a", each name checked; a pattern as it is. */
 static char *
 check_topics(const char *topics)
 {
 	StringInfoData result;
 	char		  *copy = pstrdup(topics);
 
+	if (topics[0] == CS_PATTERN_MARK)
+		return check_pattern(topics);
 	initStringInfo(&result);
 	for (char *topic = strtok(copy, ", \t\n"); topic; topic = strtok(NULL, ", \t\n"))
 	{
@@ -223,8 +241,9 @@ check_topics(const char *topics)
 		appendStringInfo(&result, "%s%s", result.len > 0 ? "," : "", topic);
 	}
 	if (result.len == 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("topic must be given"),
-						errhint("Give topic => 'name', or several names separated by commas.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("topic must be given"),
+				 errhint("Give topic => 'name', several names separated by commas, or a pattern as '^web\\..*'.")));
 	return result.data;
 }
 
@@ -417,6 +436,9 @@ check_broker(const CsStream *stream)
 				 problem ? errdetail_internal("%s", problem) : 0,
 				 errhint("Check brokers and options; check_broker => false skips this check.")));
 	}
+	if (stream->pattern && n == 0 && source->ops->news(source)->nfound == 0)
+		ereport(NOTICE, (errmsg("no topic of the broker matches the pattern \"%s\" yet", stream->pattern),
+						 errdetail("Those that come are found while the stream runs.")));
 	MemoryContextDelete(cxt);
 }
 
@@ -566,6 +588,7 @@ drop_stream(CsStream *stream)
 	if (stream->event_desc != NULL)
 		foreach(cell, cs_lookups_load(stream, CurrentMemoryContext))
 			cs_lookup_drop(lfirst(cell));
+	cs_catalog_delete("stream_topic", "stream_id", stream->stream_id);
 	for (int i = 0; i < lengthof(tables); i++)
 		cs_catalog_delete(tables[i], "stream_id", stream->stream_id);
 	cs_relation_drop(stream->stream_view);
@@ -622,6 +645,8 @@ topics_of(const CsStream *stream)
 {
 	StringInfoData result;
 
+	if (stream->pattern)
+		return stream->pattern;
 	initStringInfo(&result);
 	for (int i = 0; i < stream->ntopics; i++)
 		appendStringInfo(&result, "%s%s", i > 0 ? "," : "", stream->topics[i]);
@@ -664,10 +689,15 @@ static void
 reset_progress(const CsStream *stream)
 {
 	CsValue values[] = {
-		cs_value_time("watermark", NULL),  cs_value_time("closed", NULL),
-		cs_value_time("shown", NULL),	   cs_value_time("advanced", NULL),
-		cs_value_bool("finished", false),  cs_value_oid("log_copied_xid", XID8OID, InvalidOid),
-		cs_value_bool("log_copied", true), cs_value_array("by_definition", INT8OID, NULL, 0),
+		cs_value_time("watermark", NULL),
+		cs_value_time("closed", NULL),
+		cs_value_time("shown", NULL),
+		cs_value_time("advanced", NULL),
+		cs_value_time("looked_at", NULL),
+		cs_value_bool("finished", false),
+		cs_value_oid("log_copied_xid", XID8OID, InvalidOid),
+		cs_value_bool("log_copied", true),
+		cs_value_array("by_definition", INT8OID, NULL, 0),
 	};
 
 	cs_catalog_update("progress", "stream_id", stream->stream_id, values, lengthof(values));
@@ -692,6 +722,7 @@ clickstream_reset(PG_FUNCTION_ARGS)
 	cs_relation_truncate(stream->spill_relation, InvalidOid);
 	cs_backfill_delete(stream->stream_id, 0); /* all is read again, for all */
 	cs_catalog_delete("partition", "stream_id", stream->stream_id);
+	cs_catalog_delete("stream_topic", "stream_id", stream->stream_id);
 	cs_catalog_delete("dead_letter_data", "stream_id", stream->stream_id);
 	cs_catalog_delete("late_event_data", "stream_id", stream->stream_id);
 	cs_catalog_delete("trimmed_letter", "stream_id", stream->stream_id);

@@ -36,11 +36,18 @@
 /* As source/kafka_options.h has it: a value that begins so names a secret. */
 #define SECRET_MARK '\001'
 
+/* Of the topics that a pattern has found: an array in the order of their numbers. */
+#define FOUND(what)                                                                                           \
+	"ARRAY(SELECT " what " FROM clickstream.stream_topic t WHERE t.stream_id = clickstream.stream.stream_id " \
+	"ORDER BY t.number)"
+
 #define STREAM_QUERY                                                                                                      \
 	"SELECT stream_id, name, owner::pg_catalog.oid, brokers, topic, start_from, start_time, start_offsets, "              \
 	"watermark_delay, idle_timeout, max_future, max_drift, dedupe_horizon, mapping, preset, options, on_error, enabled, " \
 	"time_zone, event_relation::pg_catalog.oid, stream_view::pg_catalog.oid, log_relations::pg_catalog.oid[], "           \
-	"spill_relation::pg_catalog.oid, partitions FROM clickstream.stream WHERE "
+	"spill_relation::pg_catalog.oid, partitions, "                                                                        \
+	"CASE WHEN brokers IS NOT NULL AND pg_catalog.starts_with(topic, '^') THEN " FOUND("t.topic") " END, " FOUND(         \
+		"t.is_first") ", " FOUND("t.gone_at IS NOT NULL") " FROM clickstream.stream WHERE "
 
 enum
 {
@@ -67,7 +74,10 @@ enum
 	S_STREAM_VIEW,
 	S_LOG_RELATIONS,
 	S_SPILL_RELATION,
-	S_PARTITIONS
+	S_PARTITIONS,
+	S_FOUND, /* NULL: no pattern */
+	S_FOUND_FIRST,
+	S_FOUND_GONE
 };
 
 #define DEFINITION_QUERY                                                                                              \
@@ -230,6 +240,37 @@ read_topics(CsStream *stream, char *topics)
 	qsort(stream->topics, stream->ntopics, sizeof(char *), compare_strings);
 }
 
+static bool *
+read_flags(const Row *row, int column)
+{
+	int	   n;
+	Datum *flags = get_array(row, column, BOOLOID, &n);
+	bool  *result = palloc0(Max(n, 1) * sizeof(bool));
+
+	for (int i = 0; i < n; i++)
+		result[i] = DatumGetBool(flags[i]);
+	return result;
+}
+
+/* The topics that the pattern has found. */
+static void
+read_found(CsStream *stream, const Row *row)
+{
+	Datum *names = get_array(row, S_FOUND, TEXTOID, &stream->ntopics);
+	int	   n = stream->ntopics;
+
+	stream->topics = palloc(Max(n, 1) * sizeof(char *));
+	stream->topic_ranks = palloc0(Max(n, 1) * sizeof(int32));
+	for (int i = 0; i < n; i++)
+	{
+		stream->topics[i] = TextDatumGetCString(names[i]);
+		for (int j = 0; j < i; j++)
+			stream->topic_ranks[strcmp(stream->topics[i], stream->topics[j]) < 0 ? j : i]++;
+	}
+	stream->topic_is_first = read_flags(row, S_FOUND_FIRST);
+	stream->topic_is_gone = read_flags(row, S_FOUND_GONE);
+}
+
 static CsStart
 read_start(const char *start_from)
 {
@@ -329,12 +370,20 @@ static CsStream *
 read_stream(const Row *row)
 {
 	CsStream *stream = palloc0(sizeof(CsStream));
+	bool	  is_named;
 
 	stream->stream_id = get_int(row, S_STREAM_ID);
 	stream->name = get_text(row, S_NAME);
 	stream->owner = get_oid(row, S_OWNER);
 	stream->brokers = get_text(row, S_BROKERS);
-	read_topics(stream, get_text(row, S_TOPIC));
+	(void) get(row, S_FOUND, &is_named);
+	if (is_named)
+		read_topics(stream, get_text(row, S_TOPIC));
+	else
+	{
+		stream->pattern = get_text(row, S_TOPIC);
+		read_found(stream, row);
+	}
 	read_wanted(stream, row);
 	stream->start_from = read_start(get_text(row, S_START_FROM));
 	stream->start_time = get_bigint(row, S_START_TIME, CS_WM_NONE);

@@ -47,10 +47,14 @@ typedef struct CsStream
 	char	   *name;
 	Oid			owner;
 	char	   *brokers; /* NULL: the local topic */
+	char	   *pattern; /* of topics; NULL: they are named */
 	int			ntopics;
-	char	  **topics;	 /* sorted by name */
-	int			nwanted; /* 0: all partitions */
-	int32	   *wanted;	 /* of each topic, these only */
+	char	  **topics;			/* sorted by name; of a pattern: in the order in which they were found */
+	int32	   *topic_ranks;	/* of a pattern: the place of each by name; core/topics.h */
+	bool	   *topic_is_first; /* of a pattern: found by the stream's first look */
+	bool	   *topic_is_gone;	/* of a pattern: no longer there */
+	int			nwanted;		/* 0: all partitions */
+	int32	   *wanted;			/* of each topic, these only */
 	CsStart		start_from;
 	TimestampTz start_time;		 /* for CS_START_TIMESTAMP */
 	Jsonb	   *start_offsets;	 /* for CS_START_OFFSETS: see source/start.c */

@@ -213,7 +213,10 @@ cs_control_load(int32 stream_id, CsControl *control)
 	memset(control, 0, sizeof(*control));
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
-								"SELECT s.enabled, s.version::bigint, p.advanced, p.finished FROM clickstream.stream s"
+								"SELECT s.enabled, s.version::bigint +"
+								" CASE WHEN s.brokers IS NOT NULL AND pg_catalog.starts_with(s.topic, '^') THEN"
+								" (SELECT count(*) FROM clickstream.stream_topic t WHERE t.stream_id = s.stream_id)"
+								" ELSE 0 END, p.advanced, p.finished FROM clickstream.stream s"
 								" JOIN clickstream.progress p USING (stream_id) WHERE stream_id = $1",
 								1, types),
 					 &value, NULL, true, 1);
@@ -237,6 +240,7 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	char		*topic = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1);
 	int			 index = cs_stream_topic_index(stream, topic);
 	int			 n;
+	bool		 isnull;
 
 	if (index < 0)
 		return NULL; /* a topic that the stream no longer names */
@@ -245,6 +249,8 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	p->id = (int32) get_int(row, 2);
 	p->next_offset = p->stored_offset = get_int(row, 3);
 	p->end_offset = -1;
+	(void) column(row, 21, &isnull);
+	p->last_end = isnull ? -1 : get_int(row, 21);
 	p->max_time = get_time(row, 4);
 	p->last_event_time = get_time(row, 5);
 	p->idle = get_bool(row, 6);
@@ -259,6 +265,9 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	p->moved_at = get_time(row, 16);
 	p->repaired = get_int(row, 17);
 	p->paused = get_bool(row, 18);
+	(void) column(row, 19, &isnull);
+	p->last_offset = isnull ? -1 : get_int(row, 19);
+	p->last_checksum = isnull ? 0 : (uint32) get_int(row, 20);
 	p->counts = (CsCount *) get_numbers(row, 15, cxt, &n);
 	p->ncounts = n / (int) (sizeof(CsCount) / sizeof(int64));
 	return p;
@@ -278,7 +287,8 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 		saved_plan(
 			&plan,
 			"SELECT topic, partition::bigint, next_offset, max_time, last_event_time, idle, used,"
-			" filtered, late, duplicate, dead, empty, skipped, spoke_at, by_definition, moved_at, repaired, paused"
+			" filtered, late, duplicate, dead, empty, skipped, spoke_at, by_definition, moved_at, repaired, paused,"
+			" last_offset, last_checksum, end_offset"
 			" FROM clickstream.partition"
 			" WHERE stream_id = $1 ORDER BY topic, partition",
 			1, types),
@@ -299,13 +309,14 @@ cs_partitions_load(const CsStream *stream, MemoryContext cxt)
 #define INSERT_PARTITION                                                                                  \
 	"INSERT INTO clickstream.partition (stream_id, topic, partition, next_offset, end_offset, max_time,"  \
 	" last_event_time, idle, used, filtered, late, duplicate, dead, empty, skipped, start_offset,"        \
-	" spoke_at, by_definition, moved_at, repaired, paused)"                                               \
+	" spoke_at, by_definition, moved_at, repaired, paused, last_offset, last_checksum)"                   \
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20," \
-	" $21)"
+	" $21, $22, $23)"
 #define UPDATE_PARTITION                                                                                                             \
 	"UPDATE clickstream.partition SET next_offset = $4, end_offset = coalesce($5, end_offset), max_time = $6, last_event_time = $7," \
 	" idle = $8, used = $9, filtered = $10, late = $11, duplicate = $12, dead = $13, empty = $14, skipped = $15,"                    \
-	" spoke_at = $17, by_definition = $18, moved_at = $19, repaired = $20, paused = $21"                                             \
+	" spoke_at = $17, by_definition = $18, moved_at = $19, repaired = $20, paused = $21,"                                            \
+	" last_offset = $22, last_checksum = $23"                                                                                        \
 	" WHERE stream_id = $1 AND topic = $2 AND partition = $3 AND next_offset = $16"
 
 void
@@ -316,11 +327,11 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 	static const Oid	 types[] = {INT4OID,		TEXTOID, INT4OID, INT8OID, INT8OID,		   TIMESTAMPTZOID,
 									TIMESTAMPTZOID, BOOLOID, INT8OID, INT8OID, INT8OID,		   INT8OID,
 									INT8OID,		INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, INT8ARRAYOID,
-									TIMESTAMPTZOID, INT8OID, BOOLOID};
+									TIMESTAMPTZOID, INT8OID, BOOLOID, INT8OID, INT8OID};
 	static const CsClass order[] = {CS_CLASS_USED, CS_CLASS_FILTERED, CS_CLASS_LATE,   CS_CLASS_DUPLICATE,
 									CS_CLASS_DEAD, CS_CLASS_EMPTY,	  CS_CLASS_SKIPPED};
-	Datum				 values[21];
-	char				 nulls[21];
+	Datum				 values[23];
+	char				 nulls[23];
 	CsIdentity			 frame;
 
 	memset(nulls, ' ', sizeof(nulls));
@@ -341,9 +352,12 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 	put_time(&values[18], &nulls[18], p->moved_at);
 	values[19] = Int64GetDatum(p->repaired);
 	values[20] = BoolGetDatum(p->paused);
+	values[21] = Int64GetDatum(p->last_offset);
+	values[22] = Int64GetDatum(p->last_checksum);
+	nulls[21] = nulls[22] = p->last_offset < 0 ? 'n' : ' ';
 	enter(&frame);
-	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 21, types)
-							   : saved_plan(&update_plan, UPDATE_PARTITION, 21, types),
+	SPI_execute_plan(p->is_new ? saved_plan(&insert_plan, INSERT_PARTITION, 23, types)
+							   : saved_plan(&update_plan, UPDATE_PARTITION, 23, types),
 					 values, nulls, false, 0);
 	if (SPI_processed != 1)
 		someone_else();

@@ -57,8 +57,9 @@ typedef enum CsSystemColumn
 
 /*
  * Place of an event: the promise's total order.  topic is the index of the
- * topic in the stream's list of topics sorted by name, so that comparing
- * indexes compares names.
+ * topic in the stream's list, which is sorted by name, so that comparing
+ * indexes compares names; only where a stream has found topics on its way
+ * (core/place.h) their names are looked at.
  */
 typedef struct CsPlace
 {
@@ -68,13 +69,15 @@ typedef struct CsPlace
 	int64		offset;
 } CsPlace;
 
+extern int cs_topic_cmp(int32 a, int32 b);
+
 static inline int
 cs_place_cmp(const CsPlace *a, const CsPlace *b)
 {
 	if (a->time != b->time)
 		return a->time < b->time ? -1 : 1;
 	if (a->topic != b->topic)
-		return a->topic < b->topic ? -1 : 1;
+		return cs_topic_cmp(a->topic, b->topic);
 	if (a->partition != b->partition)
 		return a->partition < b->partition ? -1 : 1;
 	if (a->offset != b->offset)
@@ -139,11 +142,15 @@ typedef struct CsPartition
 	int32		id;						/* Kafka's partition number */
 	int64		next_offset;			/* next offset to read; engine */
 	int64		stored_offset;			/* what the table says: the fence; engine */
+	int64		last_offset;			/* of the message consumed last, -1 none known; Kafka only */
+	uint32		last_checksum;			/* of that message: cs_message_checksum() */
 	int64		end_offset;				/* high watermark last seen, -1 unknown; source */
+	int64		last_end;				/* what the table says of it, -1 nothing */
 	bool		at_end;					/* everything up to end_offset was delivered; source */
 	bool		is_new;					/* not yet in the table; engine */
 	bool		idle;					/* no longer holds the watermark; engine */
 	bool		paused;					/* too far ahead of the others; engine/align.c */
+	bool		is_gone;				/* its topic is no longer there, and was read to its end; engine/topics.c */
 	TimestampTz max_time;				/* max of min(event_time, message timestamp), or CS_WM_NONE */
 	TimestampTz last_event_time;		/* newest event_time seen, or CS_WM_NONE */
 	TimestampTz last_spoke;				/* clock when it last delivered or was opened */

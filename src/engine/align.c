@@ -82,7 +82,7 @@ cs_align_run(CsEngine *e)
 			set_paused(e, p, false, now);
 			resumed = true;
 		}
-		else if (!p->paused && !p->idle && is_ahead(p, least, e->stream->max_drift))
+		else if (!p->paused && !p->idle && !p->is_gone && is_ahead(p, least, e->stream->max_drift))
 			set_paused(e, p, true, now);
 	}
 	return resumed;

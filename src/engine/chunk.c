@@ -103,12 +103,29 @@ cs_guarded_loop(CsEngine *e, int n, CsStep step, CsFailed failed, void *arg)
 	}
 }
 
+/* length: of all of them; NULL and more than CS_HEADERS_MAX: too many. */
 static Jsonb *
-headers_of(CsEngine *e, const CsMessage *m)
+headers_of(CsEngine *e, const CsMessage *m, size_t *length)
 {
+	*length = 0;
 	if (e->is_filling)
-		return NULL;													   /* the event log has none */
-	return e->source ? e->source->ops->headers(e->source, m) : m->foreign; /* of a letter: engine/retry.c */
+		return NULL; /* the event log has none */
+	if (e->source == NULL)
+		return m->foreign; /* of a letter: engine/retry.c */
+	return e->source->ops->headers(e->source, m, length);
+}
+
+/* For a dead letter, which takes whatever it gets: what cannot be kept is said in its place. */
+static Jsonb *
+headers_for_letter(CsEngine *e, const CsMessage *m)
+{
+	size_t length;
+	Jsonb *headers = headers_of(e, m, &length);
+
+	if (length <= CS_HEADERS_MAX)
+		return headers;
+	return DatumGetJsonbP(DirectFunctionCall1(
+		jsonb_in, CStringGetDatum(psprintf("{\"\": \"%zu bytes of headers, too many to be kept\"}", length))));
 }
 
 void
@@ -131,7 +148,7 @@ cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definition_id, const
 	if (m->payload)
 		d->payload = memcpy(MemoryContextAllocHuge(e->batch, m->payload_len + 1), m->payload, m->payload_len);
 	d->payload_len = m->payload_len;
-	d->headers = headers_of(e, m);
+	d->headers = headers_for_letter(e, m);
 	d->cause = pstrdup(cause);
 	d->error = pstrdup(error);
 	strlcpy(d->sqlstate, unpack_sql_state(sqlerrcode), sizeof(d->sqlstate));
@@ -198,8 +215,13 @@ fill_system(CsEngine *e, CsEvent *event)
 		set_system(e, event, CS_SYS_TIMESTAMP, TimestampTzGetDatum(m->timestamp));
 	if (is_needed(e, CS_SYS_HEADERS))
 	{
-		Jsonb *headers = headers_of(e, m);
+		size_t length;
+		Jsonb *headers = headers_of(e, m, &length);
 
+		if (length > CS_HEADERS_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("%zu bytes of headers are more than the %zu that are taken", length, CS_HEADERS_MAX)));
 		if (headers != NULL)
 			set_system(e, event, CS_SYS_HEADERS, JsonbPGetDatum(headers));
 	}
@@ -398,6 +420,21 @@ cs_chunk_run_stage(CsEngine *e, CsStage *stage)
 
 /* ---- the ledger ---- */
 
+/* Of each partition's last message: what its topic shall still hold when it is assigned again. */
+static void
+keep_checksums(CsEngine *e)
+{
+	for (int i = 0; i < e->nevents; i++)
+	{
+		const CsMessage *m = e->events[i].message;
+
+		if (m->offset != m->partition->next_offset - 1)
+			continue;
+		m->partition->last_offset = m->offset;
+		m->partition->last_checksum = cs_message_checksum(m);
+	}
+}
+
 static void
 account(CsEngine *e)
 {
@@ -415,6 +452,8 @@ account(CsEngine *e)
 		p->next_offset = event->message->offset + 1;
 		p->last_spoke = now;
 	}
+	if (e->stream->brokers != NULL)
+		keep_checksums(e);
 }
 
 /*

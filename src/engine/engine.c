@@ -24,6 +24,7 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/settings.h"
+#include "core/topics.h"
 #include "engine/backfill.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
@@ -93,6 +94,7 @@ begin(CsEngine *e, Oid *user, int *sec)
 	e->host->begin();
 	GetUserIdAndSecContext(user, sec);
 	become_owner(e);
+	(void) cs_topics_use(e->stream);
 }
 
 static void
@@ -302,6 +304,7 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	e->stream = cs_stream_load_by_id(stream_id, context);
 	GetUserIdAndSecContext(&user, &sec);
 	become_owner(e);
+	(void) cs_topics_use(e->stream);
 	open_in_transaction(e, stream_id, wait, purpose);
 	finish_transaction(e, user, sec);
 	cs_state_open_to_readers(e->state, e->stored.commit_number);

@@ -9,6 +9,7 @@
  *	watermark.c	the stream's watermark, idle partitions
  *	align.c		partitions far ahead of the others wait
  *	positions.c	partitions: which there are, where reading begins
+ *	topics.c	topics of a pattern: found, and gone
  *	counts.c	what each definition made of each partition's messages
  *	write.c		rows of operators into tables, rollups, the batch's end
  *	backfill.c	definitions that are being filled with history
@@ -213,6 +214,10 @@ extern void	 cs_positions_pass_gaps(CsEngine *e);
 extern bool	 cs_positions_changed(CsEngine *e, int i);
 extern int64 cs_positions_lag(CsEngine *e);
 extern bool	 cs_positions_at_end(CsEngine *e);
+extern void	 cs_positions_mark_gone(CsEngine *e, int i, bool is_gone);
+
+/* topics.c */
+extern bool cs_topics_take_news(CsEngine *e);
 
 /* rollup_feed.c */
 extern void cs_rollups_feed(CsEngine *e);

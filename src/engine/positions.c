@@ -35,6 +35,19 @@ add_partition(CsEngine *e, CsPartition *p)
 	MemoryContextSwitchTo(old);
 }
 
+/* A partition whose topic is gone is silent and at its end; nothing else is known of it. */
+void
+cs_positions_mark_gone(CsEngine *e, int i, bool is_gone)
+{
+	CsPartition *p = e->partitions[i];
+
+	p->is_gone = e->committed[i].is_gone = is_gone;
+	p->at_end = is_gone;
+	p->paused = false;
+	if (is_gone)
+		p->end_offset = p->next_offset;
+}
+
 /* In a transaction. */
 void
 cs_positions_load(CsEngine *e)
@@ -47,6 +60,8 @@ cs_positions_load(CsEngine *e)
 		add_partition(e, lfirst(lc));
 	}
 	cs_align_forget(e); /* who was paused when it was stored is not now */
+	for (int i = 0; e->stream->pattern && i < e->npartitions; i++)
+		cs_positions_mark_gone(e, i, e->stream->topic_is_gone[e->partitions[i]->topic]);
 	e->never_ran = e->npartitions == 0;
 }
 
@@ -74,16 +89,18 @@ static bool
 take_partition(CsEngine *e, const CsPartition *found, int timeout_ms)
 {
 	CsPartition *p = MemoryContextAllocZero(e->context, sizeof(CsPartition));
+	bool		 is_first = e->never_ran && (e->stream->pattern == NULL || e->stream->topic_is_first[found->topic]);
 
 	p->topic = found->topic;
 	p->id = found->id;
 	p->end_offset = found->end_offset;
-	if (!e->source->ops->start_offset(e->source, p, e->never_ran, timeout_ms))
+	if (!e->source->ops->start_offset(e->source, p, is_first, timeout_ms))
 	{
 		pfree(p);
 		return false;
 	}
 	p->stored_offset = p->next_offset;
+	p->last_offset = p->last_end = -1;
 	p->is_new = true;
 	p->max_time = p->last_event_time = CS_WM_NONE;
 	p->last_spoke = p->moved_at = cs_now();
@@ -95,8 +112,17 @@ take_partition(CsEngine *e, const CsPartition *found, int timeout_ms)
 static void
 assign(CsEngine *e)
 {
+	CsPartition **there = MemoryContextAlloc(e->context, Max(e->npartitions, 1) * sizeof(CsPartition *));
+	int			  n = 0;
+
 	cs_align_forget(e);
-	e->source->ops->assign(e->source, e->partitions, e->npartitions);
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		if (!e->partitions[i]->is_gone)
+			there[n++] = e->partitions[i];
+	}
+	e->source->ops->assign(e->source, there, n);
+	pfree(there);
 }
 
 /*
@@ -111,6 +137,7 @@ cs_positions_refresh(CsEngine *e, int timeout_ms)
 	bool		 added = false;
 	int			 before = e->npartitions;
 
+	e->source->ops->remember(e->source, e->partitions, e->npartitions);
 	found = e->source->ops->list(e->source, &n, timeout_ms);
 	e->next_refresh = cs_now() + (int64) cs_metadata_refresh_interval * 1000;
 	note_problem(e);
@@ -139,7 +166,7 @@ cs_positions_refresh(CsEngine *e, int timeout_ms)
 			}
 		}
 	}
-	if (added || !e->assigned)
+	if (cs_topics_take_news(e) || added || !e->assigned)
 		assign(e);
 	e->assigned = true;
 	return added;
@@ -157,7 +184,7 @@ cs_positions_rewind(CsEngine *e)
 		*e->partitions[i] = e->committed[i];
 		e->partitions[i]->end_offset = end_offset;
 		e->partitions[i]->last_spoke = spoke;
-		e->partitions[i]->at_end = false;
+		e->partitions[i]->at_end = e->partitions[i]->is_gone;
 	}
 	if (e->assigned)
 		assign(e);
@@ -176,14 +203,36 @@ cs_positions_give_back(CsEngine *e)
 }
 
 /*
+ * It cannot be opened.  If the one we have works, that is all that is said:
+ * what changed is tried again when it changes again.  Outside of a transaction.
+ */
+static void
+keep_source(CsEngine *e, MemoryContext caller, MemoryContext failed)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(caller);
+	error = CopyErrorData();
+	MemoryContextDelete(failed);
+	if (!e->source->ops->keep(e->source))
+		PG_RE_THROW();
+	FlushErrorState();
+	ereport(WARNING, (errcode(error->sqlerrcode),
+					  errmsg("a changed file of stream \"%s\" is not used: %s", e->stream->name, error->message),
+					  errdetail("The connection made with the files as they were is kept.")));
+	FreeErrorData(error);
+}
+
+/*
  * Another source in the place of one that is outdated, reading from where we
  * are.  Between batches.  If it cannot be opened the old one stays.
  */
 void
 cs_positions_reopen(CsEngine *e)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(e->context, "clickstream source", ALLOCSET_DEFAULT_SIZES);
-	CsSource	 *source = NULL;
+	CsSource *volatile source = NULL;
 
 	PG_TRY();
 	{
@@ -191,10 +240,11 @@ cs_positions_reopen(CsEngine *e)
 	}
 	PG_CATCH();
 	{
-		MemoryContextDelete(context);
-		PG_RE_THROW();
+		keep_source(e, caller, context);
 	}
 	PG_END_TRY();
+	if (source == NULL)
+		return;
 	MemoryContextDelete(e->source_context);
 	e->source = source;
 	e->source_context = context;

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "commands/async.h"
+#include "core/topics.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
 #include "utils/json.h"
@@ -90,6 +91,7 @@ emit_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 				cs_outbox_add(e, stage, table, true, values, isnull);
 			break;
 	}
+	(void) cs_topics_use(e->stream); /* an owner's trigger may have looked at another stream */
 	if (stage->sinks && action != CS_ROW_DELETE)
 		cs_outbox_add(e, stage, table, false, values, isnull);
 	if (stage->feeds_rollup)

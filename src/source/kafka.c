@@ -101,36 +101,60 @@ remember_partitions(KafkaSource *source, CsPartition **partitions, int n)
 		source->partitions[i].partition = partitions[i];
 		source->partitions[i].position = partitions[i]->next_offset;
 		source->partitions[i].end = -1;
+		source->partitions[i].is_checked = cs_kafka_check_begins(partitions[i]);
 	}
 	qsort(source->partitions, n, sizeof(KafkaPartition), compare_partitions);
 	source->npartitions = n;
 	source->assigned_at = GetCurrentTimestamp();
 }
 
+/* Tell the library where each partition goes on: one message early where that one is to be checked. */
 static void
-kafka_assign(CsSource *base, CsPartition **partitions, int n)
+assign_positions(KafkaSource *source)
 {
-	KafkaSource		   *source = (KafkaSource *) base;
 	rd_kafka_resp_err_t code;
 
-	cs_kafka_destroy_held(source);
 	cs_kafka_destroy_in_flight(source);
-	source->fault.code = RD_KAFKA_RESP_ERR_NO_ERROR;
-	source->has_taken = false;
-	remember_partitions(source, partitions, n);
-	source->list = rd_kafka_topic_partition_list_new(Max(n, 1));
-	for (int i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(source->list, source->stream->topics[partitions[i]->topic], partitions[i]->id)
-			->offset = partitions[i]->next_offset;
+	source->reassigns = false;
+	source->list = rd_kafka_topic_partition_list_new(Max(source->npartitions, 1));
+	for (int i = 0; i < source->npartitions; i++)
+	{
+		KafkaPartition *p = &source->partitions[i];
+
+		rd_kafka_topic_partition_list_add(source->list, source->stream->topics[p->partition->topic], p->partition->id)
+			->offset = p->is_checked ? p->partition->last_offset : p->position;
+	}
 	/* An empty assignment first: what is queued from the earlier one is dropped even where the offsets agree. */
 	code = rd_kafka_assign(source->rk, NULL);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && n > 0)
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && source->npartitions > 0)
 		code = rd_kafka_assign(source->rk, source->list);
 	(void) rd_kafka_resume_partitions(source->rk, source->list); /* those paused in the earlier one */
 	cs_kafka_destroy_in_flight(source);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
 						errmsg("could not assign partitions: %s", rd_kafka_err2str(code))));
+}
+
+static void
+kafka_assign(CsSource *base, CsPartition **partitions, int n)
+{
+	KafkaSource *source = (KafkaSource *) base;
+
+	cs_kafka_destroy_held(source);
+	source->fault.code = RD_KAFKA_RESP_ERR_NO_ERROR;
+	source->has_taken = false;
+	remember_partitions(source, partitions, n);
+	assign_positions(source);
+}
+
+/* A partition begins elsewhere than it was told: all are assigned where they are, and those that waited wait again. */
+static void
+reassign(KafkaSource *source)
+{
+	assign_positions(source);
+	for (int i = 0; i < source->npartitions; i++)
+		if (source->partitions[i].partition->paused)
+			cs_kafka_pause(&source->base, source->partitions[i].partition, true);
 }
 
 /* ---- poll ---- */
@@ -202,6 +226,8 @@ refresh_ends(KafkaSource *source)
 static void
 on_end_of_partition(KafkaSource *source, KafkaPartition *p, int64 offset)
 {
+	if (p->is_checked && !cs_kafka_check_end(source, p, offset))
+		return;
 	p->position = Max(p->position, offset);
 	p->is_reachable = true;
 	p->is_refused = false;
@@ -270,9 +296,13 @@ accept_message(KafkaSource *source, Run *run, rd_kafka_message_t *message, CsMes
 		return false;
 	find_run(source, run, message);
 	p = run->partition;
-	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && p != NULL && message->offset >= p->position)
+	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && p != NULL && (p->is_checked || message->offset >= p->position))
 	{
 		fill_message(target, message, p);
+		if (p->is_checked && !cs_kafka_check_message(source, p, message, target))
+			return false;
+		if (message->offset < p->position)
+			return false;
 		p->position = message->offset + 1;
 		p->is_reachable = true;
 		p->is_refused = false;
@@ -407,6 +437,8 @@ kafka_poll(CsSource *base, CsMessage *messages, int max, int timeout_ms)
 		drain_pipe(source);
 		cs_kafka_serve_events(source);
 		n = take(source, messages, max);
+		if (source->reassigns && source->fault.code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			reassign(source);
 	} while (n == 0 && source->fault.code == RD_KAFKA_RESP_ERR_NO_ERROR && timeout_ms > 0 &&
 			 wait_for_something(source, deadline));
 	refresh_ends(source);
@@ -438,8 +470,10 @@ kafka_committed(CsSource *base, CsPartition **partitions, int n)
 	cs_kafka_destroy_in_flight(source);
 	source->list = rd_kafka_topic_partition_list_new(n);
 	for (int i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(source->list, source->stream->topics[partitions[i]->topic], partitions[i]->id)
-			->offset = partitions[i]->next_offset;
+		if (!partitions[i]->is_gone)
+			rd_kafka_topic_partition_list_add(source->list, source->stream->topics[partitions[i]->topic],
+											  partitions[i]->id)
+				->offset = partitions[i]->next_offset;
 	(void) rd_kafka_commit(source->rk, source->list, 1);
 	cs_kafka_destroy_in_flight(source);
 }
@@ -450,18 +484,43 @@ kafka_is_outdated(CsSource *base)
 	return ((KafkaSource *) base)->is_outdated;
 }
 
+static bool
+kafka_keep(CsSource *base)
+{
+	KafkaSource *source = (KafkaSource *) base;
+
+	if (source->has_problem)
+		return false;
+	cs_kafka_files_keep(source);
+	source->is_outdated = false;
+	return true;
+}
+
+static void
+kafka_remember(CsSource *base, CsPartition **partitions, int n)
+{
+	KafkaSource *source = (KafkaSource *) base;
+
+	for (int i = 0; i < n; i++)
+		source->was_seen[partitions[i]->topic] = true;
+}
+
 static const char *
 kafka_problem(CsSource *base)
 {
 	KafkaSource *source = (KafkaSource *) base;
 
-	return source->has_problem ? source->problem : NULL;
+	if (source->has_problem)
+		return source->problem;
+	return source->matches_nothing ? "no topic of the broker matches the pattern" : NULL;
 }
 
 const CsSourceOps cs_kafka_source = {
 	.name = "kafka",
 	.open = cs_kafka_open,
+	.remember = kafka_remember,
 	.list = cs_kafka_list,
+	.news = cs_kafka_news,
 	.start_offset = cs_kafka_start_offset,
 	.assign = kafka_assign,
 	.poll = kafka_poll,
@@ -472,4 +531,5 @@ const CsSourceOps cs_kafka_source = {
 	.committed = kafka_committed,
 	.problem = kafka_problem,
 	.is_outdated = kafka_is_outdated,
+	.keep = kafka_keep,
 };

@@ -195,6 +195,10 @@ make_source(const CsStream *stream, MemoryContext cxt)
 	source->scratch = AllocSetContextCreate(cxt, "clickstream Kafka statistics", ALLOCSET_DEFAULT_SIZES);
 	source->missing_since = MemoryContextAllocZero(cxt, sizeof(TimestampTz) * stream->ntopics);
 	source->was_seen = MemoryContextAllocZero(cxt, sizeof(bool) * stream->ntopics);
+	source->news.is_gone = MemoryContextAllocZero(cxt, sizeof(bool) * (stream->ntopics + 1));
+	for (int i = 0; stream->pattern && i < stream->ntopics; i++)
+		source->news.is_gone[i] = stream->topic_is_gone[i];
+	source->was_listed = MemoryContextAllocZero(cxt, sizeof(bool) * stream->ntopics);
 	source->topics = MemoryContextAllocZero(cxt, sizeof(rd_kafka_topic_t *) * stream->ntopics);
 	if (!exit_registered)
 	{

@@ -111,6 +111,14 @@ is_transient_error(rd_kafka_resp_err_t code)
 	}
 }
 
+/* A topic or partition that is not there. */
+static bool
+is_missing_error(int code)
+{
+	return code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
+		   code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+}
+
 /* The group serves lag tools only: its troubles are none of ours. */
 static bool
 is_group_error(rd_kafka_resp_err_t code)
@@ -178,8 +186,10 @@ cs_kafka_message_error(KafkaSource *source, const rd_kafka_message_t *message, i
 
 	if (topic < 0 && is_group_error(message->err))
 		return;
+	if (topic >= 0 && cs_kafka_check_lost(source, cs_kafka_find_partition(source, topic, id), message->err))
+		return;
 	cs_kafka_explain(text, rd_kafka_message_errstr(message), sizeof(text));
-	if (is_transient_error(message->err) || topic < 0)
+	if (is_transient_error(message->err) || topic < 0 || (source->stream->pattern && is_missing_error(message->err)))
 	{
 		strlcpy(source->last_error, text, sizeof(source->last_error));
 		if (is_access_error(message->err) && topic >= 0)
@@ -207,8 +217,8 @@ cs_kafka_error_callback(rd_kafka_t *rk, int code, const char *text, void *opaque
 	KafkaSource *source = opaque;
 
 	(void) rk;
-	if (code != RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC && code != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION &&
-		code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+	/* With a pattern topics may go: that is seen in the metadata. */
+	if (!is_missing_error(code) || source->stream->pattern)
 	{
 		keep_words(source, code, text);
 		return;
@@ -302,6 +312,9 @@ cs_kafka_raise_fault(KafkaSource *source)
 		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
 		case RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
 			raise_lost_offset(source, &fault, topic);
+			break;
+		case KAFKA_MADE_ANEW:
+			cs_kafka_raise_anew(source, &fault, topic);
 			break;
 		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
 		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:

@@ -38,8 +38,22 @@ set_header_text(JsonbValue *value, const char *bytes, size_t length)
 	value->val.string.len = (int) (2 + hex_encode(bytes, length, value->val.string.val + 2));
 }
 
+/* Names and values of them all, in bytes. */
+static size_t
+total_length(const rd_kafka_headers_t *headers)
+{
+	size_t		total = 0;
+	const char *name;
+	const void *bytes;
+	size_t		size;
+
+	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &bytes, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+		total += strlen(name) + (bytes ? size : 0);
+	return total;
+}
+
 Jsonb *
-cs_kafka_headers(CsSource *base, const CsMessage *message)
+cs_kafka_headers(CsSource *base, const CsMessage *message, size_t *length)
 {
 	rd_kafka_headers_t *headers;
 	JsonbParseState	   *state = NULL;
@@ -48,8 +62,12 @@ cs_kafka_headers(CsSource *base, const CsMessage *message)
 	size_t				size;
 
 	(void) base;
+	*length = 0;
 	if (rd_kafka_message_headers(message->foreign, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR ||
 		rd_kafka_header_cnt(headers) == 0)
+		return NULL;
+	*length = total_length(headers);
+	if (*length > CS_HEADERS_MAX)
 		return NULL;
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &bytes, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; i++)

@@ -5,8 +5,10 @@
  * kafka.c			the interface: assign, poll
  * kafka_client.c	open and close: the library's client
  * kafka_lookup.c	questions that wait for a broker: partitions, first offsets
+ * kafka_pattern.c	topics that a pattern matches
  * kafka_event.c	what the library tells us: logs, errors, statistics
  * kafka_pause.c	a partition that waits
+ * kafka_anew.c		a topic that was made anew: the last message read again
  * kafka_headers.c	headers of a message as jsonb
  * kafka_producer.c	sending rows of an outbox
  * kafka_options.c	properties that a stream may set
@@ -55,7 +57,11 @@ typedef struct KafkaPartition
 	int64		 end;		   /* high watermark, -1 not known yet */
 	bool		 is_reachable; /* its broker spoke a moment ago */
 	bool		 is_refused;   /* we may not read it */
+	bool		 is_checked;   /* what comes first shall be the message that was consumed last */
 } KafkaPartition;
+
+/* The fault of a topic that was made anew; the library has no use for this code with a consumer. */
+#define KAFKA_MADE_ANEW RD_KAFKA_RESP_ERR__INCONSISTENT
 
 /* Something that cannot mend itself: found in one poll, raised by the next. */
 typedef struct KafkaFault
@@ -96,12 +102,18 @@ typedef struct KafkaSource
 	bool			is_outdated; /* one of them has changed */
 	KafkaPartition *partitions;	 /* sorted by topic, id */
 	int				npartitions;
+	int				slow_ms;	   /* a question was not answered in half of this: the next one waits so long */
 	int				silence_limit; /* ms without a word that make a broker unreachable */
 	TimestampTz		assigned_at;   /* when assign() was last called */
 	TimestampTz		ends_read_at;  /* when the high watermarks were last looked at */
 	TimestampTz	   *missing_since; /* by topic: vanished from the metadata, or 0 */
-	bool		   *was_seen;	   /* by topic: was in the metadata once */
+	bool		   *was_seen;	   /* by topic: was in the metadata once, or read in an earlier life */
+	bool		   *was_listed;	   /* by topic: was in the metadata that this client got */
 
+	CsTopicNews news;
+	bool		matches_nothing; /* the pattern */
+
+	bool	   reassigns; /* a partition shall begin elsewhere: assign before the next look */
 	KafkaFault fault;
 	bool	   has_taken; /* messages were delivered since the last commit or assignment */
 	bool	   has_problem;
@@ -122,9 +134,21 @@ extern void			cs_kafka_destroy_in_flight(KafkaSource *source);
 
 /* kafka_lookup.c */
 extern CsPartition *cs_kafka_list(CsSource *base, int *n, int timeout_ms);
+/* Metadata of one topic, or of all if it is -1, into source->metadata. */
+extern rd_kafka_resp_err_t cs_kafka_ask_metadata(KafkaSource *source, int topic, int timeout_ms);
+/* Is the topic itself all right in the metadata?  Sets a problem or raises if not. */
+extern bool cs_kafka_topic_is_well(KafkaSource *source, int topic, const struct rd_kafka_metadata_topic *answer);
+/* Append a topic's partitions that the stream reads to an array. */
+extern CsPartition *cs_kafka_append_partitions(KafkaSource *source, int topic,
+											   const struct rd_kafka_metadata_topic *answer, CsPartition *result,
+											   int *n);
 extern bool			cs_kafka_start_offset(CsSource *base, CsPartition *partition, bool is_first_time, int timeout_ms);
 extern bool			cs_kafka_watermarks(KafkaSource *source, const CsPartition *partition, int64 *low, int64 *high,
 										int timeout_ms);
+
+/* kafka_pattern.c */
+extern CsPartition		 *cs_kafka_list_matching(KafkaSource *source, int *n, int timeout_ms);
+extern const CsTopicNews *cs_kafka_news(CsSource *base);
 
 /* kafka_event.c */
 extern void cs_kafka_serve_events(KafkaSource *source);
@@ -141,8 +165,16 @@ extern void cs_kafka_explain(char *target, const char *text, size_t size);
 /* kafka_pause.c */
 extern void cs_kafka_pause(CsSource *base, CsPartition *partition, bool paused);
 
+/* kafka_anew.c */
+extern bool cs_kafka_check_begins(const CsPartition *partition);
+extern bool cs_kafka_check_message(KafkaSource *source, KafkaPartition *p, const rd_kafka_message_t *message,
+								   const CsMessage *as_ours);
+extern bool cs_kafka_check_end(KafkaSource *source, KafkaPartition *p, int64 end);
+extern bool cs_kafka_check_lost(KafkaSource *source, KafkaPartition *p, rd_kafka_resp_err_t code);
+extern void cs_kafka_raise_anew(KafkaSource *source, const KafkaFault *fault, const char *topic);
+
 /* kafka_headers.c */
-extern Jsonb *cs_kafka_headers(CsSource *base, const CsMessage *message);
+extern Jsonb *cs_kafka_headers(CsSource *base, const CsMessage *message, size_t *length);
 
 /* kafka_options.c */
 extern void cs_kafka_options_apply(KafkaSource *source);
@@ -152,5 +184,6 @@ extern void cs_kafka_secret_name_validate(const char *option, const char *name);
 extern char *cs_kafka_secret_read(KafkaSource *source, const char *option, const char *name, bool is_private);
 extern void	 cs_kafka_file_watch(KafkaSource *source, const char *option, const char *path);
 extern bool	 cs_kafka_files_changed(KafkaSource *source);
+extern void	 cs_kafka_files_keep(KafkaSource *source);
 
 #endif

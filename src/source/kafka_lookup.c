@@ -21,6 +21,9 @@
 #define SLICE_FIRST_MS 250
 #define SLICE_MAX_MS 4000
 
+/* What a question may take at least, when earlier ones were not answered in their time. */
+#define SLOW_MAX_MS 2000
+
 /* A wait that ends at a point in time, in growing slices. */
 typedef struct Patience
 {
@@ -29,11 +32,23 @@ typedef struct Patience
 } Patience;
 
 static Patience
-patience(int timeout_ms)
+patience(const KafkaSource *source, int timeout_ms)
 {
-	Patience result = {TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms), SLICE_FIRST_MS};
+	int		 ms = Max(timeout_ms, source->slow_ms);
+	Patience result = {TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms), SLICE_FIRST_MS};
 
 	return result;
+}
+
+/*
+ * A broker that is further away than the time it was given would never be
+ * heard: it gets more the next time, if nothing is read meanwhile.
+ */
+static void
+be_patient(KafkaSource *source, int timeout_ms)
+{
+	if (source->npartitions == 0)
+		source->slow_ms = Min(Max(timeout_ms, source->slow_ms) * 2, SLOW_MAX_MS);
 }
 
 /* Length of the next slice in ms, 0 when the time is over. */
@@ -81,21 +96,32 @@ drop_list(KafkaSource *source)
 	source->list = NULL;
 }
 
-/* Metadata of one topic into source->metadata. */
 static rd_kafka_resp_err_t
 ask_metadata(KafkaSource *source, int topic, Patience *wait)
 {
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	rd_kafka_topic_t   *only = topic < 0 ? NULL : source->topics[topic];
 	int					slice;
 
 	drop_metadata(source);
 	while ((slice = next_slice(wait)) > 0)
 	{
-		code = rd_kafka_metadata(source->rk, 0, source->topics[topic], &source->metadata, slice);
+		code = rd_kafka_metadata(source->rk, only == NULL, only, &source->metadata, slice);
 		cs_kafka_serve_events(source);
 		if (!is_worth_retry(code))
 			break;
 	}
+	return code;
+}
+
+rd_kafka_resp_err_t
+cs_kafka_ask_metadata(KafkaSource *source, int topic, int timeout_ms)
+{
+	Patience			wait = patience(source, timeout_ms);
+	rd_kafka_resp_err_t code = ask_metadata(source, topic, &wait);
+
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		be_patient(source, timeout_ms);
 	return code;
 }
 
@@ -124,11 +150,8 @@ topic_is_missing(KafkaSource *source, int topic)
 	cs_kafka_set_problem(source, text);
 }
 
-/*
- * Is the topic itself all right in the metadata?  Sets a problem or raises if not.
- */
-static bool
-topic_is_well(KafkaSource *source, int topic, const struct rd_kafka_metadata_topic *answer)
+bool
+cs_kafka_topic_is_well(KafkaSource *source, int topic, const struct rd_kafka_metadata_topic *answer)
 {
 	char text[KAFKA_TEXT];
 	char words[KAFKA_TEXT];
@@ -138,6 +161,7 @@ topic_is_well(KafkaSource *source, int topic, const struct rd_kafka_metadata_top
 		case RD_KAFKA_RESP_ERR_NO_ERROR:
 			source->missing_since[topic] = 0;
 			source->was_seen[topic] = true;
+			source->was_listed[topic] = true;
 			return true;
 		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
 		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
@@ -178,12 +202,11 @@ check_wanted(const KafkaSource *source, int topic)
 									  answer->partition_cnt, answer->partition_cnt)));
 }
 
-/* Append a topic's partitions that the stream reads from source->metadata to an array. */
-static CsPartition *
-append_partitions(KafkaSource *source, int topic, CsPartition *result, int *n)
+CsPartition *
+cs_kafka_append_partitions(KafkaSource *source, int topic, const struct rd_kafka_metadata_topic *answer,
+						   CsPartition *result, int *n)
 {
-	const struct rd_kafka_metadata_topic *answer = &source->metadata->topics[0];
-	int									  count = answer->partition_cnt;
+	int count = answer->partition_cnt;
 
 	result =
 		result ? repalloc(result, sizeof(CsPartition) * (*n + count + 1)) : palloc(sizeof(CsPartition) * (count + 1));
@@ -212,22 +235,25 @@ CsPartition *
 cs_kafka_list(CsSource *base, int *n, int timeout_ms)
 {
 	KafkaSource *source = (KafkaSource *) base;
-	Patience	 wait = patience(timeout_ms);
+	Patience	 wait = patience(source, timeout_ms);
 	CsPartition *result = NULL;
 
+	if (source->stream->pattern)
+		return cs_kafka_list_matching(source, n, timeout_ms);
 	*n = 0;
 	for (int topic = 0; topic < source->stream->ntopics; topic++)
 	{
 		rd_kafka_resp_err_t code = ask_metadata(source, topic, &wait);
-		bool				is_first = !source->was_seen[topic];
+		bool				is_first = !source->was_listed[topic];
 
 		if (code != RD_KAFKA_RESP_ERR_NO_ERROR || source->metadata == NULL || source->metadata->topic_cnt != 1)
 		{
+			be_patient(source, timeout_ms);
 			cs_kafka_no_answer(source, "the topic's partitions", code);
 			*n = 0;
 			return NULL;
 		}
-		if (!topic_is_well(source, topic, &source->metadata->topics[0]))
+		if (!cs_kafka_topic_is_well(source, topic, &source->metadata->topics[0]))
 		{
 			drop_metadata(source);
 			*n = 0;
@@ -235,7 +261,7 @@ cs_kafka_list(CsSource *base, int *n, int timeout_ms)
 		}
 		if (is_first)
 			check_wanted(source, topic);
-		result = append_partitions(source, topic, result, n);
+		result = cs_kafka_append_partitions(source, topic, &source->metadata->topics[0], result, n);
 		drop_metadata(source);
 	}
 	return result;
@@ -245,7 +271,7 @@ cs_kafka_list(CsSource *base, int *n, int timeout_ms)
 bool
 cs_kafka_watermarks(KafkaSource *source, const CsPartition *partition, int64 *low, int64 *high, int timeout_ms)
 {
-	Patience			wait = patience(timeout_ms);
+	Patience			wait = patience(source, timeout_ms);
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	int					slice;
 
@@ -259,6 +285,7 @@ cs_kafka_watermarks(KafkaSource *source, const CsPartition *partition, int64 *lo
 	}
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return true;
+	be_patient(source, timeout_ms);
 	cs_kafka_no_answer(source, "a partition's first and last offset", code);
 	return false;
 }
@@ -278,7 +305,7 @@ epoch_ms(TimestampTz t)
 static bool
 offset_for_time(KafkaSource *source, const CsPartition *partition, int64 *offset, int timeout_ms)
 {
-	Patience			wait = patience(timeout_ms);
+	Patience			wait = patience(source, timeout_ms);
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	int					slice;
 
@@ -298,7 +325,10 @@ offset_for_time(KafkaSource *source, const CsPartition *partition, int64 *offset
 	}
 	drop_list(source);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		be_patient(source, timeout_ms);
 		cs_kafka_no_answer(source, "the offset of a time", code);
+	}
 	else if (*offset < 0)
 		*offset = -1;
 	return code == RD_KAFKA_RESP_ERR_NO_ERROR;

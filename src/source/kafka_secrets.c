@@ -12,9 +12,10 @@
  * Rotation.  What each file looked like is kept, and looked at again once a
  * second.  When one has changed the source says that it is outdated, and the
  * engine opens another one beside it; positions are the engine's, so nothing is
- * lost.  A file that cannot be read as it now is (empty, readable by all) does
- * not cost a connection that works: that is only said in the log.  What the
- * library refuses in it (a key without its certificate) does, after some tries.
+ * lost.  A file that cannot be read as it now is (empty, readable by all), or
+ * in which the library finds nothing to use (half of a certificate, a key
+ * without its certificate), does not cost a connection that works: that is only
+ * said in the log, and the next change is tried again.
  *
  * Errors here are of class 28, which the worker tries again: whoever mends the
  * file need not start the stream.
@@ -202,6 +203,14 @@ is_worth_a_try(KafkaSource *source, KafkaFile *file, const struct stat *now)
 					  errdetail("The connection made with the file as it was is kept.")));
 	file->seen = *now;
 	return false;
+}
+
+/* No client can be made with the files as they are now: they are looked at again when they change. */
+void
+cs_kafka_files_keep(KafkaSource *source)
+{
+	for (KafkaFile *file = source->files; file; file = file->next)
+		(void) stat(file->path, &file->seen);
 }
 
 /* Has a file changed since the client was made?  One that is gone tells nothing. */

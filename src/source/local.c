@@ -526,9 +526,10 @@ local_poll_fd(CsSource *base)
 }
 
 static Jsonb *
-local_headers(CsSource *base, const CsMessage *message)
+local_headers(CsSource *base, const CsMessage *message, size_t *length)
 {
 	(void) base;
+	*length = message->foreign ? VARSIZE(message->foreign) : 0;
 	return message->foreign;
 }
 
@@ -563,9 +564,33 @@ local_is_outdated(CsSource *base)
 	return false;
 }
 
+static bool
+local_keep(CsSource *base)
+{
+	(void) base;
+	return true;
+}
+
+static const CsTopicNews *
+local_news(CsSource *base)
+{
+	(void) base;
+	return NULL; /* a local stream has one topic */
+}
+
+static void
+local_remember(CsSource *base, CsPartition **partitions, int n)
+{
+	(void) base;
+	(void) partitions;
+	(void) n;
+}
+
 const CsSourceOps cs_local_source = {
 	.name = "local",
 	.open = local_open,
+	.remember = local_remember,
+	.news = local_news,
 	.list = local_list,
 	.start_offset = local_start_offset,
 	.assign = local_assign,
@@ -577,4 +602,5 @@ const CsSourceOps cs_local_source = {
 	.committed = local_committed,
 	.problem = local_problem,
 	.is_outdated = local_is_outdated,
+	.keep = local_keep,
 };

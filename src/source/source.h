@@ -21,7 +21,18 @@
 #include "core/definition.h"
 #include "core/types.h"
 
+/* Headers of one message, names and values together, in bytes: jsonb of more would be near its own limits. */
+#define CS_HEADERS_MAX ((size_t) 16 * 1024 * 1024)
+
 typedef struct CsSource CsSource;
+
+/* What list() has seen beside the partitions, of a stream with a pattern. */
+typedef struct CsTopicNews
+{
+	int	   nfound;
+	char **found;	/* topics that match and that the stream does not know, sorted */
+	bool  *is_gone; /* by topic that it knows */
+} CsTopicNews;
 
 typedef struct CsSourceOps
 {
@@ -31,12 +42,21 @@ typedef struct CsSourceOps
 	CsSource *(*open)(const CsStream *stream, MemoryContext cxt);
 
 	/*
+	 * These partitions have been read before: a topic of theirs that is
+	 * missing is not a slip of the pen, and may come back.
+	 */
+	void (*remember)(CsSource *source, CsPartition **partitions, int n);
+
+	/*
 	 * List the partitions that exist now: topic and id are set, and
 	 * end_offset where known.  *n entries, palloc'd in the current context.
 	 * Waits at most timeout_ms for metadata; returns NULL and sets problem()
 	 * when the broker did not answer.  Raises if a topic does not exist.
 	 */
 	CsPartition *(*list)(CsSource *source, int *n, int timeout_ms);
+
+	/* Of the last list(), if the stream has a pattern; until the next one. */
+	const CsTopicNews *(*news)(CsSource *source);
 
 	/*
 	 * Resolve the first offset of a partition that was never read, by the
@@ -48,8 +68,9 @@ typedef struct CsSourceOps
 
 	/*
 	 * Read these partitions from their next_offset on; replaces any earlier
-	 * assignment and drops what is queued.  The pointers stay valid until
-	 * the next assign().
+	 * assignment and drops what is queued.  Where last_offset is known the
+	 * message there is looked at again: if it is another one, poll() raises.
+	 * The pointers stay valid until the next assign().
 	 */
 	void (*assign)(CsSource *source, CsPartition **partitions, int n);
 
@@ -73,8 +94,11 @@ typedef struct CsSourceOps
 	/* File descriptor that becomes readable when poll() may have something; -1 none. */
 	int (*poll_fd)(CsSource *source);
 
-	/* Headers of a message as jsonb ({"name": "value"}), or NULL if it has none. */
-	Jsonb *(*headers)(CsSource *source, const CsMessage *message);
+	/*
+	 * Headers of a message as jsonb ({"name": "value"}), or NULL if it has
+	 * none, or more than CS_HEADERS_MAX bytes of them; *length: how many.
+	 */
+	Jsonb *(*headers)(CsSource *source, const CsMessage *message, size_t *length);
 
 	/* Tell the broker's group where we are, for lag tools.  Best effort. */
 	void (*committed)(CsSource *source, CsPartition **partitions, int n);
@@ -87,6 +111,12 @@ typedef struct CsSourceOps
 	 * one should be opened, and take its place.
 	 */
 	bool (*is_outdated)(CsSource *source);
+
+	/*
+	 * No other one could be opened: this one stays as it is, until something
+	 * changes again.  False if it does not work either.
+	 */
+	bool (*keep)(CsSource *source);
 } CsSourceOps;
 
 /* First member of every source's own struct. */
@@ -94,6 +124,9 @@ struct CsSource
 {
 	const CsSourceOps *ops;
 };
+
+/* checksum.c: what says that a message read again is the one that was read before. */
+extern uint32 cs_message_checksum(const CsMessage *message);
 
 /* start.c: the first offset by start_offsets, of a partition that has low up to, not including, high. */
 extern int64 cs_start_given(const CsStream *stream, const CsPartition *partition, int64 low, int64 high);

@@ -294,6 +294,22 @@ pass('and does not cost the connection');
 chmod 0600, "$secrets/sam" or die $!;
 is_counted('scram_256', 'nor does its return');
 
+# Half a certificate, then a key that is not its own: nothing that a client could be made with.
+secret('tls.pem', substr(slurp_file("$certificates/client.pem"), 0, 300));
+logged(qr/WARNING:  a changed file of stream "tls" is not used: could not make a Kafka client/, 'half a file is not taken over');
+send_lines(10);
+wait_until($node, "SELECT sum(consumed) = $sent FROM clickstream.audit('tls')");
+pass('and does not cost the connection');
+secret('tls.pem', slurp_file("$certificates/client.pem"));
+logged(qr/(?s:(?:not used: could not make a Kafka client.*){2})/, 'nor a certificate without its key');
+send_lines(10);
+wait_until($node, "SELECT sum(consumed) = $sent FROM clickstream.audit('tls')");
+pass('which does not cost it either');
+secret('tls.key', slurp_file("$certificates/client.key"));
+logged(qr/(?s:stream "tls" connects anew.*not used.*stream "tls" connects anew)/, 'both together are');
+send_lines(10);
+is_counted('tls', 'and nothing was lost on the way');
+
 # ---- a password that changes at the broker, rights that are taken away
 
 secret('rita', $password{rita});
