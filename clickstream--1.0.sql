@@ -270,7 +270,8 @@ CREATE TABLE progress (
 	next_set_id     bigint NOT NULL DEFAULT 1,
 	committed_at    timestamptz,
 	by_definition   bigint[],
-	looked_at       timestamptz
+	looked_at       timestamptz,
+	state_format    integer NOT NULL DEFAULT 1
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE progress IS 'number of the newest commit of each stream, its watermark, and which half of the state log is written';
 COMMENT ON COLUMN progress.stream_id IS 'stream';
@@ -278,6 +279,7 @@ COMMENT ON COLUMN progress.commit_number IS 'number of the newest commit';
 COMMENT ON COLUMN progress.log_half IS 'half of the log that is written: 0 or 1';
 COMMENT ON COLUMN progress.log_copied IS 'are all live entries in that half?';
 COMMENT ON COLUMN progress.log_copied_xid IS 'transaction that finished copying';
+COMMENT ON COLUMN progress.state_format IS 'number of the format that state log and spill table are written in: whoever cannot read it touches neither';
 COMMENT ON COLUMN progress.next_set_id IS 'number of the next large set';
 COMMENT ON COLUMN progress.committed_at IS 'when the newest commit was made';
 COMMENT ON COLUMN progress.by_definition IS 'five numbers for each definition: its id, rows written, rows deleted, failed combine or final functions, state entries; read view stat_definition';

@@ -97,6 +97,7 @@ read_state(CsOpenReader *reader)
 	reader->state = cs_state_create(reader->context, reader->context);
 	cs_state_register(reader->state, reader->def->definition_id, reader->op->ops->serialize, reader->op);
 	cs_progress_load(reader->stream->stream_id, &progress);
+	cs_state_check_format(reader->stream, progress.state_format);
 	position.half = progress.log_half;
 	position.copied = progress.log_copied;
 	position.copied_xid = progress.log_copied_xid;

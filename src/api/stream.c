@@ -19,6 +19,7 @@
 #include "pgtime.h"
 #include "source/kafka_options.h"
 #include "source/source.h"
+#include "state/state.h"
 #include "utils/array.h"
 #include "utils/memutils.h"
 #include "worker/worker.h"
@@ -398,8 +399,8 @@ insert_stream(FunctionCallInfo fcinfo, const char *name, int32 stream_id, const 
 			cs_value_array("log_relations", REGCLASSOID, logs, 2),
 			cs_value_oid("spill_relation", REGCLASSOID, relations->spill),
 	};
-	CsValue progress = cs_value_int("stream_id", stream_id);
-	CsValue partition[] = {progress, cs_value_int("partition", 0)};
+	CsValue progress[] = {cs_value_int("stream_id", stream_id), cs_value_int("state_format", CS_STATE_FORMAT)};
+	CsValue partition[] = {progress[0], cs_value_int("partition", 0)};
 
 	cs_catalog_insert("stream", values, lengthof(values));
 	if (!PG_ARGISNULL(A_PARTITIONS))
@@ -414,7 +415,7 @@ insert_stream(FunctionCallInfo fcinfo, const char *name, int32 stream_id, const 
 		cs_catalog_update("stream", "stream_id", stream_id, &wanted, 1);
 	}
 	settle(stream_id);
-	cs_catalog_insert("progress", &progress, 1);
+	cs_catalog_insert("progress", progress, lengthof(progress));
 	if (PG_ARGISNULL(A_BROKERS))
 		cs_catalog_insert("local_partition", partition, 2);
 }
@@ -698,6 +699,7 @@ reset_progress(const CsStream *stream)
 		cs_value_oid("log_copied_xid", XID8OID, InvalidOid),
 		cs_value_bool("log_copied", true),
 		cs_value_array("by_definition", INT8OID, NULL, 0),
+		cs_value_int("state_format", CS_STATE_FORMAT),
 	};
 
 	cs_catalog_update("progress", "stream_id", stream->stream_id, values, lengthof(values));

@@ -137,7 +137,7 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"SELECT commit_number, watermark, closed, advanced, finished, log_half::bigint,"
-								" log_copied, log_copied_xid, next_set_id, shown, by_definition"
+								" log_copied, log_copied_xid, next_set_id, shown, by_definition, state_format::bigint"
 								" FROM clickstream.progress"
 								" WHERE stream_id = $1",
 								1, types),
@@ -157,6 +157,7 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	row->shown = get_time(0, 10);
 	row->efforts = (CsEffort *) get_numbers(0, 11, caller, &n);
 	row->nefforts = n / (int) (sizeof(CsEffort) / sizeof(int64));
+	row->state_format = (int) get_int(0, 12);
 	leave(&frame);
 }
 

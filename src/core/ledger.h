@@ -35,6 +35,7 @@ typedef struct CsProgressRow
 	bool			  log_copied;
 	FullTransactionId log_copied_xid;
 	int64			  next_set_id;
+	int				  state_format; /* of what the log and the spill table hold */
 	int				  nefforts;
 	CsEffort		 *efforts; /* loaded into the current context */
 } CsProgressRow;

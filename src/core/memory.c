@@ -11,17 +11,47 @@
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "storage/pg_shmem.h"
+
+#define LARGE_PAGE_FILE "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 #if defined(__linux__) && !defined(MADV_COLLAPSE)
 #define MADV_COLLAPSE 25 /* Linux 6.1; an older C library does not name it */
 #endif
 
-#define HUGE_PAGE ((uintptr_t) 2 * 1024 * 1024)
 #define MMAP_THRESHOLD (32 * 1024 * 1024) /* the C library's own upper bound */
 #define TRIM_THRESHOLD (2040 * 1024 * 1024)
 #define TOP_PAD (256 * 1024 * 1024) /* the heap grows by that much: advice comes before use */
 #define RESERVE 32					/* pieces of PIECE bytes, taken and given back at the start */
 #define PIECE (MMAP_THRESHOLD - 4096)
+
+/*
+ * Bytes of a large page that advice makes: what the kernel says, else what one
+ * page of its tables leads to.  2 MB where pages have 4 kB, 512 MB where they have 64.
+ */
+static uintptr_t
+large_page(void)
+{
+	static uintptr_t size = 0;
+	unsigned long	 told = 0;
+	FILE			*file;
+
+	if (size != 0)
+		return size;
+	file = fopen(LARGE_PAGE_FILE, "r");
+	if (file != NULL)
+	{
+		if (fscanf(file, "%lu", &told) != 1)
+			told = 0;
+		fclose(file);
+	}
+	size = (uintptr_t) sysconf(_SC_PAGESIZE);
+	if (told > size && (told & (told - 1)) == 0)
+		size = told;
+	else
+		size *= size / sizeof(uint64);
+	return size;
+}
 
 static uintptr_t heap_begin = 0; /* of what this process has added */
 static uintptr_t heap_advised = 0;
@@ -49,7 +79,7 @@ cs_memory_init(void)
 	(void) mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
 	(void) mallopt(M_TOP_PAD, TOP_PAD);
 #endif
-	heap_begin = heap_advised = TYPEALIGN(HUGE_PAGE, (uintptr_t) sbrk(0));
+	heap_begin = heap_advised = TYPEALIGN(large_page(), (uintptr_t) sbrk(0));
 	reserve_heap();
 	cs_memory_advise_heap();
 }
@@ -59,8 +89,8 @@ static void
 advise(uintptr_t begin, uintptr_t end)
 {
 #ifdef MADV_HUGEPAGE
-	begin = TYPEALIGN(HUGE_PAGE, begin);
-	end = TYPEALIGN_DOWN(HUGE_PAGE, end);
+	begin = TYPEALIGN(large_page(), begin);
+	end = TYPEALIGN_DOWN(large_page(), end);
 	if (begin < end)
 		(void) madvise((void *) begin, end - begin, MADV_HUGEPAGE);
 #else
@@ -74,8 +104,8 @@ static void
 collapse(uintptr_t begin, uintptr_t end)
 {
 #ifdef __linux__
-	begin = TYPEALIGN(HUGE_PAGE, begin);
-	end = TYPEALIGN_DOWN(HUGE_PAGE, end);
+	begin = TYPEALIGN(large_page(), begin);
+	end = TYPEALIGN_DOWN(large_page(), end);
 	if (begin < end)
 		(void) madvise((void *) begin, end - begin, MADV_COLLAPSE);
 #else
@@ -87,7 +117,7 @@ collapse(uintptr_t begin, uintptr_t end)
 void
 cs_memory_advise_heap(void)
 {
-	uintptr_t end = TYPEALIGN_DOWN(HUGE_PAGE, (uintptr_t) sbrk(0));
+	uintptr_t end = TYPEALIGN_DOWN(large_page(), (uintptr_t) sbrk(0));
 
 	if (heap_begin == 0 || end <= heap_advised)
 		return;
@@ -128,34 +158,73 @@ drop_mapping(void)
 	mapping = NULL;
 }
 
+/* Of pages that the administrator has set aside, if the server uses such (huge_pages) and enough of them are left. */
+static bool
+map_reserved(Size size)
+{
+#ifdef MAP_HUGETLB
+	Size  page;
+	int	  flags;
+	char *at;
+
+	if (huge_pages == HUGE_PAGES_OFF)
+		return false;
+	GetHugePageSize(&page, &flags);
+	if (page == 0)
+		return false;
+	size = TYPEALIGN(page, size);
+	at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | flags, -1, 0);
+	if (at == MAP_FAILED)
+	{
+		elog(DEBUG1, "clickstream: no huge pages for %zu bytes: %m", size);
+		return false;
+	}
+	mapping = shared_begin = at;
+	mapped = shared_size = size;
+	return true;
+#else
+	(void) size;
+	return false;
+#endif
+}
+
+/* Of ordinary ones, at an address where large ones fit if it is as long as one of them. */
+static void
+map_ordinary(Size size)
+{
+	Size  page = size < large_page() ? (Size) sysconf(_SC_PAGESIZE) : large_page();
+	char *at;
+
+	size = TYPEALIGN(page, size);
+	at = mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not map anonymous shared memory: %m"),
+						errdetail("The request was for %zu bytes.", size + page),
+						errhint("Reduce clickstream.state_memory.")));
+	mapping = at;
+	mapped = size + page;
+	shared_begin = (char *) TYPEALIGN(page, at);
+	shared_size = size;
+	advise((uintptr_t) shared_begin, (uintptr_t) shared_begin + size);
+}
+
 char *
 cs_memory_map_shared(Size size)
 {
-	char *at;
-
 	drop_mapping();
-	size = TYPEALIGN(HUGE_PAGE, size);
-	at = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (at == MAP_FAILED)
-		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not map anonymous shared memory: %m"),
-						errdetail("The request was for %zu bytes.", size + HUGE_PAGE),
-						errhint("Reduce clickstream.state_memory.")));
-	mapping = at;
-	mapped = size + HUGE_PAGE;
-	shared_begin = (char *) TYPEALIGN(HUGE_PAGE, at);
-	shared_size = size;
-	advise((uintptr_t) shared_begin, (uintptr_t) shared_begin + size);
+	if (!map_reserved(size))
+		map_ordinary(size);
 	return shared_begin;
 }
 
 void
 cs_memory_enlarge(char *piece, Size size)
 {
-	uintptr_t begin = TYPEALIGN(HUGE_PAGE, (uintptr_t) piece);
+	uintptr_t begin = TYPEALIGN(large_page(), (uintptr_t) piece);
 
 	if (shared_begin == NULL || begin >= (uintptr_t) piece + size || (char *) begin < shared_begin ||
-		(char *) begin + HUGE_PAGE > shared_begin + shared_size)
+		(char *) begin + large_page() > shared_begin + shared_size)
 		return;
 	(void) *(volatile char *) begin; /* of what is empty nothing is made */
-	collapse(begin, begin + HUGE_PAGE);
+	collapse(begin, begin + large_page());
 }

@@ -27,6 +27,7 @@ extern void cs_memory_advise(void *data, Size size);
  * segment would keep the whole of it alive in a process that outlives it.  To
  * be called as the server starts; what it was given before a restart after a
  * crash is gone then.  Ends the start where there is no room.
+ * With huge_pages it is of pages that were set aside for the server, if enough are left.
  */
 extern char *cs_memory_map_shared(Size size);
 /*

@@ -211,6 +211,7 @@ recover_state(CsEngine *e)
 {
 	CsLogPosition position;
 
+	cs_state_check_format(e->stream, e->stored.state_format);
 	position.half = e->stored.log_half;
 	position.copied = e->stored.log_copied;
 	position.copied_xid = e->stored.log_copied_xid;

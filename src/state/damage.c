@@ -7,7 +7,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
-#include "state/codec.h"
+#include "state/state.h"
 #include "utils/timestamp.h"
 
 #include <xxhash.h>
@@ -17,6 +17,20 @@ cs_codec_corrupt(const char *what)
 {
 	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("stored state is damaged: %s", what),
 					errhint("Go back to a backup, or begin anew with clickstream.reset().")));
+}
+
+void
+cs_state_check_format(const CsStream *stream, int format)
+{
+	if (format == CS_STATE_FORMAT)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the stored state of stream \"%s\" has format %d, not %d", stream->name, format, CS_STATE_FORMAT),
+			 errdetail("It was written by %s version of the extension's library; nothing has been changed.",
+					   format > CS_STATE_FORMAT ? "a newer" : "an older"),
+			 errhint("Install that version again, or read the topic again from its beginning with "
+					 "clickstream.reset().")));
 }
 
 /* What was read as the name is only shown if it is what the key is a hash of: then it cannot be damaged. */

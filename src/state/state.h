@@ -293,6 +293,16 @@ extern void cs_state_abort(CsState *state);
 typedef TimestampTz (*CsDueOf)(void *op, const CsEntry *entry);
 extern void cs_state_register_due(CsState *state, int32 definition_id, CsDueOf due_of);
 
+/*
+ * The format of what is stored as a whole: records of the log (record.h), rows
+ * of the spill table, keys.  Its number stands in clickstream.progress, which is
+ * read before either; entries have versions of their own.  Whoever changes the
+ * format counts this up.
+ */
+#define CS_STATE_FORMAT 1
+/* Raises if the number is another one. */
+extern void cs_state_check_format(const CsStream *stream, int format);
+
 /* Before recovery: take entries that cannot be read, too. */
 extern void cs_state_be_lenient(CsState *state);
 extern void cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot);
