@@ -39,8 +39,8 @@ SELECT c.relname FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regcla
 -- Settings: at most 15, all with a description that begins alike; numbers of time or size have units.
 SELECT count(*) <= 15 AS few_enough FROM pg_settings WHERE name LIKE 'clickstream.%';
 SELECT name, short_desc FROM pg_settings WHERE name LIKE 'clickstream.%' AND short_desc !~ '^Sets .*\.$';
--- clickstream.mutant, fault and force_spill are there in test builds only
-SELECT name, context, vartype, unit FROM pg_settings WHERE name LIKE 'clickstream.%' AND name NOT IN ('clickstream.mutant', 'clickstream.fault', 'clickstream.force_spill') ORDER BY name;
+-- clickstream.mutant, fault and force_... are there in test builds only
+SELECT name, context, vartype, unit FROM pg_settings WHERE name LIKE 'clickstream.%' AND name NOT IN ('clickstream.mutant', 'clickstream.fault', 'clickstream.force_spill', 'clickstream.force_closings') ORDER BY name;
 SET clickstream.no_such_setting = 1;
 
 -- One of each, and what the catalog says of it.

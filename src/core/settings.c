@@ -31,6 +31,7 @@ char *cs_secrets_directory = NULL;
 
 #ifdef CLICKSTREAM_MUTANTS
 int cs_force_spill = -1;
+int cs_force_closings = 0;
 int cs_mutant = CS_MUTANT_NONE;
 
 static const struct config_enum_entry mutants[] = {
@@ -115,6 +116,10 @@ cs_settings_init(void)
 	DefineCustomIntVariable("clickstream.force_spill",
 							"Sets how many entries that it has not touched a commit leaves in memory, for tests.",
 							"-1: as many as there is memory for.", &cs_force_spill, -1, -1, INT_MAX, PGC_SUSET,
+							GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	DefineCustomIntVariable("clickstream.force_closings",
+							"Sets how many entries an operator closes in one transaction, for tests.",
+							"0: as many as there is room for.", &cs_force_closings, 0, 0, INT_MAX, PGC_SUSET,
 							GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomEnumVariable("clickstream.mutant", "Sets the mistake that the library makes, for tests of tests.", NULL,
 							 &cs_mutant, CS_MUTANT_NONE, mutants, PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);

@@ -24,7 +24,8 @@ extern int	 cs_state_memory;	   /* kB: open state of all running streams, POSTMA
 extern char *cs_secrets_directory; /* where secrets lie, SIGHUP */
 
 #ifdef CLICKSTREAM_MUTANTS
-extern int cs_force_spill; /* entries left in memory by a commit, -1: see state/evict.c; SUSET */
+extern int cs_force_closings; /* entries that an operator closes in one transaction, 0: see engine/engine.c; SUSET */
+extern int cs_force_spill;	  /* entries left in memory by a commit, -1: see state/evict.c; SUSET */
 #endif
 
 extern void cs_settings_init(void);

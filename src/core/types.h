@@ -92,6 +92,13 @@ typedef struct CsHash128
 	uint64 hi;
 } CsHash128;
 
+/* The order of hashes, which is that of the spill table's index too. */
+static inline int
+cs_hash_cmp(const CsHash128 *a, const CsHash128 *b)
+{
+	return memcmp(a, b, sizeof(CsHash128));
+}
+
 /*
  * Key of one state entry: which definition, which time bucket (a window
  * cell's slide start; 0 for sessions and funnels), whose.

@@ -185,6 +185,9 @@ extern void		   cs_preview_run(CsEngine *e, TimestampTz as_of);
 extern void		   cs_preview_committed(CsEngine *e);
 extern TimestampTz cs_preview_deadline(CsEngine *e);
 
+/* engine.c: how many entries an operator may close in one transaction. */
+extern int cs_closings_at_once(const CsEngine *e);
+
 /* counts.c */
 extern void		cs_counts_load(CsEngine *e);
 extern void		cs_counts_arrange(CsEngine *e, CsPartition *p);

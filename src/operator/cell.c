@@ -289,16 +289,12 @@ cs_cell_gone(CsOperator *op, CsBatchContext *batch, TimestampTz start, CsHash128
 static int
 key_cmp(const void *a, const void *b)
 {
-	const CsKey		*ka = &(*(CsWork *const *) a)->key;
-	const CsKey		*kb = &(*(CsWork *const *) b)->key;
-	const CsHash128 *x = &ka->who;
-	const CsHash128 *y = &kb->who;
+	const CsKey *ka = &(*(CsWork *const *) a)->key;
+	const CsKey *kb = &(*(CsWork *const *) b)->key;
 
 	if (ka->bucket != kb->bucket)
 		return ka->bucket < kb->bucket ? -1 : 1;
-	if (x->hi != y->hi)
-		return x->hi < y->hi ? -1 : 1;
-	return x->lo < y->lo ? -1 : x->lo > y->lo;
+	return cs_hash_cmp(&ka->who, &kb->who);
 }
 
 void

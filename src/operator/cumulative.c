@@ -37,10 +37,9 @@ families(CsWindow *w, CsState *state, int *n)
 	*n = 0;
 	for (int i = 0; i < nbuckets; i++)
 	{
-		CsBucketKind kind = cs_bucket_kind(buckets[i]);
-		CsPane		 pane;
+		CsPane pane;
 
-		if (kind == CS_BUCKET_NOTE)
+		if (!cs_bucket_has_cells(buckets[i]))
 			continue;
 		cs_assign(&w->assign, cs_bucket_time(buckets[i]), &pane);
 		if (*n > 0 && list[*n - 1].start == pane.whole)
@@ -67,16 +66,15 @@ keep_sum(CsWindow *w, CsState *state, TimestampTz whole, const CsHash128 *who, c
 	cs_work_keep(work);
 }
 
-/* Add the cells of a pane to the sums. */
-static void
-add_up(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole)
+/* Add cells of a pane, in the order of their groups, to the sum; how many. */
+static int64
+add_part(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole, CsPart part)
 {
 	const CsDefinition *def = w->op.def;
-	int					n;
-	CsWork			  **works = cs_state_bucket(state, def->definition_id, CS_BUCKET_OF(pane, CS_BUCKET_PANE), &n);
+	int64				n;
+	CsWork **works = cs_works_of_part(state, def->definition_id, CS_BUCKET_OF(pane, CS_BUCKET_PANE), part, &n);
 
-	cs_cell_sort(works, n);
-	for (int i = 0; i < n; i++)
+	for (int64 i = 0; i < n; i++)
 	{
 		CsCell		*cell = cs_cell_of(&w->grouping, state, works[i]);
 		CsGroupInput input = {.key = works[i]->key.who, .values = cell->values, .isnull = cell->isnull};
@@ -91,56 +89,70 @@ add_up(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole)
 	}
 	if (works)
 		pfree(works);
+	return n;
 }
 
-/* All rows of a window whose steps are all added up. */
-static void
-emit_sum(CsWindow *w, CsBatchContext *batch, CsSpan span)
+/* All of them; false: more than are left. */
+static bool
+add_up(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole, int64 *left)
 {
-	CsAssembly *a = cs_assembly_begin(w, batch->state, 1024);
+	CsClosing *closing = &w->closing;
+	int64	   n = cs_state_bucket_count(state, w->op.def->definition_id, CS_BUCKET_OF(pane, CS_BUCKET_PANE));
 
-	cs_assembly_add(a, CS_BUCKET_OF(span.start, CS_BUCKET_SUM));
-	(void) cs_assembly_emit(a, batch, span, true);
-	cs_window_forget_notes(w, batch->state, span);
+	while (!closing->is_added && *left > 0)
+	{
+		CsPart part = cs_part_from(closing->from, n, *left);
+
+		*left -= add_part(w, state, pane, whole, part) + 1;
+		closing->is_added = part.last == PG_UINT64_MAX;
+		closing->from = closing->is_added ? 0 : part.last + 1;
+	}
+	return closing->is_added;
 }
 
-static void
-pass_family(CsWindow *w, CsBatchContext *batch, const Family *family, TimestampTz wm, TimestampTz retired)
+/* Windows of one start, step by step; false: more than are left. */
+static bool
+pass_family(CsWindow *w, CsBatchContext *batch, const Family *family, TimestampTz retired, int64 *left)
 {
+	CsClosing  *closing = &w->closing;
 	CsGrid	   *panes = &w->assign.pane;
 	TimestampTz end = cs_grid_next(&w->assign.whole, family->start);
 	TimestampTz pane = family->first;
-	int			all = PG_INT32_MAX;
 
-	/* What is retired is written: go on behind it. */
+	/* What is retired is written: go on behind it; and behind what this closing has come to. */
 	if (w->retired != CS_WM_NONE && w->retired != CS_WM_DONE)
 		pane = Max(pane, cs_grid_floor(panes, w->retired + CS_USECS_PER_MSEC));
-	while (pane < end)
+	if (closing->span.start == family->start)
+		pane = Max(pane, cs_grid_floor(panes, closing->span.end - 1));
+	for (; pane < end; pane = cs_grid_next(panes, pane))
 	{
 		CsSpan span = {family->start, cs_grid_next(panes, pane)};
+		bool   is_final = cs_is_passed(span.end, retired);
 
-		if (!cs_is_passed(span.end, wm))
+		if (!cs_is_passed(span.end, closing->wm))
 			break;
-		if (cs_is_passed(span.end, retired))
-		{
-			add_up(w, batch->state, pane, family->start);
-			emit_sum(w, batch, span);
-		}
-		else if (!cs_is_passed(span.end, w->op.closed))
-			(void) cs_window_emit_all(w, batch, span);
-		pane = span.end;
+		if (!is_final && cs_is_passed(span.end, w->op.closed))
+			continue;
+		if (closing->span.start != span.start || closing->span.end != span.end)
+			*closing = (CsClosing){.wm = closing->wm, .span = span};
+		if (*left <= 0 || (is_final && !add_up(w, batch->state, pane, family->start, left)) ||
+			!cs_window_emit_rest(w, batch, span, left))
+			return false;
+		closing->span.end++; /* behind it */
 	}
-	if (cs_is_passed(end, retired))
-		(void) cs_cells_close(&w->op, &w->grouping, batch, CS_BUCKET_OF(family->start, CS_BUCKET_SUM), false, &all);
+	return true;
 }
 
-void
-cs_cumulative_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired)
+bool
+cs_cumulative_pass(CsWindow *w, CsBatchContext *batch, TimestampTz retired, int64 *left)
 {
+	bool	done = true;
 	int		n;
 	Family *list = families(w, batch->state, &n);
 
-	for (int i = 0; i < n; i++)
-		pass_family(w, batch, &list[i], wm, retired);
+	for (int i = 0; i < n && done; i++)
+		if (list[i].start >= w->closing.span.start)
+			done = pass_family(w, batch, &list[i], retired, left);
 	pfree(list);
+	return done;
 }

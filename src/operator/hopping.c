@@ -51,6 +51,7 @@ windows_of_bucket(CsWindow *w, int64 bucket, TimestampTz after, TimestampTz upto
 		case CS_BUCKET_SUM: /* all windows that start there */
 			return cs_assigned_windows_in(&w->assign, cs_bucket_time(bucket), after, upto, n);
 		case CS_BUCKET_NOTE:
+		case CS_BUCKET_CLOSING:
 			break;
 	}
 	return NULL;
@@ -123,7 +124,11 @@ cs_windows_next_end(CsWindow *w, CsState *state, TimestampTz after)
 TimestampTz
 cs_window_first_pane(CsWindow *w, CsSpan span)
 {
-	if (w->assign.form != CS_WINDOW_CUMULATIVE || w->retired == CS_WM_NONE)
+	if (w->assign.form != CS_WINDOW_CUMULATIVE)
+		return span.start;
+	if (cs_is_passed(span.end, cs_retired_at(w->op.def, w->closing.wm)))
+		return span.end; /* all added up */
+	if (w->retired == CS_WM_NONE)
 		return span.start;
 	return Max(span.start, cs_grid_floor(&w->assign.pane, w->retired + CS_USECS_PER_MSEC));
 }
@@ -131,61 +136,166 @@ cs_window_first_pane(CsWindow *w, CsSpan span)
 /* ---- closing ---- */
 
 int64
-cs_window_emit_all(CsWindow *w, CsBatchContext *batch, CsSpan span)
+cs_window_emit_part(CsWindow *w, CsBatchContext *batch, CsSpan span, CsPart part)
 {
 	CsAssembly *a = cs_assembly_begin(w, batch->state, 1024);
 
 	if (w->assign.form == CS_WINDOW_CUMULATIVE)
-		cs_assembly_add(a, CS_BUCKET_OF(span.start, CS_BUCKET_SUM));
+		cs_assembly_add(a, CS_BUCKET_OF(span.start, CS_BUCKET_SUM), part);
 	for (TimestampTz pane = cs_window_first_pane(w, span); pane < span.end; pane = cs_grid_next(&w->assign.pane, pane))
-		cs_assembly_add(a, CS_BUCKET_OF(pane, CS_BUCKET_PANE));
-	return cs_assembly_emit(a, batch, span, false);
+		cs_assembly_add(a, CS_BUCKET_OF(pane, CS_BUCKET_PANE), part);
+	return cs_assembly_emit(a, batch, span, cs_is_passed(span.end, cs_retired_at(w->op.def, w->closing.wm)));
 }
 
-static void
-emit_hopping(CsWindow *w, CsBatchContext *batch, CsSpan span, bool is_final)
+/* The window's cells, and those of its most populous pane. */
+static int64
+count_cells(CsWindow *w, CsState *state, CsSpan span, int64 *most)
 {
-	CsAssembly *a;
+	int32 id = w->op.def->definition_id;
+	int64 all = 0;
 
-	if (w->running[is_final])
+	if (w->assign.form == CS_WINDOW_CUMULATIVE)
+		all = cs_state_bucket_count(state, id, CS_BUCKET_OF(span.start, CS_BUCKET_SUM));
+	*most = all;
+	for (TimestampTz pane = cs_window_first_pane(w, span); pane < span.end; pane = cs_grid_next(&w->assign.pane, pane))
 	{
-		cs_running_emit(w->running[is_final], batch, span, is_final);
-		return;
+		int64 n = cs_state_bucket_count(state, id, CS_BUCKET_OF(pane, CS_BUCKET_PANE));
+
+		all += n;
+		*most = Max(*most, n);
 	}
-	a = cs_assembly_begin(w, batch->state, 1024);
-	for (TimestampTz pane = span.start; pane < span.end; pane = cs_grid_next(&w->assign.pane, pane))
-		cs_assembly_add(a, CS_BUCKET_OF(pane, CS_BUCKET_PANE));
-	(void) cs_assembly_emit(a, batch, span, is_final);
+	return all;
 }
 
-void
-cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired)
+bool
+cs_window_emit_rest(CsWindow *w, CsBatchContext *batch, CsSpan span, int64 *left)
 {
-	int		n;
-	CsSpan *spans = cs_windows_between(w, batch->state, w->retired, wm, &n);
-	int64  *buckets;
+	int64 most;
+	int64 n = count_cells(w, batch->state, span, &most);
 
-	for (int i = 0; i < n; i++)
+	while (*left > 0)
+	{
+		CsPart part = cs_part_from(w->closing.from, n, *left);
+
+		*left -= cs_window_emit_part(w, batch, span, part) + 1;
+		if (part.last == PG_UINT64_MAX)
+			return true;
+		w->closing.from = part.last + 1;
+	}
+	return false;
+}
+
+/* What is carried from slide to slide must not become more than a batch may open. */
+static bool
+emit_hopping(CsWindow *w, CsBatchContext *batch, CsSpan span, bool is_final, int64 *left)
+{
+	CsRunning *running = w->running[is_final];
+	int64	   most;
+
+	if (running)
+	{
+		(void) count_cells(w, batch->state, span, &most);
+		if (most <= cs_state_room(batch->state, PG_INT32_MAX))
+			return cs_running_emit(running, batch, span, is_final, &w->closing.from, left);
+		cs_running_forget(running);
+	}
+	return cs_window_emit_rest(w, batch, span, left);
+}
+
+bool
+cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz retired, int64 *left)
+{
+	CsClosing *closing = &w->closing;
+	bool	   done = true;
+	int		   n;
+	CsSpan	  *spans = cs_windows_between(w, batch->state, w->retired, closing->wm, &n);
+
+	for (int i = 0; i < n && done; i++)
 	{
 		bool is_final = cs_is_passed(spans[i].end, retired);
+		int	 order = span_cmp(&spans[i], &closing->span);
 
-		if (is_final || !cs_is_passed(spans[i].end, w->op.closed))
-			emit_hopping(w, batch, spans[i], is_final);
-		if (is_final)
-			cs_window_forget_notes(w, batch->state, spans[i]);
-	}
-	buckets = cs_state_buckets(batch->state, w->op.def->definition_id, &n);
-	for (int i = 0; i < n; i++)
-	{
-		int	   all = PG_INT32_MAX;
-		CsPane pane;
-
-		if (cs_bucket_kind(buckets[i]) != CS_BUCKET_PANE)
+		if (order < 0 || (!is_final && cs_is_passed(spans[i].end, w->op.closed)))
 			continue;
-		cs_assign(&w->assign, cs_bucket_time(buckets[i]), &pane);
-		if (cs_is_passed(pane.last_end, retired))
-			(void) cs_cells_close(&w->op, &w->grouping, batch, buckets[i], false, &all);
+		if (order > 0)
+		{
+			closing->span = spans[i];
+			closing->from = 0;
+		}
+		done = *left > 0 && emit_hopping(w, batch, spans[i], is_final, left);
+		if (done) /* behind it */
+			closing->span.start++;
 	}
+	if (spans)
+		pfree(spans);
+	return done;
+}
+
+/* ---- what is over ---- */
+
+/* Notes have no rows, and nothing hangs on them. */
+static bool
+delete_notes(CsWindow *w, CsState *state, int64 bucket, int max, int *n)
+{
+	bool	 more;
+	CsWork **works = cs_state_some(state, w->op.def->definition_id, bucket, max, n, &more);
+
+	for (int i = 0; i < *n; i++)
+		cs_work_delete(state, works[i]);
+	if (works)
+		pfree(works);
+	return !more;
+}
+
+/* When nothing needs what is in the bucket any more. */
+static TimestampTz
+end_of_use(CsWindow *w, int64 bucket)
+{
+	TimestampTz time = cs_bucket_time(bucket);
+	CsPane		pane;
+
+	switch (cs_bucket_kind(bucket))
+	{
+		case CS_BUCKET_PANE:
+			cs_assign(&w->assign, time, &pane);
+			return pane.last_end;
+		case CS_BUCKET_SUM:
+			return cs_grid_next(&w->assign.whole, time);
+		case CS_BUCKET_NOTE:
+			return w->assign.form == CS_WINDOW_CUMULATIVE ? time : cs_assigned_end(&w->assign, time);
+		case CS_BUCKET_CLOSING:
+			break;
+	}
+	return CS_WM_DONE;
+}
+
+bool
+cs_windows_tidy(CsWindow *w, CsBatchContext *batch, int64 *left)
+{
+	bool   done = true;
+	int	   nbuckets;
+	int64 *buckets = cs_state_buckets(batch->state, w->op.def->definition_id, &nbuckets);
+
+	for (int i = 0; i < nbuckets && done; i++)
+	{
+		int max = (int) Min(*left, PG_INT32_MAX);
+		int n = max;
+
+		if (cs_bucket_kind(buckets[i]) == CS_BUCKET_CLOSING || !cs_is_passed(end_of_use(w, buckets[i]), w->retired))
+			continue;
+		if (max <= 0)
+			done = false;
+		else if (cs_bucket_kind(buckets[i]) == CS_BUCKET_NOTE)
+			done = delete_notes(w, batch->state, buckets[i], max, &n);
+		else
+		{
+			done = cs_cells_close(&w->op, &w->grouping, batch, buckets[i], false, &n);
+			n = max - n;
+		}
+		*left -= n;
+	}
+	pfree(buckets);
+	return done;
 }
 
 /* ---- rows that lag behind ---- */
@@ -202,7 +312,7 @@ cs_windows_revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired)
 		int		nspans = 0;
 		CsSpan *spans = NULL;
 
-		if (cs_bucket_kind(works[i]->key.bucket) == CS_BUCKET_NOTE || !((CsCell *) works[i]->work)->touched)
+		if (!cs_bucket_has_cells(works[i]->key.bucket) || !((CsCell *) works[i]->work)->touched)
 			continue;
 		spans = windows_of_bucket(w, works[i]->key.bucket, w->retired, w->op.closed, &nspans);
 		for (int k = 0; k < nspans; k++)
@@ -292,7 +402,7 @@ cs_windows_show_stale(CsWindow *w, CsBatchContext *batch)
 		TimestampTz until;
 		ListCell   *lc;
 
-		if (cs_bucket_kind(buckets[i]) == CS_BUCKET_NOTE)
+		if (!cs_bucket_has_cells(buckets[i]))
 			continue;
 		cs_state_visit_marked(batch->state, w->op.def->definition_id, buckets[i], visit_stale, &visit);
 		until = visit.keys ? cs_windows_differ_until(w, buckets, n, buckets[i]) : 0;

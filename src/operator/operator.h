@@ -108,6 +108,12 @@ typedef struct CsOperatorOps
 	 * closed_by_finish says that finish() moved it (closed_reason).
 	 */
 	bool (*advance)(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, bool closed_by_finish);
+	/*
+	 * All operators have advanced; left: not all of them have finished, so that
+	 * what is stored as closed lags behind.  Store what this one needs to know
+	 * of that when it is recovered.  May be NULL.
+	 */
+	void (*note_closing)(CsOperator *op, CsBatchContext *batch, bool left);
 
 	/*
 	 * The topic is silent (every partition at its end, for idle_timeout):
@@ -170,8 +176,9 @@ struct CsOperator
 	CsOperator			*source;		 /* rollup: the operator it reads rows of */
 	TimestampTz			 closed;		 /* everything up to here is closed; set by the engine from what is stored */
 	TimestampTz			 shown;			 /* rows as of up to here may have been shown by preview(); set by the engine */
-	bool				 stale;			 /* some row lags behind its state */
-	TimestampTz			 emit_at;		 /* clock time at which rows are to be rewritten, CS_WM_DONE none */
+	bool		midway; /* rows of some windows are written in part: it must get no events until advance() is through */
+	bool		stale;	/* some row lags behind its state */
+	TimestampTz emit_at; /* clock time at which rows are to be rewritten, CS_WM_DONE none */
 };
 
 extern const CsOperatorOps cs_session_ops;

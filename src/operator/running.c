@@ -83,6 +83,7 @@ struct CsRunning
 	CsState		  *state;
 	int32		   slide; /* being added or taken away: a number that no other has */
 	bool		   leaving;
+	CsPart		   left; /* groups of the carried window whose rows are not written; a whole one is not begun */
 };
 
 CsRunning *
@@ -126,6 +127,7 @@ begin_at(CsRunning *r, TimestampTz start)
 	r->groups = rgroups_create(r->cxt, 1024, NULL);
 	r->members = rmembers_create(r->cxt, 8192, NULL);
 	r->next = r->epoch = start;
+	r->left = CS_PART_WHOLE;
 	MemoryContextSwitchTo(old);
 }
 
@@ -288,9 +290,7 @@ group_cmp(const void *x, const void *y)
 	const RunningGroup *a = *(RunningGroup *const *) x;
 	const RunningGroup *b = *(RunningGroup *const *) y;
 
-	if (a->key.hi != b->key.hi)
-		return a->key.hi < b->key.hi ? -1 : 1;
-	return a->key.lo < b->key.lo ? -1 : a->key.lo > b->key.lo;
+	return cs_hash_cmp(&a->key, &b->key);
 }
 
 /* The group's totals as a cell; its column values are copied, because the group may go before the row is written. */
@@ -314,10 +314,12 @@ emit_group(CsRunning *r, CsBatchContext *batch, RunningGroup *group, CsCell *cel
 	cs_window_row(r->w, batch, span, group->key, cell, is_final);
 }
 
-static void
-emit_groups(CsRunning *r, CsBatchContext *batch, CsSpan span, bool is_final)
+/* Some of what is left; how many. */
+static int64
+emit_groups(CsRunning *r, CsBatchContext *batch, CsSpan span, bool is_final, CsPart part)
 {
-	RunningGroup   **sorted = palloc(Max(r->groups->members, 1) * sizeof(RunningGroup *));
+	RunningGroup **sorted =
+		MemoryContextAllocHuge(CurrentMemoryContext, Max(r->groups->members, 1) * sizeof(RunningGroup *));
 	CsCell			*cell = cs_cell_make(r->g);
 	rgroups_iterator iter;
 	RunningGroup	*group;
@@ -325,29 +327,44 @@ emit_groups(CsRunning *r, CsBatchContext *batch, CsSpan span, bool is_final)
 
 	rgroups_start_iterate(r->groups, &iter);
 	while ((group = rgroups_iterate(r->groups, &iter)) != NULL)
-		sorted[n++] = group;
+		if (cs_part_has(part, &group->key))
+			sorted[n++] = group;
 	qsort(sorted, n, sizeof(RunningGroup *), group_cmp);
 	for (int i = 0; i < n; i++)
 		emit_group(r, batch, sorted[i], cell, span, is_final);
 	pfree(sorted);
+	return n;
 }
 
-void
-cs_running_emit(CsRunning *r, CsBatchContext *batch, CsSpan span, bool is_final)
+bool
+cs_running_emit(CsRunning *r, CsBatchContext *batch, CsSpan span, bool is_final, uint64 *from, int64 *left)
 {
 	CsAssigner *assign = &r->w->assign;
 	TimestampTz last = cs_grid_floor(&assign->pane, span.end - 1);
 
 	r->state = batch->state;
 	r->scratch = cs_cell_make(r->g);
-	if (r->cxt == NULL || r->next != span.start)
+	if (r->cxt == NULL || r->next != span.start || (r->left.first != 0 && r->left.first != *from))
 	{
 		begin_at(r, span.start);
 		for (TimestampTz s = span.start; s < last; s = cs_grid_next(&assign->pane, s))
 			move_slide(r, s, false);
 	}
-	move_slide(r, last, false);
-	emit_groups(r, batch, span, is_final);
-	move_slide(r, span.start, true);
-	r->next = cs_grid_next(&assign->pane, span.start);
+	if (r->left.first == 0)
+		move_slide(r, last, false);
+	for (r->left.first = *from; *left > 0;)
+	{
+		CsPart part = cs_part_from(r->left.first, r->groups->members, *left);
+
+		*left -= emit_groups(r, batch, span, is_final, part) + 1;
+		if (part.last == PG_UINT64_MAX)
+		{
+			move_slide(r, span.start, true);
+			r->next = cs_grid_next(&assign->pane, span.start);
+			r->left.first = 0;
+			return true;
+		}
+		*from = r->left.first = part.last + 1;
+	}
+	return false;
 }

@@ -20,7 +20,11 @@ struct CsWindow;
 extern CsRunning *cs_running_create(struct CsWindow *w, MemoryContext cxt);
 /* A slide that is complete was changed, or the batch was aborted. */
 extern void cs_running_forget(CsRunning *running);
-/* Emit the rows of a window; then get ready for the next. */
-extern void cs_running_emit(CsRunning *running, CsBatchContext *batch, CsSpan span, bool is_final);
+/*
+ * Emit rows of a window, of groups from a part on, and as many as are left;
+ * true: it was the last, and all is ready for the next window.
+ */
+extern bool cs_running_emit(CsRunning *running, CsBatchContext *batch, CsSpan span, bool is_final, uint64 *from,
+							int64 *left);
 
 #endif

@@ -8,8 +8,8 @@
  * the window closes (hopping.c); a cumulative window is added up step by step
  * (cumulative.c).  Flink's window functions share slices in the same way.
  *
- * Closing.  Tumbling windows are retired some cells in a batch; of windows that
- * share cells all of one is, because its rows are put together.  A window closes when wm >= end - 1 ms.  It is retired, and late is
+ * Closing.  Tumbling windows are retired some cells in a batch, and others some
+ * groups (closing.c).  A window closes when wm >= end - 1 ms.  It is retired, and late is
  * judged, by the same line allowed_lateness later.  Windows pass these lines
  * at the end of a batch, but also before an event is applied that is too late
  * for some windows of a cell that others still need: so what a window counts
@@ -63,6 +63,8 @@ window_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	w->retired = w->retired_before = CS_WM_NONE;
 	w->op.shown = CS_WM_NONE;
 	w->op.emit_at = w->emit_before = CS_WM_DONE;
+	cs_closing_end(w);
+	w->closing_before = w->closing;
 	cs_query_parts(def, &parts);
 	cs_operator_needs(&w->op, (Node *) parts.filter);
 	cs_operator_needs(&w->op, (Node *) parts.groups);
@@ -260,15 +262,14 @@ passes_an_end(CsWindow *w, TimestampTz after, TimestampTz upto)
 	return cs_assigned_pane(&w->assign, upto + CS_USECS_PER_MSEC) - CS_USECS_PER_MSEC > after;
 }
 
-/* Tumbling: write the rows of a window that closes and can still change. */
-static void
-show_closed(CsWindow *w, CsBatchContext *batch, int64 bucket)
+/* Tumbling: write the rows of a part of a window that closes and can still change; how many cells that are. */
+static int64
+show_cells(CsWindow *w, CsBatchContext *batch, int64 bucket, CsPart part)
 {
-	int		 n;
-	CsWork **works = cs_state_bucket(batch->state, w->op.def->definition_id, bucket, &n);
+	int64	 n;
+	CsWork **works = cs_works_of_part(batch->state, w->op.def->definition_id, bucket, part, &n);
 
-	cs_cell_sort(works, n);
-	for (int i = 0; i < n; i++)
+	for (int64 i = 0; i < n; i++)
 	{
 		CsCell *cell = cs_cell_of(&w->grouping, batch->state, works[i]);
 
@@ -277,11 +278,39 @@ show_closed(CsWindow *w, CsBatchContext *batch, int64 bucket)
 	}
 	if (works)
 		pfree(works);
+	return n;
 }
 
-/* At most max cells are retired; false if there are more of them. */
+/* All of it, in parts; false: more than are left. */
 static bool
-tumbling_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired, int max)
+show_closed(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int64 bucket, int64 *left)
+{
+	CsClosing *closing = &w->closing;
+	int64	   n = cs_state_bucket_count(batch->state, w->op.def->definition_id, bucket);
+
+	cs_closing_begin(w, wm);
+	if (bucket < closing->span.start)
+		return true;
+	if (bucket > closing->span.start)
+		*closing = (CsClosing){.wm = closing->wm, .span = {bucket, bucket}};
+	while (*left > 0)
+	{
+		CsPart part = cs_part_from(closing->from, n, *left);
+
+		*left -= show_cells(w, batch, bucket, part) + 1;
+		if (part.last == PG_UINT64_MAX)
+		{
+			closing->span.start++; /* behind it */
+			return true;
+		}
+		closing->from = part.last + 1;
+	}
+	return false;
+}
+
+/* So many cells as are left; false: that was not all. */
+static bool
+tumbling_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired, int64 *left)
 {
 	bool   done = true;
 	int	   n;
@@ -290,14 +319,48 @@ tumbling_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz re
 	for (int i = 0; i < n && done; i++)
 	{
 		TimestampTz end = cs_assigned_end(&w->assign, CS_BUCKET_START(buckets[i]));
+		int			max = (int) Min(Max(*left, 0), PG_INT32_MAX);
+		int			rest = max;
 
 		if (cs_is_passed(end, retired))
-			done = cs_cells_close(&w->op, &w->grouping, batch, buckets[i], true, &max);
+		{
+			done = cs_cells_close(&w->op, &w->grouping, batch, buckets[i], true, &rest);
+			*left -= max - rest;
+		}
 		else if (cs_is_passed(end, wm) && !cs_is_passed(end, w->op.closed))
-			show_closed(w, batch, buckets[i]);
+			done = show_closed(w, batch, wm, buckets[i], left);
 	}
 	pfree(buckets);
 	return done;
+}
+
+/* Both lines come to where they are with the watermark at wm. */
+static bool
+pass_lines(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int64 *left)
+{
+	TimestampTz retired = cs_retired_at(w->op.def, wm);
+	bool		done = true;
+
+	if (wm <= w->op.closed)
+		return true;
+	if (passes_an_end(w, w->op.closed, wm) || passes_an_end(w, w->retired, retired))
+	{
+		if (w->assign.form != CS_WINDOW_TUMBLING)
+			cs_closing_begin(w, wm);
+		if (w->assign.form == CS_WINDOW_TUMBLING)
+			done = tumbling_pass(w, batch, wm, retired, left);
+		else if (w->assign.form == CS_WINDOW_HOPPING)
+			done = cs_hopping_pass(w, batch, retired, left);
+		else
+			done = cs_cumulative_pass(w, batch, retired, left);
+		w->has_rest = true;
+	}
+	if (!done)
+		return false;
+	cs_closing_end(w);
+	w->op.closed = wm;
+	w->retired = retired;
+	return true;
 }
 
 /*
@@ -308,25 +371,15 @@ tumbling_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz re
 static bool
 pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int max)
 {
-	TimestampTz retired = cs_retired_at(w->op.def, wm);
-	bool		done = true;
+	int64 left = max;
 
-	if (wm <= w->op.closed)
-		return true;
-	if (passes_an_end(w, w->op.closed, wm) || passes_an_end(w, w->retired, retired))
-	{
-		if (w->assign.form == CS_WINDOW_TUMBLING)
-			done = tumbling_pass(w, batch, wm, retired, max);
-		else if (w->assign.form == CS_WINDOW_HOPPING)
-			cs_hopping_pass(w, batch, wm, retired);
-		else
-			cs_cumulative_pass(w, batch, wm, retired);
-	}
-	if (!done)
+	if (w->closing.wm != CS_WM_NONE && !pass_lines(w, batch, w->closing.wm, &left))
 		return false;
-	w->op.closed = wm;
-	w->retired = retired;
-	return true;
+	if (!pass_lines(w, batch, wm, &left))
+		return false;
+	if (w->has_rest && w->assign.form != CS_WINDOW_TUMBLING)
+		w->has_rest = !cs_windows_tidy(w, batch, &left);
+	return !w->has_rest || w->assign.form == CS_WINDOW_TUMBLING;
 }
 
 /* Late events of this batch: rows that had closed are written once more. */
@@ -395,7 +448,8 @@ window_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 	if (op->def->lateness > 0)
 		revise(w, batch, cs_retired_at(op->def, wm));
 	done = pass(w, batch, wm, max);
-	if (op->def->emit == CS_EMIT_CHANGES)
+	/* Not midway: some rows of what is open to the eye are written as closed already. */
+	if (op->def->emit == CS_EMIT_CHANGES && !op->midway)
 		show_changes(w, batch);
 	MemoryContextSwitchTo(old);
 	return done;
@@ -422,12 +476,9 @@ window_preview(CsOperator *op, CsBatchContext *batch, TimestampTz after, Timesta
 			break;
 		}
 		if (w->assign.form != CS_WINDOW_TUMBLING)
-			shown += cs_window_emit_all(w, batch, spans[i]);
+			shown += cs_window_emit_part(w, batch, spans[i], CS_PART_WHOLE);
 		else
-		{
-			show_closed(w, batch, CS_BUCKET(spans[i].start));
-			shown += cs_state_bucket_count(batch->state, op->def->definition_id, CS_BUCKET(spans[i].start));
-		}
+			shown += show_cells(w, batch, CS_BUCKET(spans[i].start), CS_PART_WHOLE);
 	}
 	MemoryContextSwitchTo(old);
 	return upto;
@@ -448,6 +499,9 @@ window_end_batch(CsOperator *op, bool committed)
 	{
 		w->closed_before = op->closed;
 		w->retired_before = w->retired;
+		w->closing_before = w->closing;
+		w->marked_before = w->is_marked;
+		w->had_rest_before = w->has_rest;
 		w->stale_before = w->op.stale;
 		w->emit_before = op->emit_at;
 		return;
@@ -456,6 +510,10 @@ window_end_batch(CsOperator *op, bool committed)
 	forget_running(w, 1);
 	op->closed = w->closed_before;
 	w->retired = w->retired_before;
+	w->closing = w->closing_before;
+	w->is_marked = w->marked_before;
+	w->has_rest = w->had_rest_before;
+	op->midway = w->closing.wm != CS_WM_NONE;
 	w->op.stale = w->stale_before;
 	op->emit_at = w->emit_before;
 }
@@ -467,6 +525,8 @@ window_serialize(void *op, CsState *state, CsWork *work, StringInfo buf)
 {
 	if (cs_bucket_kind(work->key.bucket) == CS_BUCKET_NOTE)
 		cs_note_put(work, buf);
+	else if (cs_bucket_kind(work->key.bucket) == CS_BUCKET_CLOSING)
+		cs_closing_put(work, buf);
 	else
 		cs_cell_put(&((CsWindow *) op)->grouping, state, work->work, buf);
 }
@@ -478,6 +538,8 @@ window_check(CsOperator *op, CsState *state, const CsEntry *entry)
 
 	if (cs_bucket_kind(entry->key.bucket) == CS_BUCKET_NOTE)
 		(void) cs_note_read(op->def, entry);
+	else if (cs_bucket_kind(entry->key.bucket) == CS_BUCKET_CLOSING)
+		cs_closing_check(op->def, entry);
 	else
 		cs_cell_check(grouping, state, entry);
 }
@@ -503,6 +565,10 @@ window_recovered(CsOperator *op, CsState *state)
 {
 	CsWindow *w = (CsWindow *) op;
 
+	cs_closing_recover(w, state);
+	w->closing_before = w->closing;
+	w->marked_before = w->is_marked;
+	w->had_rest_before = w->has_rest;
 	w->closed_before = op->closed;
 	w->retired = w->retired_before = cs_retired_at(op->def, op->closed);
 	w->op.stale = w->stale_before = cs_state_count(state, op->def->definition_id) > 0;
@@ -516,6 +582,7 @@ const CsOperatorOps cs_window_ops = {
 	.reject = window_reject,
 	.apply = window_apply,
 	.advance = window_advance,
+	.note_closing = cs_closing_store,
 	.preview = window_preview,
 	.preview_due = window_preview_due,
 	.end_batch = window_end_batch,

@@ -8,14 +8,15 @@
  *	hopping.c		closing and showing windows that share cells
  *	cumulative.c	windows that grow from step to step
  *	running.c		hopping windows carried from slide to slide
+ *	closing.c		closings that take more than one batch
  *
  * A window closes when the watermark passes its last millisecond: its row is
  * written.  allowed_lateness after that it is retired: nothing changes the row
  * any more.  Without allowed_lateness both are one moment.
  *
  * Buckets of the state: cells by their pane; of cumulative windows what has
- * been added up, by where the windows start; and notes of rows that were
- * changed after they had closed.  Starts are whole milliseconds, so that the
+ * been added up, by where the windows start; notes of rows that were
+ * changed after they had closed; and how far a closing has come.  Starts are whole milliseconds, so that the
  * kinds are told apart by the microseconds.
  */
 #ifndef CS_OPERATOR_WINDOW_H
@@ -29,7 +30,8 @@ typedef enum CsBucketKind
 {
 	CS_BUCKET_PANE = 1, /* CS_BUCKET(start of the pane) */
 	CS_BUCKET_SUM,		/* cumulative: of the panes that are retired; start of the windows */
-	CS_BUCKET_NOTE		/* start of a hopping, end of a cumulative window */
+	CS_BUCKET_NOTE,		/* start of a hopping, end of a cumulative window */
+	CS_BUCKET_CLOSING	/* how far a closing has come; of time 0 */
 } CsBucketKind;
 
 #define CS_BUCKET_OF(time, kind) ((time) + (kind))
@@ -46,6 +48,24 @@ cs_bucket_time(int64 bucket)
 	return bucket - cs_bucket_kind(bucket);
 }
 
+/* Has the bucket cells? */
+static inline bool
+cs_bucket_has_cells(int64 bucket)
+{
+	CsBucketKind kind = cs_bucket_kind(bucket);
+
+	return kind == CS_BUCKET_PANE || kind == CS_BUCKET_SUM;
+}
+
+/* A closing that is not finished. */
+typedef struct CsClosing
+{
+	TimestampTz wm;		  /* the watermark that is being passed; CS_WM_NONE: there is none */
+	CsSpan		span;	  /* the window whose rows are being written: those before it are */
+	bool		is_added; /* cumulative: its step has been added to the sum */
+	uint64		from;	  /* the part of its groups that is not written begins there */
+} CsClosing;
+
 typedef struct CsWindow
 {
 	CsOperator	  op;
@@ -55,6 +75,9 @@ typedef struct CsWindow
 	CsGroupInput *inputs;	/* of the chunk */
 	CsRunning  *running[2]; /* hopping: carries a window on to the next, of those that close [0] and are retired [1] */
 	TimestampTz retired;	/* everything up to here is retired; op.closed: closed */
+	CsClosing	closing, closing_before;
+	bool		is_marked, marked_before;	   /* the state has an entry that says how far it has come */
+	bool		has_rest, had_rest_before;	   /* something that is over may be there yet */
 	TimestampTz closed_before, retired_before; /* as of the last commit */
 	bool		stale_before;
 	TimestampTz emit_before;
@@ -81,16 +104,14 @@ cs_retired_at(const CsDefinition *def, TimestampTz wm)
 /* Write a window's row of one group, with its revision; after it closed, for rows that may be there already. */
 extern void cs_window_row(CsWindow *w, CsBatchContext *batch, CsSpan span, CsHash128 who, CsCell *cell, bool is_final);
 /* A row that has closed changes. */
-extern void cs_window_revise(CsWindow *w, CsState *state, CsSpan span, CsHash128 who);
-/* The window is retired: what is noted of its rows goes. */
-extern void	 cs_window_forget_notes(CsWindow *w, CsState *state, CsSpan span);
+extern void	 cs_window_revise(CsWindow *w, CsState *state, CsSpan span, CsHash128 who);
 extern int32 cs_note_read(const CsDefinition *def, const CsEntry *entry);
 extern void	 cs_note_put(const CsWork *work, StringInfo buf);
 
 /* Cells put together by group. */
 typedef struct CsAssembly CsAssembly;
 extern CsAssembly		 *cs_assembly_begin(CsWindow *w, CsState *state, int64 ngroups);
-extern void				  cs_assembly_add(CsAssembly *a, int64 bucket);
+extern void				  cs_assembly_add(CsAssembly *a, int64 bucket, CsPart part);
 extern void				  cs_assembly_add_one(CsAssembly *a, int64 bucket, CsHash128 who);
 /* Write the rows in the order of their key; then it is gone.  Returns how many. */
 extern int64 cs_assembly_emit(CsAssembly *a, CsBatchContext *batch, CsSpan span, bool is_final);
@@ -104,8 +125,10 @@ extern void cs_rows_emit(CsRowList *rows, CsWindow *w, CsBatchContext *batch);
 
 /* ---- hopping.c: hopping and cumulative windows ---- */
 
-/* Close and retire; see window.c. */
-extern void cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired);
+/* Close and retire, up to w->closing.wm; see window.c.  So many entries as are left; false: that was not all. */
+extern bool cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz retired, int64 *left);
+/* Delete what is over; the same. */
+extern bool cs_windows_tidy(CsWindow *w, CsBatchContext *batch, int64 *left);
 /* Late events of this batch: write the rows that had closed before once more. */
 extern void cs_windows_revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired);
 /* emit 'changes': rows of open windows that lag behind. */
@@ -116,8 +139,10 @@ extern CsSpan *cs_windows_between(CsWindow *w, CsState *state, TimestampTz after
 extern TimestampTz cs_windows_next_end(CsWindow *w, CsState *state, TimestampTz after);
 /* Where a window's cells begin: those of retired panes of a cumulative one are in its sum. */
 extern TimestampTz cs_window_first_pane(CsWindow *w, CsSpan span);
-/* Rows of a window that is not retired, from all its cells.  Returns how many. */
-extern int64 cs_window_emit_all(CsWindow *w, CsBatchContext *batch, CsSpan span);
+/* Rows of a window that is not retired, from all its cells of a part of the groups.  Returns how many. */
+extern int64 cs_window_emit_part(CsWindow *w, CsBatchContext *batch, CsSpan span, CsPart part);
+/* The same of the groups that closing has not come to yet; false: more than are left. */
+extern bool cs_window_emit_rest(CsWindow *w, CsBatchContext *batch, CsSpan span, int64 *left);
 
 /*
  * Of cumulative windows only those that have begun to differ are shown: up to
@@ -132,6 +157,20 @@ extern void cs_window_show_all(CsOperator *op, CsState *state, MemoryContext scr
 
 /* ---- cumulative.c ---- */
 
-extern void cs_cumulative_pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, TimestampTz retired);
+extern bool cs_cumulative_pass(CsWindow *w, CsBatchContext *batch, TimestampTz retired, int64 *left);
+
+/* ---- closing.c ---- */
+
+/* From now on the watermark is being passed, if none is. */
+extern void cs_closing_begin(CsWindow *w, TimestampTz wm);
+extern void cs_closing_end(CsWindow *w);
+/* The batch ends, and the stream's closing with it or not: the state says how far this operator's has come. */
+extern void cs_closing_store(CsOperator *op, CsBatchContext *batch, bool left);
+/* The live works of a part of a bucket, in the order of their groups; palloc'd. */
+extern CsWork **cs_works_of_part(CsState *state, int32 definition_id, int64 bucket, CsPart part, int64 *n);
+/* As the state says, w->op.closed too. */
+extern void cs_closing_recover(CsWindow *w, CsState *state);
+extern void cs_closing_put(const CsWork *work, StringInfo buf);
+extern void cs_closing_check(const CsDefinition *def, const CsEntry *entry);
 
 #endif

@@ -123,22 +123,6 @@ revision_of(CsWindow *w, CsState *state, CsSpan span, CsHash128 who)
 	return *note_of(w->op.def, work ? work : cs_state_get(state, &key));
 }
 
-void
-cs_window_forget_notes(CsWindow *w, CsState *state, CsSpan span)
-{
-	CsHash128 nobody = {0};
-	int		  n;
-	CsWork	**works;
-
-	if (w->op.def->lateness == 0)
-		return;
-	works = cs_state_bucket(state, w->op.def->definition_id, note_key(w, span, nobody).bucket, &n);
-	for (int i = 0; i < n; i++)
-		cs_work_delete(state, works[i]);
-	if (works)
-		pfree(works);
-}
-
 /* ---- a row ---- */
 
 void
@@ -210,9 +194,9 @@ add_cell(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
 }
 
 void
-cs_assembly_add(CsAssembly *a, int64 bucket)
+cs_assembly_add(CsAssembly *a, int64 bucket, CsPart part)
 {
-	cs_state_visit_bucket(a->state, a->w->op.def->definition_id, bucket, add_cell, a);
+	cs_state_visit_part(a->state, a->w->op.def->definition_id, bucket, part, add_cell, a);
 }
 
 void
@@ -227,17 +211,9 @@ cs_assembly_add_one(CsAssembly *a, int64 bucket, CsHash128 who)
 }
 
 static int
-hash_cmp(const CsHash128 *a, const CsHash128 *b)
-{
-	if (a->hi != b->hi)
-		return a->hi < b->hi ? -1 : 1;
-	return a->lo < b->lo ? -1 : a->lo > b->lo;
-}
-
-static int
 group_cmp(const void *x, const void *y)
 {
-	return hash_cmp(&(*(RowGroup *const *) x)->key, &(*(RowGroup *const *) y)->key);
+	return cs_hash_cmp(&(*(RowGroup *const *) x)->key, &(*(RowGroup *const *) y)->key);
 }
 
 int64
@@ -309,7 +285,7 @@ row_cmp(const void *x, const void *y)
 		return a->span.start < b->span.start ? -1 : 1;
 	if (a->span.end != b->span.end)
 		return a->span.end < b->span.end ? -1 : 1;
-	return hash_cmp(&a->who, &b->who);
+	return cs_hash_cmp(&a->who, &b->who);
 }
 
 /* One row from the cells of its group. */

@@ -93,7 +93,7 @@ show_span(Reading *r, CsWindow *w, CsSpan span)
 {
 	MemoryContext old = MemoryContextSwitchTo(r->scratch);
 
-	(void) cs_window_emit_all(w, &r->batch, span);
+	(void) cs_window_emit_part(w, &r->batch, span, CS_PART_WHOLE);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(r->scratch);
 	CHECK_FOR_INTERRUPTS();
@@ -125,6 +125,8 @@ cs_window_show_all(CsOperator *op, CsState *state, MemoryContext scratch, CsShow
 {
 	CsWindow *w = (CsWindow *) op;
 
+	cs_closing_recover(w, state);
+	cs_closing_end(w); /* a window that is being closed is open to readers until all of it is */
 	w->retired = cs_retired_at(op->def, op->closed);
 	if (w->assign.form == CS_WINDOW_TUMBLING)
 		cs_cells_show_open(op, &w->grouping, state, scratch, op->closed, row, arg);

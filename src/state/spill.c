@@ -237,6 +237,18 @@ cs_spill_load_bucket(CsState *state, CsDefState *def, CsBucket *bucket)
 		cs_codec_corrupt("spilled entries of a bucket are missing");
 }
 
+void
+cs_spill_load_part(CsState *state, CsDefState *def, CsBucket *bucket, CsPart part)
+{
+	CsSpillReader *reader;
+
+	if (bucket->nspilled == 0)
+		return;
+	reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
+	cs_spill_read_part(reader, def->definition_id, bucket->bucket, part, install, state);
+	cs_spill_reader_close(reader);
+}
+
 /* Some more of them, unless so many are in memory already.  Those that are have rows, too, which may come first. */
 void
 cs_spill_load_some(CsState *state, CsDefState *def, CsBucket *bucket, int64 max)

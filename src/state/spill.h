@@ -43,6 +43,7 @@ typedef struct CsSpill
 extern void		   cs_spill_attach(CsState *state, const CsStream *stream);
 extern CsEntry	  *cs_spill_fetch(CsState *state, const CsKey *key);
 extern void		   cs_spill_load_bucket(CsState *state, CsDefState *def, CsBucket *bucket);
+extern void		   cs_spill_load_part(CsState *state, CsDefState *def, CsBucket *bucket, CsPart part);
 extern void		   cs_spill_load_some(CsState *state, CsDefState *def, CsBucket *bucket, int64 max);
 extern void		   cs_spill_load_marked(CsState *state, CsDefState *def, CsBucket *bucket);
 extern bool		   cs_spill_load_due(CsState *state, CsDefState *def, TimestampTz limit, int max);

@@ -94,13 +94,8 @@ cs_spill_reader_close(CsSpillReader *r)
 }
 
 static void
-begin_scan(CsSpillReader *r, const CsKey *key, int nkeys)
+begin_scan_with(CsSpillReader *r, ScanKeyData *keys, int nkeys)
 {
-	ScanKeyData keys[3];
-
-	ScanKeyInit(&keys[0], ATT_DEFINITION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum((int32) key->def));
-	ScanKeyInit(&keys[1], ATT_BUCKET, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key->bucket));
-	ScanKeyInit(&keys[2], ATT_WHO, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(&key->who));
 	if (r->scan && r->nkeys != nkeys)
 	{
 		index_endscan(r->scan);
@@ -110,6 +105,17 @@ begin_scan(CsSpillReader *r, const CsKey *key, int nkeys)
 		r->scan = index_beginscan(r->rel, r->index, r->snapshot, nkeys, 0);
 	r->nkeys = nkeys;
 	index_rescan(r->scan, keys, nkeys, NULL, 0);
+}
+
+static void
+begin_scan(CsSpillReader *r, const CsKey *key, int nkeys)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], ATT_DEFINITION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum((int32) key->def));
+	ScanKeyInit(&keys[1], ATT_BUCKET, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key->bucket));
+	ScanKeyInit(&keys[2], ATT_WHO, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(&key->who));
+	begin_scan_with(r, keys, nkeys);
 }
 
 /* A row, as it lies in its page. */
@@ -201,6 +207,21 @@ cs_spill_read_bucket(CsSpillReader *r, int32 definition_id, int64 bucket, int64 
 
 	begin_scan(r, &key, 2);
 	(void) read_scan(r, max, visit, arg);
+}
+
+void
+cs_spill_read_part(CsSpillReader *r, int32 definition_id, int64 bucket, CsPart part, CsSpillVisit visit, void *arg)
+{
+	CsHash128	first = {pg_hton64(part.first), 0};
+	CsHash128	last = {pg_hton64(part.last), PG_UINT64_MAX};
+	ScanKeyData keys[4];
+
+	ScanKeyInit(&keys[0], ATT_DEFINITION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(definition_id));
+	ScanKeyInit(&keys[1], ATT_BUCKET, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(bucket));
+	ScanKeyInit(&keys[2], ATT_WHO, BTGreaterEqualStrategyNumber, F_UUID_GE, PointerGetDatum(&first));
+	ScanKeyInit(&keys[3], ATT_WHO, BTLessEqualStrategyNumber, F_UUID_LE, PointerGetDatum(&last));
+	begin_scan_with(r, keys, 4);
+	(void) read_scan(r, PG_INT64_MAX, visit, arg);
 }
 
 /* In the order of the heap; the rest of a long entry is looked up where its first piece lies. */

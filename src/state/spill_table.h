@@ -27,6 +27,9 @@ extern bool cs_spill_read(CsSpillReader *r, const CsKey *key, CsSpillVisit visit
 /* Entries of a bucket, at most max. */
 extern void cs_spill_read_bucket(CsSpillReader *r, int32 definition_id, int64 bucket, int64 max, CsSpillVisit visit,
 								 void *arg);
+/* Those of a part of it. */
+extern void cs_spill_read_part(CsSpillReader *r, int32 definition_id, int64 bucket, CsPart part, CsSpillVisit visit,
+							   void *arg);
 /* All entries, and each piece of each set, as they lie. */
 extern void cs_spill_read_all(CsSpillReader *r, CsSpillVisit visit, void *arg);
 extern void cs_spill_reader_close(CsSpillReader *r);

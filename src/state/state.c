@@ -627,9 +627,9 @@ cs_state_bucket(CsState *state, int32 definition_id, int64 bucket, int *n)
 	return cs_state_some(state, definition_id, bucket, PG_INT32_MAX, n, &more);
 }
 
-/* What of a bucket is in memory. */
+/* What of a part of a bucket is in memory. */
 static void
-visit_resident(CsBucket *b, CsVisit visit, void *arg)
+visit_resident(CsBucket *b, CsPart part, CsVisit visit, void *arg)
 {
 	dlist_iter iter;
 
@@ -637,12 +637,12 @@ visit_resident(CsBucket *b, CsVisit visit, void *arg)
 	{
 		CsEntry *entry = dlist_container(CsEntry, list_node, iter.cur);
 
-		if (entry->work == NULL || !entry->work->deleted)
+		if (cs_part_has(part, &entry->key.who) && (entry->work == NULL || !entry->work->deleted))
 			visit(&entry->key, entry, entry->work, arg);
 	}
 	for (CsWork *work = b->new_works; work; work = work->next_new)
 	{
-		if (work->dirty && !work->deleted)
+		if (cs_part_has(part, &work->key.who) && work->dirty && !work->deleted)
 			visit(&work->key, NULL, work, arg);
 	}
 }
@@ -656,7 +656,19 @@ cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit
 	if (b == NULL)
 		return;
 	cs_spill_load_bucket(state, def, b);
-	visit_resident(b, visit, arg);
+	visit_resident(b, CS_PART_WHOLE, visit, arg);
+}
+
+void
+cs_state_visit_part(CsState *state, int32 definition_id, int64 bucket, CsPart part, CsVisit visit, void *arg)
+{
+	CsDefState *def = def_must(state, definition_id);
+	CsBucket   *b = cs_bucket_of(def, bucket, false);
+
+	if (b == NULL)
+		return;
+	cs_spill_load_part(state, def, b, part);
+	visit_resident(b, part, visit, arg);
 }
 
 void
@@ -668,7 +680,7 @@ cs_state_visit_marked(CsState *state, int32 definition_id, int64 bucket, CsVisit
 	if (b == NULL)
 		return;
 	cs_spill_load_marked(state, def, b);
-	visit_resident(b, visit, arg);
+	visit_resident(b, CS_PART_WHOLE, visit, arg);
 }
 
 CsWork **

@@ -25,6 +25,7 @@
 #include "core/types.h"
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
+#include "port/pg_bswap.h"
 #include "state/codec.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -207,6 +208,39 @@ extern CsWork **cs_state_some(CsState *state, int32 definition_id, int64 bucket,
  */
 typedef void (*CsVisit)(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg);
 extern void cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg);
+
+/*
+ * A part of a bucket: keys by the first eight bytes of `who`, as cs_hash_cmp()
+ * has them, both ends included.  As they are of a hash, parts as wide hold
+ * about as many entries.
+ */
+typedef struct CsPart
+{
+	uint64 first, last;
+} CsPart;
+
+#define CS_PART_WHOLE ((CsPart){0, PG_UINT64_MAX})
+
+static inline bool
+cs_part_has(CsPart part, const CsHash128 *who)
+{
+	uint64 at = pg_ntoh64(who->lo);
+
+	return at >= part.first && at <= part.last;
+}
+
+/* The part that begins there, of a bucket of n entries, with about so many. */
+static inline CsPart
+cs_part_from(uint64 first, int64 n, int64 wanted)
+{
+	uint64 width = PG_UINT64_MAX / (uint64) (n / Max(wanted, 1) + 1);
+
+	return (CsPart){first, first > PG_UINT64_MAX - width ? PG_UINT64_MAX : first + width};
+}
+
+/* Visit a part of a bucket; of what is spilled only that comes back. */
+extern void cs_state_visit_part(CsState *state, int32 definition_id, int64 bucket, CsPart part, CsVisit visit,
+								void *arg);
 
 /*
  * The same for marked ones alone, which are what `is_marked` says of the bytes:

@@ -96,7 +96,7 @@ my $pid = column('quick', 'pid');
 for my $setting (split /\n/, query(<<~'END'))
 	SELECT name || '=' || CASE WHEN vartype = 'string' THEN '/tmp' WHEN setting::numeric > min_val::numeric THEN (setting::numeric - 1)::text ELSE (setting::numeric + 1)::text END
 	FROM pg_settings WHERE name LIKE 'clickstream.%' AND context IN ('sighup', 'superuser')
-		AND name NOT IN ('clickstream.mock_clock', 'clickstream.mutant', 'clickstream.fault', 'clickstream.force_spill') AND vartype IN ('integer', 'string')
+		AND name NOT IN ('clickstream.mock_clock', 'clickstream.mutant', 'clickstream.fault', 'clickstream.force_spill', 'clickstream.force_closings') AND vartype IN ('integer', 'string')
 	END
 {
 	my ($name, $value) = split /=/, $setting;
