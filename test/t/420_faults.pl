@@ -24,6 +24,10 @@ my $twins = ClickstreamTwins->servers(
 $twins->{has_log} = 1;
 $twins->begin($seed, start_broker(web => 4));
 
+# The hurt one closes in parts, which faults come between; the other one at once.
+$twins->hurt->append_conf('postgresql.conf', 'clickstream.force_closings = 3');
+$twins->hurt->reload;
+
 # ---- the points, as the source lists them
 
 my @points = slurp_file("$ClickstreamTest::top/src/core/fault.h") =~ /^\tF\([A-Z_]+, "(\w+)"\)/mg;
