@@ -6,7 +6,9 @@
  * sees, so what is open and the result table agree within one query.  While a
  * worker runs the stream it comes out of shared memory, each entry as it is
  * now; otherwise, and for old snapshots, the state log is folded in the calling
- * backend (state/shared.h).  With each row goes the number of the commit that
+ * backend (state/shared.h).  Sessions and attempts are read by parts of their
+ * keys, so that a million of them need not lie in memory at once; rows of
+ * windows are put together from all there is.  With each row goes the number of the commit that
  * its entry's content is of.  Reads only; takes AccessShareLock on the log's halves.
  *
  * Rows are shown to who may SELECT the result table or is a member of the
@@ -29,6 +31,8 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+#define ENTRY_ABOUT 512 /* bytes of an entry in a reader's memory, with what finds it */
 
 static void
 require_select(Oid table, const CsStream *stream)
@@ -56,6 +60,7 @@ cs_open_begin(CsOpenReader *reader, FunctionCallInfo fcinfo, Oid table, const Cs
 
 	memset(reader, 0, sizeof(*reader));
 	reader->context = context;
+	reader->part_context = AllocSetContextCreate(context, "clickstream open part", ALLOCSET_DEFAULT_SIZES);
 	reader->row_context = AllocSetContextCreate(context, "clickstream open row", ALLOCSET_DEFAULT_SIZES);
 	reader->def = cs_definition_load_by_table(table, context);
 	reader->stream = cs_stream_load_by_id(reader->def->stream_id, context);
@@ -88,24 +93,30 @@ closed_until(const CsOpenReader *reader, const CsProgressRow *progress)
 	return progress->closed;
 }
 
-static void
-read_state(CsOpenReader *reader)
+/* Entries of the definition, as of the commit that is read. */
+static int64
+count_entries(const CsOpenReader *reader, const CsProgressRow *progress)
 {
-	CsProgressRow progress;
+	for (int i = 0; i < progress->nefforts; i++)
+		if (progress->efforts[i].definition_id == reader->def->definition_id)
+			return progress->efforts[i].entries;
+	return 0;
+}
+
+/* What is open of a part of the keys. */
+static void
+read_part(CsOpenReader *reader, const CsProgressRow *progress, CsPart part)
+{
 	CsLogPosition position;
 
-	reader->state = cs_state_create(reader->context, reader->context);
+	reader->state = cs_state_create(reader->part_context, reader->part_context);
 	cs_state_register(reader->state, reader->def->definition_id, reader->op->ops->serialize, reader->op);
-	cs_progress_load(reader->stream->stream_id, &progress);
-	cs_state_check_format(reader->stream, progress.state_format);
-	position.half = progress.log_half;
-	position.copied = progress.log_copied;
-	position.copied_xid = progress.log_copied_xid;
-	position.next_set_id = progress.next_set_id;
-	reader->commit_number = progress.commit_number;
-	reader->op->closed = closed_until(reader, &progress);
-	reader->op->shown = progress.shown;
-	cs_state_read(reader->state, reader->stream, &position, progress.commit_number, GetActiveSnapshot());
+	cs_state_take_part(reader->state, part);
+	position.half = progress->log_half;
+	position.copied = progress->log_copied;
+	position.copied_xid = progress->log_copied_xid;
+	position.next_set_id = progress->next_set_id;
+	cs_state_read(reader->state, reader->stream, &position, progress->commit_number, GetActiveSnapshot());
 }
 
 static void
@@ -121,22 +132,52 @@ show_entry(CsEntry *entry, void *arg)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/*
+ * Entries that show themselves are read by parts of their keys, each of which
+ * fits the memory of a hash table, about; all parts are as of one commit.
+ */
+static void
+show_parts(CsOpenReader *reader, const CsProgressRow *progress)
+{
+	int64  wanted = (int64) (get_hash_memory_limit() / ENTRY_ABOUT);
+	int64  n = count_entries(reader, progress);
+	CsPart part = cs_part_from(0, n, wanted);
+
+	for (;;)
+	{
+		read_part(reader, progress, part);
+		cs_state_walk(reader->state, reader->def->definition_id, show_entry, reader);
+		MemoryContextReset(reader->part_context);
+		if (part.last == PG_UINT64_MAX)
+			break;
+		part = cs_part_from(part.last + 1, n, wanted);
+	}
+}
+
 void
 cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg)
 {
 	const CsOperatorOps *ops = reader->op->ops;
 	CsTopicRanks		 before;
+	CsProgressRow		 progress;
 
 	reader->row = row;
 	reader->arg = arg;
-	read_state(reader);
+	cs_progress_load(reader->stream->stream_id, &progress);
+	cs_state_check_format(reader->stream, progress.state_format);
+	reader->commit_number = progress.commit_number;
+	reader->op->closed = closed_until(reader, &progress);
+	reader->op->shown = progress.shown;
 	before = cs_topics_use(reader->stream);
 	PG_TRY();
 	{
 		if (ops->show_all)
+		{
+			read_part(reader, &progress, CS_PART_WHOLE);
 			ops->show_all(reader->op, reader->state, reader->row_context, row, arg);
+		}
 		else
-			cs_state_walk(reader->state, reader->def->definition_id, show_entry, reader);
+			show_parts(reader, &progress);
 	}
 	PG_FINALLY();
 	{

@@ -24,6 +24,7 @@ typedef struct CsOpenReader
 	ReturnSetInfo *result;
 	MemoryContext  context;
 	/* private to open_state.c */
+	MemoryContext part_context; /* of the state */
 	MemoryContext row_context;
 	CsIdentity	  owner;
 	CsShowRow	  row;

@@ -174,6 +174,7 @@ cs_gone_first(const CsGone *gone)
 
 struct CsState
 {
+	CsPart			part;	 /* keys that are taken */
 	bool			lenient; /* recovery takes entries that cannot be read: they are never due */
 	MemoryContext	context;
 	MemoryContext	batch;

@@ -58,6 +58,13 @@ replay_members(Replay *p, CsReader *r)
 		cs_bigset_add(p->state, definition_id, id, members, (int64) (len / sizeof(CsHash128)), p->half);
 }
 
+/* Of the key's definition; NULL: nobody has asked for it. */
+static CsDefState *
+taker_of(Replay *p, const CsKey *key)
+{
+	return cs_part_has(p->state->part, &key->who) ? cs_def_state(p->state, (int32) key->def) : NULL;
+}
+
 static void
 replay_image(Replay *p, CsReader *r)
 {
@@ -68,7 +75,7 @@ replay_image(Replay *p, CsReader *r)
 
 	cs_get_key(r, &key, &p->last_bucket);
 	data = cs_get_bytes(r, &len);
-	def = cs_def_state(p->state, (int32) key.def);
+	def = taker_of(p, &key);
 	if (def)
 		cs_entry_install(p->state, def, &key, data, (uint32) len, p->half, CS_WM_DONE);
 }
@@ -82,7 +89,7 @@ replay_delta(Replay *p, CsReader *r)
 	const char *bytes;
 
 	cs_get_key(r, &key, &p->last_bucket);
-	def = cs_def_state(p->state, (int32) key.def);
+	def = taker_of(p, &key);
 	if (def == NULL)
 		return;
 	entry = cs_state_peek(p->state, &key);
@@ -103,7 +110,7 @@ replay_delete(Replay *p, CsReader *r)
 	CsEntry	   *entry;
 
 	cs_get_key(r, &key, &p->last_bucket);
-	def = cs_def_state(p->state, (int32) key.def);
+	def = taker_of(p, &key);
 	entry = def ? cs_state_peek(p->state, &key) : NULL;
 	if (entry)
 		cs_entry_remove(p->state, def, entry);

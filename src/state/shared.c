@@ -71,6 +71,8 @@ is_ours(Reading *r, int32 block)
 static bool
 is_visible(const Reading *r, const CsEntry *slot)
 {
+	if (r->kind == CS_HOLDS_ENTRY && !cs_part_has(r->state->part, &slot->key.who))
+		return false;
 	if (slot->kind != r->kind || cs_def_state(r->state, (int32) slot->key.def) == NULL)
 		return false;
 	/* An entry that is seen may have newer bytes, and those a set that is newer. */

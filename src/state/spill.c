@@ -476,6 +476,8 @@ recover_row(const CsKey *key, const char *data, uint32 len, void *arg)
 			set->on_table += len / sizeof(CsHash128);
 		return;
 	}
+	if (!cs_part_has(state->part, &key->who))
+		return;
 	if (state->is_copy && keyset_lookup(state->entries, key) != NULL)
 		return;
 	if (cs_state_peek(state, key) != NULL)

@@ -66,6 +66,7 @@ cs_state_create(MemoryContext parent, MemoryContext batch)
 	for (int h = 0; h < lengthof(state->half_sets); h++)
 		dlist_init(&state->half_sets[h]);
 	state->round = 1;
+	state->part = CS_PART_WHOLE;
 	state->log.copied = true;
 	state->log.copied_xid = InvalidFullTransactionId;
 	state->log.next_set_id = 1;
@@ -704,6 +705,12 @@ cs_state_bucket_count(CsState *state, int32 definition_id, int64 bucket)
 	CsBucket *b = cs_bucket_of(def_must(state, definition_id), bucket, false);
 
 	return b ? b->nentries + b->nnew + b->nspilled : 0;
+}
+
+void
+cs_state_take_part(CsState *state, CsPart part)
+{
+	state->part = part;
 }
 
 void

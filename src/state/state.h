@@ -337,6 +337,8 @@ extern void cs_state_register_due(CsState *state, int32 definition_id, CsDueOf d
 /* Raises if the number is another one. */
 extern void cs_state_check_format(const CsStream *stream, int format);
 
+/* Before it: take only keys of a part, for readers who have no room for all; distinct sets come whole. */
+extern void cs_state_take_part(CsState *state, CsPart part);
 /* Before recovery: take entries that cannot be read, too. */
 extern void cs_state_be_lenient(CsState *state);
 extern void cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot);
