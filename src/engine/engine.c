@@ -401,64 +401,6 @@ obey(CsEngine *e, const CsControl *control)
 		   e->polled_empty && e->batch_messages == 0 && !e->closings_left && e->stored.closed == e->stored.watermark;
 }
 
-int
-cs_closings_at_once(const CsEngine *e)
-{
-	int n = Max(e->nstages, 1);
-
-#ifdef CLICKSTREAM_MUTANTS
-	if (cs_force_closings > 0)
-		return cs_force_closings;
-#endif
-	return Max(cs_state_room(e->state, CS_CLOSINGS_PER_BATCH * n) / n, CS_CLOSINGS_MIN);
-}
-
-/* Close what the watermark has passed and show what is to be shown; as_of: of a silent topic, see preview.c. */
-static void
-advance(CsEngine *e, bool finish, TimestampTz as_of)
-{
-	TimestampTz wm = e->watermark;
-	int			max = cs_closings_at_once(e);
-
-	e->closings_left = false;
-	for (int i = 0; i < e->nstages; i++)
-	{
-		CsOperator *op = e->stages[i].op;
-
-		if (op->def->kind != CS_KIND_ROLLUP && !cs_stage_fills(&e->stages[i]) &&
-			!op->ops->advance(op, &e->ctx, wm, max, finish))
-			e->closings_left = true;
-	}
-	if (as_of != CS_WM_NONE)
-		cs_preview_run(e, as_of);
-	cs_dedupe_advance(e);
-	cs_rollups_feed(e);
-	/* As long as the watermark has not closed all that it passes, a bucket behind it may get a row yet. */
-	if (e->closings_left)
-		wm = e->stored.closed;
-	for (int i = 0; i < e->nstages; i++)
-	{
-		CsOperator *op = e->stages[i].op;
-
-		if (op->def->kind == CS_KIND_ROLLUP &&
-			!op->ops->advance(op, &e->ctx, cs_backfill_watermark(e, &e->stages[i], wm), max, finish))
-			e->closings_left = true;
-	}
-	for (int i = 0; i < e->nstages; i++)
-		if (e->stages[i].op->ops->note_closing && !cs_stage_fills(&e->stages[i]))
-			e->stages[i].op->ops->note_closing(e->stages[i].op, &e->ctx, e->closings_left);
-}
-
-/* Must no message come before more is closed? */
-static bool
-is_midway(const CsEngine *e)
-{
-	for (int i = 0; i < e->nstages; i++)
-		if (e->stages[i].op->midway && !cs_stage_fills(&e->stages[i]))
-			return true;
-	return false;
-}
-
 static bool
 rows_are_due(CsEngine *e)
 {
@@ -613,7 +555,7 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 		cs_positions_refresh(e, FIRST_METADATA_MS);
 	cs_backfill_run(e);
 	/* What is left to be closed comes first: else more would come to it with each batch than goes. */
-	if (e->assigned && !is_midway(e))
+	if (e->assigned && !cs_closing_is_midway(e))
 		*full = consume(e, e->closings_left ? 1 : max_messages, polled);
 	if (e->stream->brokers != NULL && e->assigned && cs_now() >= e->next_refresh)
 		cs_positions_refresh(e, METADATA_MS); /* after reading: a new assignment drops what is queued */
@@ -626,7 +568,7 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	as_of = cs_preview_as_of(e);
 	if (!has_work(e, finish) && as_of == CS_WM_NONE)
 		return false;
-	advance(e, e->watermark == CS_WM_DONE, as_of);
+	cs_close(e, e->watermark == CS_WM_DONE, as_of);
 	CS_FAULT(BEFORE_WRITE);
 	cs_write_end(e);
 	store(e, next);
@@ -664,7 +606,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	begin_batch(e);
 	if (e->source->ops->is_outdated(e->source))
 		cs_positions_reopen(e);
-	if (polls_outside && e->assigned && !is_midway(e))
+	if (polls_outside && e->assigned && !cs_closing_is_midway(e))
 	{
 		int64 room = max_messages > 0 ? Min(max_messages, cs_batch_messages) : cs_batch_messages;
 
@@ -718,10 +660,10 @@ cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep step, void *a
 	e->catching_up = false; /* rows that change are written: of a stream that is stopped nobody would do it after us */
 	begin_batch(e);
 	begin(e, &user, &sec);
-	while (is_midway(e))
-		advance(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
+	while (cs_closing_is_midway(e))
+		cs_close(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
 	step(e, arg);
-	advance(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
+	cs_close(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
 	CS_FAULT(BEFORE_WRITE);
 	cs_write_end(e);
 	store(e, &next);

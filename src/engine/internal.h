@@ -10,6 +10,7 @@
  *	align.c		partitions far ahead of the others wait
  *	positions.c	partitions: which there are, where reading begins
  *	topics.c	topics of a pattern: found, and gone
+ *	closing.c	what the watermark closes
  *	counts.c	what each definition made of each partition's messages
  *	write.c		rows of operators into tables, rollups, the batch's end
  *	backfill.c	definitions that are being filled with history
@@ -185,8 +186,14 @@ extern void		   cs_preview_run(CsEngine *e, TimestampTz as_of);
 extern void		   cs_preview_committed(CsEngine *e);
 extern TimestampTz cs_preview_deadline(CsEngine *e);
 
-/* engine.c: how many entries an operator may close in one transaction. */
+/* closing.c */
+
+/* How many entries an operator may close in one transaction. */
 extern int cs_closings_at_once(const CsEngine *e);
+/* Close what the watermark has passed and show what is to be shown; as_of: of a silent topic, see preview.c. */
+extern void cs_close(CsEngine *e, bool finish, TimestampTz as_of);
+/* Must no message come before more is closed? */
+extern bool cs_closing_is_midway(const CsEngine *e);
 
 /* counts.c */
 extern void		cs_counts_load(CsEngine *e);

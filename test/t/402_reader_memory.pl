@@ -49,7 +49,7 @@ sub is_in_parts
 		like($all, qr/^$visitors /, "$name: all of $what");
 		is($parts, $all, 'the same in parts');
 		note "figure: $name: $what: $most kB at once, $little kB in parts";
-		cmp_ok($little, '<', $most - $visitors * 0.25, 'which take less memory');    # of an entry 250 bytes at least
+		cmp_ok($little, '<', $most - $visitors * 0.15, 'which take less memory');    # of an entry 150 bytes at least
 	}
 }
 

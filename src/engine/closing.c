@@ -1,0 +1,71 @@
+/*
+ * engine/closing.c
+ *	  What the watermark closes, at a batch's end.
+ *
+ * A million entries may be due at once, so each operator closes a bounded number
+ * in one transaction, and the next ones go on; "closed" in clickstream.progress
+ * follows when all are through.
+ *
+ * No locking: private to the engine.
+ */
+#include "postgres.h"
+
+#include "core/settings.h"
+#include "engine/backfill.h"
+#include "engine/dedupe.h"
+
+int
+cs_closings_at_once(const CsEngine *e)
+{
+	int n = Max(e->nstages, 1);
+
+#ifdef CLICKSTREAM_MUTANTS
+	if (cs_force_closings > 0)
+		return cs_force_closings;
+#endif
+	return Max(cs_state_room(e->state, CS_CLOSINGS_PER_BATCH * n) / n, CS_CLOSINGS_MIN);
+}
+
+void
+cs_close(CsEngine *e, bool finish, TimestampTz as_of)
+{
+	TimestampTz wm = e->watermark;
+	int			max = cs_closings_at_once(e);
+
+	e->closings_left = false;
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->def->kind != CS_KIND_ROLLUP && !cs_stage_fills(&e->stages[i]) &&
+			!op->ops->advance(op, &e->ctx, wm, max, finish))
+			e->closings_left = true;
+	}
+	if (as_of != CS_WM_NONE)
+		cs_preview_run(e, as_of);
+	cs_dedupe_advance(e);
+	cs_rollups_feed(e);
+	/* As long as the watermark has not closed all that it passes, a bucket behind it may get a row yet. */
+	if (e->closings_left)
+		wm = e->stored.closed;
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->def->kind == CS_KIND_ROLLUP &&
+			!op->ops->advance(op, &e->ctx, cs_backfill_watermark(e, &e->stages[i], wm), max, finish))
+			e->closings_left = true;
+	}
+	for (int i = 0; i < e->nstages; i++)
+		if (e->stages[i].op->ops->note_closing && !cs_stage_fills(&e->stages[i]))
+			e->stages[i].op->ops->note_closing(e->stages[i].op, &e->ctx, e->closings_left);
+}
+
+bool
+cs_closing_is_midway(const CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+		if (e->stages[i].op->midway && !cs_stage_fills(&e->stages[i]))
+			return true;
+	return false;
+}
