@@ -1,6 +1,6 @@
 -- What a batch may not close at once is closed in parts: each table is as with
 -- one large transaction, with late events, after restarts, read back from the
--- spill table, and in a definition that is being filled with history.  Readers
+-- spill table, and in a definition that is filled with history.  Readers
 -- see each window once while it goes on.  Another seed: CLICKSTREAM_SEED=…
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
