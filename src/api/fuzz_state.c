@@ -256,13 +256,6 @@ collect(CsEntry *entry, void *arg)
 	f->entries[f->n++] = entry;
 }
 
-static void
-ignore_row(void *arg, const CsOpenRow *row)
-{
-	(void) arg;
-	(void) row;
-}
-
 static MemoryContext
 begin(Fuzz *f, FunctionCallInfo fcinfo)
 {
@@ -270,7 +263,7 @@ begin(Fuzz *f, FunctionCallInfo fcinfo)
 
 	f->column = -1;
 	cs_open_begin(&f->reader, fcinfo, PG_GETARG_OID(0), kinds, "state", "");
-	cs_open_rows(&f->reader, ignore_row, NULL);
+	cs_open_read(&f->reader);
 	cs_state_walk(f->reader.state, f->reader.def->definition_id, collect, f);
 	if (f->n == 0)
 		elog(ERROR, "nothing is open");

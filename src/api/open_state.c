@@ -154,6 +154,25 @@ show_parts(CsOpenReader *reader, const CsProgressRow *progress)
 	}
 }
 
+static void
+begin_reading(CsOpenReader *reader, CsProgressRow *progress)
+{
+	cs_progress_load(reader->stream->stream_id, progress);
+	cs_state_check_format(reader->stream, progress->state_format);
+	reader->commit_number = progress->commit_number;
+	reader->op->closed = closed_until(reader, progress);
+	reader->op->shown = progress->shown;
+}
+
+void
+cs_open_read(CsOpenReader *reader)
+{
+	CsProgressRow progress;
+
+	begin_reading(reader, &progress);
+	read_part(reader, &progress, CS_PART_WHOLE);
+}
+
 void
 cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg)
 {
@@ -163,11 +182,7 @@ cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg)
 
 	reader->row = row;
 	reader->arg = arg;
-	cs_progress_load(reader->stream->stream_id, &progress);
-	cs_state_check_format(reader->stream, progress.state_format);
-	reader->commit_number = progress.commit_number;
-	reader->op->closed = closed_until(reader, &progress);
-	reader->op->shown = progress.shown;
+	begin_reading(reader, &progress);
 	before = cs_topics_use(reader->stream);
 	PG_TRY();
 	{

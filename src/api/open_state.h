@@ -41,6 +41,8 @@ extern void cs_open_begin(CsOpenReader *reader, FunctionCallInfo fcinfo, Oid tab
 						  const char *things, const char *hint);
 /* Call row for each thing that is open, in memory that is reset from time to time. */
 extern void cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg);
+/* All that is open, in reader->state to the end. */
+extern void cs_open_read(CsOpenReader *reader);
 /* Be the caller again, and forget everything. */
 extern void cs_open_end(CsOpenReader *reader);
 /* Add a row to the function's result. */
