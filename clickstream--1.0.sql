@@ -187,6 +187,19 @@ COMMENT ON COLUMN lookup.key_view IS 'view of the key''s expression';
 COMMENT ON COLUMN lookup.created_at IS 'when it was made';
 GRANT SELECT ON lookup TO PUBLIC;
 
+CREATE TABLE lookup_table (
+	stream_id       integer PRIMARY KEY,
+	table_oid       regclass NOT NULL,
+	key             text NOT NULL,
+	columns         text[] NOT NULL
+);
+COMMENT ON TABLE lookup_table IS 'streams that keep a table in step with an upsert topic, for lookups';
+COMMENT ON COLUMN lookup_table.stream_id IS 'stream that reads the topic';
+COMMENT ON COLUMN lookup_table.table_oid IS 'table that it keeps';
+COMMENT ON COLUMN lookup_table.key IS 'the table''s key';
+COMMENT ON COLUMN lookup_table.columns IS 'columns that messages fill, the key among them';
+GRANT SELECT ON lookup_table TO PUBLIC;
+
 CREATE TABLE partition (
 	stream_id       integer NOT NULL,
 	topic           text NOT NULL,
@@ -609,6 +622,7 @@ SELECT pg_catalog.pg_extension_config_dump('definition', '');
 SELECT pg_catalog.pg_extension_config_dump('definition_definition_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('lookup', '');
 SELECT pg_catalog.pg_extension_config_dump('lookup_lookup_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('lookup_table', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill_partition', '');
 SELECT pg_catalog.pg_extension_config_dump('passed_over', '');
@@ -1433,6 +1447,49 @@ AS 'MODULE_PATHNAME', 'clickstream_create_lookup'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION create_lookup(text, text, text, text, text, text, boolean) IS
 	'lets the definitions of a stream use the columns of a table or view, as name.column: of the row whose key is that of the event';
+
+CREATE FUNCTION create_lookup_table(name text, stream text, key text, columns text)
+RETURNS regclass
+AS 'MODULE_PATHNAME', 'clickstream_create_lookup_table'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION create_lookup_table(text, text, text, text) IS
+	'has a stream without definitions keep a table in step with its topic; create_lookup() with columns and without stream does it all';
+
+CREATE FUNCTION create_lookup(
+	name          text,
+	key           text,
+	columns       text,
+	brokers       text      DEFAULT NULL,
+	topic         text      DEFAULT NULL,
+	options       jsonb     DEFAULT NULL,
+	on_error      text      DEFAULT 'dead_letter',
+	check_broker  boolean   DEFAULT true,
+	if_not_exists boolean   DEFAULT false)
+RETURNS regclass
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+AS $create_lookup$
+DECLARE
+	reader text;
+	existing pg_catalog.regclass;
+BEGIN
+	IF name IS NULL OR key IS NULL OR columns IS NULL THEN
+		RAISE EXCEPTION 'name, key and columns must be given' USING ERRCODE = 'null_value_not_allowed',
+			HINT = 'key is the column by which rows are found; columns are names and types, as in ''email text, plan_type text''.';
+	END IF;
+	SELECT p[pg_catalog.cardinality(p)] INTO reader FROM pg_catalog.parse_ident(name) AS p;
+	SELECT t.table_oid INTO existing FROM clickstream.lookup_table t JOIN clickstream.stream s USING (stream_id)
+	WHERE s.name OPERATOR(pg_catalog.=) reader;
+	IF FOUND AND if_not_exists THEN
+		RAISE NOTICE 'lookup "%" exists already, skipping', reader USING ERRCODE = 'duplicate_object';
+		RETURN existing;
+	END IF;
+	PERFORM clickstream.create_stream(reader, brokers => brokers, topic => topic, start_from => 'earliest', visitor => 'message_key',
+		options => options, on_error => on_error, check_broker => check_broker);
+	RETURN clickstream.create_lookup_table(name, reader, key, columns);
+END
+$create_lookup$;
+COMMENT ON FUNCTION create_lookup(text, text, text, text, text, jsonb, text, boolean, boolean) IS
+	'makes a table and a stream of the same name that keeps it in step with an upsert topic: rows by their key, tombstones, what Debezium writes; without brokers, from a built-in local topic';
 
 CREATE FUNCTION alter_lookup(
 	name          text,

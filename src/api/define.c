@@ -63,6 +63,16 @@ cs_stream_touch(const CsStream *stream)
 			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream \"%s\" was dropped at this moment", stream->name)));
 }
 
+void
+cs_stream_check_events(const CsStream *stream)
+{
+	if (!OidIsValid(cs_lookup_table_of(stream->stream_id)))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					errmsg("stream \"%s\" keeps the table of a lookup and has no events", stream->name),
+					errhint("Use the table in definitions of another stream, by clickstream.create_lookup().")));
+}
+
 /* A table that exists: return it, refuse it, or let finish see whether it fits. */
 static Oid
 check_existing(CsDraft *draft, CsKind kind, bool if_not_exists)
@@ -92,6 +102,7 @@ cs_draft_begin(CsDraft *draft, CsKind kind, const char *noun, char *table_name, 
 	draft->table_name = table_name;
 	draft->stream = stream;
 	cs_stream_touch(stream);
+	cs_stream_check_events(stream);
 	table = check_existing(draft, kind, if_not_exists);
 	if (OidIsValid(table))
 		return table;

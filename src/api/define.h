@@ -51,6 +51,9 @@ extern void cs_stream_check_owner(const CsStream *stream);
 /* Lock the stream's row and let a running worker know that something changed. */
 extern void cs_stream_touch(const CsStream *stream);
 
+/* Raise if the stream has no events: it keeps the table of a lookup. */
+extern void cs_stream_check_events(const CsStream *stream);
+
 /* The stream of a definition, for those who may change it; touched. */
 extern CsStream *cs_definition_stream(const CsDefinition *def);
 

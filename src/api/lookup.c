@@ -318,6 +318,7 @@ clickstream_create_lookup(PG_FUNCTION_ARGS)
 	draft.name = last_name(name);
 	check_name(draft.name);
 	cs_stream_touch(draft.stream);
+	cs_stream_check_events(draft.stream);
 	if (cs_lookup_find(cs_lookups_load(draft.stream, CurrentMemoryContext), draft.name) != NULL)
 	{
 		if (!cs_arg_bool(fcinfo, A_IF_NOT_EXISTS, false))

@@ -571,12 +571,12 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 static void
 drop_stream(CsStream *stream)
 {
-	static const char *const tables[] = {
-		"stream_home",		"partition",	   "progress",		 "local_partition", "local_message",
-		"dead_letter_data", "late_event_data", "trimmed_letter", "backfill",		"backfill_partition",
-		"passed_over",		"definition",	   "lookup",		 "stream"};
-	List	 *definitions;
-	ListCell *cell;
+	static const char *const tables[] = {"stream_home",	  "partition",			"progress",		   "local_partition",
+										 "local_message", "dead_letter_data",	"late_event_data", "trimmed_letter",
+										 "backfill",	  "backfill_partition", "passed_over",	   "definition",
+										 "lookup",		  "lookup_table",		"stream"};
+	List					*definitions;
+	ListCell				*cell;
 
 	cs_stream_touch(stream);
 	cs_worker_hold(stream->stream_id);
@@ -590,6 +590,7 @@ drop_stream(CsStream *stream)
 		foreach(cell, cs_lookups_load(stream, CurrentMemoryContext))
 			cs_lookup_drop(lfirst(cell));
 	cs_catalog_delete("stream_topic", "stream_id", stream->stream_id);
+	cs_relation_drop(cs_lookup_table_of(stream->stream_id));
 	for (int i = 0; i < lengthof(tables); i++)
 		cs_catalog_delete(tables[i], "stream_id", stream->stream_id);
 	cs_relation_drop(stream->stream_view);
@@ -708,9 +709,10 @@ reset_progress(const CsStream *stream)
 Datum
 clickstream_reset(PG_FUNCTION_ARGS)
 {
-	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, 0, "name"), CurrentMemoryContext);
-	CsValue	  nothing_deleted = cs_value_time("deleted_before", NULL);
-	ListCell *cell;
+	CsStream			*stream = cs_stream_load_by_name(cs_arg_required(fcinfo, 0, "name"), CurrentMemoryContext);
+	CsValue				 nothing_deleted = cs_value_time("deleted_before", NULL);
+	const CsLookupTable *target;
+	ListCell			*cell;
 
 	cs_stream_touch(stream);
 	cs_worker_hold(stream->stream_id);
@@ -718,6 +720,9 @@ clickstream_reset(PG_FUNCTION_ARGS)
 	reset_start(fcinfo, stream);
 	foreach(cell, cs_definitions_load(stream->stream_id, CurrentMemoryContext))
 		cs_relation_truncate(((CsDefinition *) lfirst(cell))->table, stream->owner);
+	target = cs_lookup_table_load(stream->stream_id, CurrentMemoryContext);
+	if (target)
+		cs_relation_truncate(target->table, stream->owner);
 	cs_catalog_update("definition", "stream_id", stream->stream_id, &nothing_deleted, 1);
 	cs_relation_truncate(stream->log_relation[0], InvalidOid);
 	cs_relation_truncate(stream->log_relation[1], InvalidOid);

@@ -59,6 +59,23 @@ extern Oid cs_lookup_rows_create(const CsStream *stream, int32 lookup_id, const 
 /* Drop both views and the catalog's row. */
 extern void cs_lookup_drop(const CsLookup *lookup);
 
+/* ---- lookup_table.c: the table that a stream keeps in step with an upsert topic ---- */
+
+typedef struct CsLookupTable
+{
+	Oid	   table;
+	char  *name; /* qualified, for messages */
+	char  *key;	 /* one of columns, and the table's primary key */
+	int	   ncolumns;
+	char **columns;
+} CsLookupTable;
+
+/* Of that stream, or NULL: it reads events.  Raises if the table was dropped. */
+extern CsLookupTable *cs_lookup_table_load(int32 stream_id, MemoryContext cxt);
+/* Its table whether it is there or not; InvalidOid: the stream reads events. */
+extern Oid	cs_lookup_table_of(int32 stream_id);
+extern void cs_lookup_table_insert(int32 stream_id, Oid table, const char *key, List *columns);
+
 /* ---- lookup_read.c ---- */
 
 /* Reads the rows of many keys at once. */

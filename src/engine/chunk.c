@@ -28,6 +28,7 @@
 #include "engine/event_log.h"
 #include "engine/internal.h"
 #include "engine/lookup.h"
+#include "engine/upsert.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/primnodes.h"
@@ -355,8 +356,10 @@ void
 cs_chunk_decode(CsEngine *e, int n)
 {
 	prepare_events(e, n);
+	if (e->upsert)
+		cs_upsert_begin_chunk(e, n);
 	cs_lookups_begin_chunk(e, n);
-	cs_guarded_loop(e, n, decode_step, decode_failed, NULL);
+	cs_guarded_loop(e, n, e->upsert ? cs_upsert_step : decode_step, decode_failed, NULL);
 }
 
 /* Watermarks as of each event, in order of arrival. */
@@ -536,7 +539,9 @@ cs_chunk_run(CsEngine *e, int n)
 	cs_chunk_watermarks(e);
 	cs_dedupe_run(e);
 	cs_lookups_fill(e);
-	if (e->nevents > 0)
+	if (e->upsert)
+		cs_upsert_apply(e);
+	else if (e->nevents > 0)
 		run_stages(e);
 	account(e);
 	if (e->ends_before)

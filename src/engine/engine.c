@@ -32,6 +32,7 @@
 #include "engine/internal.h"
 #include "engine/lookup.h"
 #include "engine/recompute.h"
+#include "engine/upsert.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "state/budget.h"
@@ -165,6 +166,16 @@ add_stage(CsEngine *e, CsDefinition *def)
 	cs_state_register_marks(e->state, def->definition_id, stage->op->ops->is_marked);
 }
 
+/* The stream of a lookup's topic has a table, and no definitions. */
+static void
+open_upsert(CsEngine *e)
+{
+	const CsLookupTable *target = cs_lookup_table_load(e->stream->stream_id, e->context);
+
+	if (target)
+		e->upsert = cs_upsert_open(e->stream, target);
+}
+
 /* Definitions in the order they were made: a rollup comes after its source. */
 static void
 load_definitions(CsEngine *e)
@@ -195,6 +206,7 @@ load_definitions(CsEngine *e)
 	}
 	cs_outbox_load(e);
 	cs_engine_compile_stream(e);
+	open_upsert(e);
 	cs_dedupe_register(e, DEDUPE_DEFINITION);
 }
 

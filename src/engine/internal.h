@@ -6,6 +6,7 @@
  *	chunk.c		messages to events: decode, evaluate, apply
  *	dedupe.c	dedupe_by
  *	lookup.c	columns of lookups
+ *	upsert.c	messages into the table of a lookup
  *	watermark.c	the stream's watermark, idle partitions
  *	align.c		partitions far ahead of the others wait
  *	positions.c	partitions: which there are, where reading begins
@@ -47,6 +48,7 @@ typedef struct CsSourceRow
 
 /* A lookup and what the engine keeps for it: engine/lookup.c. */
 typedef struct CsLookupStage CsLookupStage;
+typedef struct CsUpsert		 CsUpsert; /* engine/upsert.c */
 
 /* An operator and what the engine keeps for it. */
 typedef struct CsStage
@@ -86,6 +88,7 @@ struct CsEngine
 	MemoryContext	   source_context;
 	CsDecoder		  *decoder;
 	bool			  *needed;	  /* event columns that anything reads */
+	CsUpsert		  *upsert;	  /* it fills the table of a lookup; NULL: it does not */
 	struct CsEventLog *event_log; /* NULL: none */
 	int32			   event_log_id;
 	Oid				   event_log_table;

@@ -194,6 +194,11 @@ run(CsEngine *e, void *arg)
 {
 	Retry *retry = arg;
 
+	if (e->upsert)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("dead letters of a lookup's topic cannot be retried"),
+				 errdetail("The row may have changed since."),
+				 errhint("Have it sent again, or clickstream.reset() the stream to read the topic anew.")));
 	for (int done = 0; done < retry->n; done += CS_CHUNK_MESSAGES)
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -12,6 +12,7 @@
 #include "core/topics.h"
 #include "engine/event_log.h"
 #include "engine/internal.h"
+#include "engine/upsert.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 
@@ -172,6 +173,8 @@ cs_write_end(CsEngine *e)
 		tell_changes(&e->stages[i]);
 	}
 	cs_outbox_end(e);
+	if (e->upsert)
+		cs_upsert_end(e->upsert);
 	if (e->event_log)
 		cs_event_log_end(e, e->event_log);
 	cs_dead_letters_write(e->dead);
@@ -184,6 +187,8 @@ cs_write_abort(CsEngine *e)
 {
 	for (int i = 0; i < e->nstages; i++)
 		e->stages[i].table = NULL;
+	if (e->upsert)
+		cs_upsert_abort(e->upsert);
 	if (e->event_log)
 		cs_event_log_abort(e->event_log);
 	cs_outbox_abort(e);

@@ -1,0 +1,116 @@
+# Lookups that follow a topic of a broker: upserts and tombstones of several
+# partitions, from the beginning, exactly once however often the worker is
+# killed; and a stream whose events use them meanwhile.
+# Another seed: CLICKSTREAM_SEED=… in the environment.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use ClickstreamTest;
+
+my $seed = $ENV{CLICKSTREAM_SEED} || 550;
+note("seed $seed");
+srand($seed);
+
+my $node = new_node('main', 'restart_after_crash = on', 'clickstream.restart_delay = 100ms');
+my $broker = start_broker(users => 3, web => 1);
+my $address = $broker->address;
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+# Changes of users, and what the last one of each says; a key is always in the same partition.
+my %expected;
+
+sub change
+{
+	my $user = 'u' . int(rand 200);
+	my $plan = ('free', 'pro', 'team')[ int(rand 3) ];
+	my $day = int(rand 1000) + 19000;
+	my $kind = rand;
+
+	if ($kind < 0.2)
+	{
+		delete $expected{$user};
+		return ($user, "{\"user_id\": \"$user\"}\t") if $kind < 0.1;
+		return ($user, "$user\t{\"op\": \"d\", \"before\": {\"user_id\": \"$user\"}, \"after\": null}");
+	}
+	$expected{$user} = "$user|$plan|$day";
+	return ($user, "$user\t{\"plan_type\": \"$plan\", \"signup_date\": $day}") if $kind < 0.5;
+	return ($user, "{\"user_id\": \"$user\"}\t{\"op\": \"u\", \"before\": null, \"after\": {\"user_id\": \"$user\", \"plan_type\": \"$plan\", \"signup_date\": $day}}");
+}
+
+# kcat -Z sends an empty payload as a tombstone.
+sub send_changes
+{
+	my ($n) = @_;
+	my @lines = ([], [], []);
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/changes';
+
+	for (1 .. $n)
+	{
+		my ($user, $line) = change();
+		push @{ $lines[ substr($user, 1) % 3 ] }, $line;
+	}
+	for my $partition (0 .. 2)
+	{
+		append_to_file($file, join('', map { "$_\n" } @{ $lines[$partition] }));
+		system_or_bail('kcat', '-P', '-b', $address, '-t', 'users', '-p', $partition, '-K', "\t", '-Z', '-q', '-l', $file);
+		unlink $file;
+	}
+}
+
+sub expected { return join("\n", map { $expected{$_} } sort keys %expected) }
+
+sub table { return q(SELECT user_id, plan_type, signup_date - '1970-01-01'::date FROM user_profiles ORDER BY user_id COLLATE "C") }
+
+send_changes(3000);
+query(<<~END);
+	SELECT clickstream.create_lookup('user_profiles', brokers => '$address', topic => 'users', key => 'user_id', columns => 'plan_type text, signup_date date');
+	SELECT clickstream.start('user_profiles');
+	END
+wait_for($node, 'user_profiles');
+is(query(table()), expected(), 'the table has what the topic says, from its beginning on');
+is(query(q(SELECT sum(used), sum(dead), bool_and(balanced) FROM clickstream.audit('user_profiles'))), '3000|0|t', 'each message once');
+
+# A stream of events with the lookup.
+query(<<~END);
+	SELECT clickstream.create_stream('web', brokers => '$address', topic => 'web', start_from => 'earliest', watermark_delay => '0');
+	SELECT clickstream.create_lookup('user_profiles', stream => 'web', key => 'user_id');
+	SELECT clickstream.create_event_log('log', stream => 'web');
+	SELECT clickstream.create_window('plans', stream => 'web', size => '1 day', group_by => 'user_profiles.plan_type', measures => 'count(*) AS events');
+	SELECT clickstream.start('web');
+	END
+produce($broker, 'web', [ map { "k\t{\"event_time\": \"2024-06-01T10:00:00Z\", \"user_id\": \"u$_\"}" } 0 .. 199 ]);
+wait_for($node, 'web');
+my %plans;
+$plans{ exists $expected{"u$_"} ? (split /\|/, $expected{"u$_"})[1] : '' }++ for 0 .. 199;
+is(query(q(SELECT coalesce(plan_type, '') AS p, events FROM plans ORDER BY coalesce(plan_type, '') COLLATE "C")), join("\n", map { "$_|$plans{$_}" } sort keys %plans), 'events have the columns of their users');
+
+# The worker of the lookup is killed again and again while changes come.
+for my $round (1 .. 4)
+{
+	my $pid = query(q(SELECT pid FROM clickstream.stat_stream WHERE stream = 'user_profiles'));
+
+	send_changes(500);
+	kill 'KILL', $pid if $pid;
+	wait_until($node, qq(SELECT state = 'running' AND pid <> ) . ($pid || 0) . q( FROM clickstream.stat_stream WHERE stream = 'user_profiles'));
+}
+wait_until($node, q(SELECT sum(consumed) = 5000 FROM clickstream.audit('user_profiles')));
+is(query(table()), expected(), 'and so it has when its worker was killed');
+is(query(q(SELECT sum(used), sum(dead), bool_and(balanced) FROM clickstream.audit('user_profiles'))), '5000|0|t', 'each message once, still');
+
+# A table that cannot be read stops the stream of events with the reason, and that one alone; it goes on where it was.
+query('ALTER TABLE user_profiles RENAME TO profiles');
+query('CREATE VIEW broken AS SELECT user_id, plan_type, signup_date, 1 / (random() * 0)::int AS never FROM profiles');
+query(q(SELECT clickstream.alter_lookup('user_profiles', 'web', source => 'broken', add_columns => 'never')));
+produce($broker, 'web', [ map { "k\t{\"event_time\": \"2024-06-01T11:00:00Z\", \"user_id\": \"u$_\"}" } 0 .. 9 ]);
+wait_until($node, q(SELECT last_error LIKE '%division by zero%' FROM clickstream.stat_stream WHERE stream = 'web'));
+is(query(q(SELECT count(*) FROM log)), '200', 'nothing is consumed that cannot be looked up');
+query(q(CREATE OR REPLACE VIEW broken AS SELECT user_id, plan_type, signup_date, 1 AS never FROM profiles; SELECT clickstream.start('web')));
+wait_until($node, q(SELECT count(*) = 210 FROM log));
+is(query(q(SELECT count(*) FROM log l LEFT JOIN profiles p USING (user_id) WHERE l.message_offset >= 200 AND l.user_profiles_plan_type IS DISTINCT FROM p.plan_type)), '0', 'and it goes on');
+query("SELECT clickstream.stop('web'), clickstream.stop('user_profiles')");
+$node->stop;
+done_testing();
