@@ -92,11 +92,13 @@ typedef struct CsHash128
 	uint64 hi;
 } CsHash128;
 
-/* The order of hashes, which is that of the spill table's index too. */
+/* The order of column group_key: rows that are written in it find their index pages one after the other. */
 static inline int
 cs_hash_cmp(const CsHash128 *a, const CsHash128 *b)
 {
-	return memcmp(a, b, sizeof(CsHash128));
+	if (a->hi != b->hi)
+		return a->hi < b->hi ? -1 : 1;
+	return a->lo < b->lo ? -1 : a->lo > b->lo;
 }
 
 /*

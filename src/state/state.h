@@ -210,9 +210,9 @@ typedef void (*CsVisit)(const CsKey *key, const CsEntry *entry, CsWork *work, vo
 extern void cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg);
 
 /*
- * A part of a bucket: keys by the first eight bytes of `who`, as cs_hash_cmp()
- * has them, both ends included.  As they are of a hash, parts as wide hold
- * about as many entries.
+ * A part of a bucket: keys by the first eight bytes of `who`, as the spill
+ * table's index has them, both ends included.  As they are of a hash, parts as
+ * wide hold about as many entries.
  */
 typedef struct CsPart
 {
