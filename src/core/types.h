@@ -92,7 +92,10 @@ typedef struct CsHash128
 	uint64 hi;
 } CsHash128;
 
-/* The order of column group_key: rows that are written in it find their index pages one after the other. */
+/*
+ * The order of column group_key, and of the spill table's index: who reads or
+ * writes in it finds the pages of an index one after the other.
+ */
 static inline int
 cs_hash_cmp(const CsHash128 *a, const CsHash128 *b)
 {

@@ -123,7 +123,7 @@ key_cmp(const void *a, const void *b)
 		return x->def < y->def ? -1 : 1;
 	if (x->bucket != y->bucket)
 		return x->bucket < y->bucket ? -1 : 1;
-	return memcmp(&x->who, &y->who, sizeof(x->who));
+	return cs_hash_cmp(&x->who, &y->who);
 }
 
 /* All these keys are spilled. */

@@ -23,6 +23,7 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
 #include "state/record.h"
 #include "state/spill_table.h"
 #include "utils/fmgroids.h"
@@ -45,6 +46,28 @@ enum
 	NATTS = ATT_DATA
 };
 
+/* ---- whose an entry is ---- */
+
+/* Big-endian, as group_key is, so that the index has cs_hash_cmp()'s order. */
+static pg_uuid_t
+who_to_uuid(CsHash128 who)
+{
+	uint64	  parts[2] = {pg_hton64(who.hi), pg_hton64(who.lo)};
+	pg_uuid_t uuid;
+
+	memcpy(uuid.data, parts, sizeof(parts));
+	return uuid;
+}
+
+static CsHash128
+uuid_to_who(const pg_uuid_t *uuid)
+{
+	uint64 parts[2];
+
+	memcpy(parts, uuid->data, sizeof(parts));
+	return (CsHash128){.hi = pg_ntoh64(parts[0]), .lo = pg_ntoh64(parts[1])};
+}
+
 /* ---- reading ---- */
 
 struct CsSpillReader
@@ -54,6 +77,7 @@ struct CsSpillReader
 	Snapshot		snapshot;
 	IndexScanDesc	scan;
 	int				nkeys; /* of the scan */
+	pg_uuid_t		who;   /* that it looks for */
 	TupleTableSlot *slot;
 	StringInfoData	joined; /* of several pieces */
 };
@@ -112,9 +136,10 @@ begin_scan(CsSpillReader *r, const CsKey *key, int nkeys)
 {
 	ScanKeyData keys[3];
 
+	r->who = who_to_uuid(key->who);
 	ScanKeyInit(&keys[0], ATT_DEFINITION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum((int32) key->def));
 	ScanKeyInit(&keys[1], ATT_BUCKET, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(key->bucket));
-	ScanKeyInit(&keys[2], ATT_WHO, BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(&key->who));
+	ScanKeyInit(&keys[2], ATT_WHO, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&r->who));
 	begin_scan_with(r, keys, nkeys);
 }
 
@@ -137,7 +162,7 @@ get_row(TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	row.key.def = (uint32) DatumGetInt32(slot->tts_values[ATT_DEFINITION - 1]);
 	row.key.bucket = DatumGetInt64(slot->tts_values[ATT_BUCKET - 1]);
-	memcpy(&row.key.who, DatumGetPointer(slot->tts_values[ATT_WHO - 1]), sizeof(row.key.who));
+	row.key.who = uuid_to_who(DatumGetUUIDP(slot->tts_values[ATT_WHO - 1]));
 	row.piece = DatumGetInt32(slot->tts_values[ATT_PIECE - 1]);
 	row.pieces = DatumGetInt32(slot->tts_values[ATT_PIECES - 1]);
 	data = DatumGetByteaPP(slot->tts_values[ATT_DATA - 1]);
@@ -212,14 +237,14 @@ cs_spill_read_bucket(CsSpillReader *r, int32 definition_id, int64 bucket, int64 
 void
 cs_spill_read_part(CsSpillReader *r, int32 definition_id, int64 bucket, CsPart part, CsSpillVisit visit, void *arg)
 {
-	CsHash128	first = {pg_hton64(part.first), 0};
-	CsHash128	last = {pg_hton64(part.last), PG_UINT64_MAX};
+	pg_uuid_t	first = who_to_uuid((CsHash128){.hi = part.first, .lo = 0});
+	pg_uuid_t	last = who_to_uuid((CsHash128){.hi = part.last, .lo = PG_UINT64_MAX});
 	ScanKeyData keys[4];
 
 	ScanKeyInit(&keys[0], ATT_DEFINITION, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(definition_id));
 	ScanKeyInit(&keys[1], ATT_BUCKET, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(bucket));
-	ScanKeyInit(&keys[2], ATT_WHO, BTGreaterEqualStrategyNumber, F_UUID_GE, PointerGetDatum(&first));
-	ScanKeyInit(&keys[3], ATT_WHO, BTLessEqualStrategyNumber, F_UUID_LE, PointerGetDatum(&last));
+	ScanKeyInit(&keys[2], ATT_WHO, BTGreaterEqualStrategyNumber, F_UUID_GE, UUIDPGetDatum(&first));
+	ScanKeyInit(&keys[3], ATT_WHO, BTLessEqualStrategyNumber, F_UUID_LE, UUIDPGetDatum(&last));
 	begin_scan_with(r, keys, 4);
 	(void) read_scan(r, PG_INT64_MAX, visit, arg);
 }
@@ -294,6 +319,7 @@ insert_row(CsSpillWriter *w, const CsKey *key, int32 piece, int32 pieces, const 
 	TupleTableSlot *slot = w->slot;
 	Datum		   *values = slot->tts_values;
 	pg_crc32c		crc = cs_row_checksum(data, len);
+	pg_uuid_t		who = who_to_uuid(key->who);
 	MemoryContext	old;
 
 	SET_VARSIZE(w->data, VARHDRSZ + sizeof(crc) + len);
@@ -302,7 +328,7 @@ insert_row(CsSpillWriter *w, const CsKey *key, int32 piece, int32 pieces, const 
 	ExecClearTuple(slot);
 	values[ATT_DEFINITION - 1] = Int32GetDatum((int32) key->def);
 	values[ATT_BUCKET - 1] = Int64GetDatum(key->bucket);
-	values[ATT_WHO - 1] = PointerGetDatum(&key->who);
+	values[ATT_WHO - 1] = UUIDPGetDatum(&who);
 	values[ATT_PIECE - 1] = Int32GetDatum(piece);
 	values[ATT_PIECES - 1] = Int32GetDatum(pieces);
 	values[ATT_COMMIT_NUMBER - 1] = Int64GetDatum(w->commit_number);

@@ -25,7 +25,6 @@
 #include "core/types.h"
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
-#include "port/pg_bswap.h"
 #include "state/codec.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -210,9 +209,9 @@ typedef void (*CsVisit)(const CsKey *key, const CsEntry *entry, CsWork *work, vo
 extern void cs_state_visit_bucket(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg);
 
 /*
- * A part of a bucket: keys by the first eight bytes of `who`, as the spill
- * table's index has them, both ends included.  As they are of a hash, parts as
- * wide hold about as many entries.
+ * A part of a bucket: keys by who.hi, both ends included, which is a range of
+ * the spill table's index.  As it is of a hash, parts as wide hold about as many
+ * entries.
  */
 typedef struct CsPart
 {
@@ -224,9 +223,7 @@ typedef struct CsPart
 static inline bool
 cs_part_has(CsPart part, const CsHash128 *who)
 {
-	uint64 at = pg_ntoh64(who->lo);
-
-	return at >= part.first && at <= part.last;
+	return who->hi >= part.first && who->hi <= part.last;
 }
 
 /* The part that begins there, of a bucket of n entries, with about so many. */
