@@ -99,7 +99,8 @@ add_past(CsHistory *h, const CsBackfillPlace *place)
 	past->p.topic = place->topic;
 	past->p.id = place->partition;
 	past->p.next_offset = past->p.stored_offset = past->target = place->next_offset;
-	past->p.end_offset = -1;
+	past->p.end_offset = past->p.last_offset =
+		-1; /* whether it is still that topic the stream's own reading finds out */
 	past->p.max_time = past->p.last_event_time = place->max_time;
 	past->p.last_spoke = past->p.moved_at = cs_now();
 	past->first = place->first_offset;
