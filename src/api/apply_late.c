@@ -7,13 +7,12 @@
  * the engine that does it lives inside this call.  Others who change the
  * stream wait for its row in the catalog.
  */
+#include "api/call_host.h"
 #include "api/define.h"
 
-#include "access/xact.h"
 #include "engine/apply_late.h"
 #include "funcapi.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
@@ -29,21 +28,6 @@ enum
 	COL_REASON,
 	COLUMNS
 };
-
-static void
-begin(void)
-{
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-commit(void)
-{
-	PopActiveSnapshot();
-	CommandCounterIncrement();
-}
-
-static const CsHost host = {.begin = begin, .commit = commit, .wake_sink = cs_worker_wake_sink};
 
 static void
 put_result(const CsLateRow *late, const char *refused, void *arg)
@@ -85,6 +69,6 @@ clickstream_apply_late(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	stream = cs_definition_stream(def);
 	cs_worker_hold(stream->stream_id);
-	cs_engine_apply_late(stream->stream_id, &host, def->table, from, to, put_result, fcinfo->resultinfo);
+	cs_engine_apply_late(stream->stream_id, &cs_call_host, def->table, from, to, put_result, fcinfo->resultinfo);
 	return (Datum) 0;
 }

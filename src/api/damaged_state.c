@@ -6,13 +6,12 @@
  * In the caller's transaction: the stream's worker is held until it ends, and
  * the engine that does it lives inside this call.
  */
+#include "api/call_host.h"
 #include "api/define.h"
 
-#include "access/xact.h"
 #include "engine/examine.h"
 #include "funcapi.h"
 #include "operator/expression.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
@@ -29,21 +28,6 @@ enum
 	COL_LOSS,
 	COLUMNS
 };
-
-static void
-begin(void)
-{
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-commit(void)
-{
-	PopActiveSnapshot();
-	CommandCounterIncrement();
-}
-
-static const CsHost host = {.begin = begin, .commit = commit, .wake_sink = cs_worker_wake_sink};
 
 static void
 put_result(const CsDamage *damage, void *arg)
@@ -71,7 +55,7 @@ examine(FunctionCallInfo fcinfo, bool discard)
 	InitMaterializedSRF(fcinfo, 0);
 	cs_stream_touch(stream);
 	cs_worker_hold(stream->stream_id);
-	cs_engine_examine(stream->stream_id, &host, discard, put_result, fcinfo->resultinfo);
+	cs_engine_examine(stream->stream_id, &cs_call_host, discard, put_result, fcinfo->resultinfo);
 	return (Datum) 0;
 }
 

@@ -8,16 +8,15 @@
  * second waits for the first one's end, at the stream's row in the catalog, and
  * then takes those of its letters that are still dead.
  */
+#include "api/call_host.h"
 #include "api/define.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "core/event_log.h"
 #include "engine/retry.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(clickstream_retry_letters);
@@ -32,21 +31,6 @@ enum
 	COL_REASON,
 	COLUMNS
 };
-
-static void
-begin(void)
-{
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-commit(void)
-{
-	PopActiveSnapshot();
-	CommandCounterIncrement();
-}
-
-static const CsHost host = {.begin = begin, .commit = commit, .wake_sink = cs_worker_wake_sink};
 
 static void
 put_result(const CsLetter *letter, CsClass class, const char *reason, void *arg)
@@ -79,7 +63,7 @@ clickstream_retry_letters(PG_FUNCTION_ARGS)
 	cs_worker_hold(stream->stream_id);
 	letters = cs_letters_load(stream->stream_id, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), &n);
 	if (n > 0)
-		cs_engine_retry(stream->stream_id, &host, letters, n, put_result, fcinfo->resultinfo);
+		cs_engine_retry(stream->stream_id, &cs_call_host, letters, n, put_result, fcinfo->resultinfo);
 	return (Datum) 0;
 }
 
