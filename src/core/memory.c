@@ -136,10 +136,8 @@ cs_memory_advise(void *data, Size size)
 
 /* ---- shared memory ---- */
 
-static char *mapping = NULL; /* whole, which this server and the processes below it have now */
+static char *mapping = NULL; /* which this server and the processes below it have now */
 static Size	 mapped = 0;
-static char *shared_begin = NULL; /* what was asked for of it */
-static Size	 shared_size = 0;
 
 /*
  * The server has been started anew.  Processes that live on (the logger) may
@@ -179,8 +177,8 @@ map_reserved(Size size)
 		elog(DEBUG1, "clickstream: no huge pages for %zu bytes: %m", size);
 		return false;
 	}
-	mapping = shared_begin = at;
-	mapped = shared_size = size;
+	mapping = at;
+	mapped = size;
 	return true;
 #else
 	(void) size;
@@ -188,24 +186,33 @@ map_reserved(Size size)
 #endif
 }
 
-/* Of ordinary ones, at an address where large ones fit if it is as long as one of them. */
+/*
+ * Of ordinary ones, where large ones fit if it is as long as one of them: its
+ * address must be a multiple of theirs, and so must be what lies there of the
+ * mapping.  So the place is found first, and the mapping then begins at it.
+ */
 static void
 map_ordinary(Size size)
 {
 	Size  page = size < large_page() ? (Size) sysconf(_SC_PAGESIZE) : large_page();
-	char *at;
+	char *place, *begin, *at;
 
 	size = TYPEALIGN(page, size);
-	at = mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	at = place = mmap(NULL, size + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	begin = (char *) TYPEALIGN(page, place);
+	if (place != MAP_FAILED)
+		at = mmap(begin, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	if (at == MAP_FAILED)
 		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not map anonymous shared memory: %m"),
-						errdetail("The request was for %zu bytes.", size + page),
+						errdetail("The request was for %zu bytes.", size),
 						errhint("Reduce clickstream.state_memory.")));
-	mapping = at;
-	mapped = size + page;
-	shared_begin = (char *) TYPEALIGN(page, at);
-	shared_size = size;
-	advise((uintptr_t) shared_begin, (uintptr_t) shared_begin + size);
+	if (begin > place)
+		(void) munmap(place, begin - place);
+	if (begin < place + page)
+		(void) munmap(begin + size, place + page - begin);
+	mapping = begin;
+	mapped = size;
+	advise((uintptr_t) begin, (uintptr_t) begin + size);
 }
 
 char *
@@ -214,7 +221,7 @@ cs_memory_map_shared(Size size)
 	drop_mapping();
 	if (!map_reserved(size))
 		map_ordinary(size);
-	return shared_begin;
+	return mapping;
 }
 
 void
@@ -222,8 +229,8 @@ cs_memory_enlarge(char *piece, Size size)
 {
 	uintptr_t begin = TYPEALIGN(large_page(), (uintptr_t) piece);
 
-	if (shared_begin == NULL || begin >= (uintptr_t) piece + size || (char *) begin < shared_begin ||
-		(char *) begin + large_page() > shared_begin + shared_size)
+	if (mapping == NULL || begin >= (uintptr_t) piece + size || (char *) begin < mapping ||
+		(char *) begin + large_page() > mapping + mapped)
 		return;
 	(void) *(volatile char *) begin; /* of what is empty nothing is made */
 	collapse(begin, begin + large_page());

@@ -141,6 +141,21 @@ sub is_read_in_shared_memory
 	is($where, '3 0', 'in shared memory');
 }
 
+# ---- where it lies
+
+# The server's mapping of that size begins where large pages can lie: its address is a multiple of theirs, and so is its offset.
+SKIP: {
+	my $page = -r '/sys/kernel/mm/transparent_hugepage/hpage_pmd_size' ? slurp_file('/sys/kernel/mm/transparent_hugepage/hpage_pmd_size') : 0;
+	my $pid = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+	my $maps = "/proc/$pid/maps";
+
+	skip 'no large pages that are 16 MB at most', 1 if $page == 0 || $page > 16 * 1024 * 1024 || !-r $maps;
+	no warnings 'portable';
+	my @there = grep { hex($_->[1]) - hex($_->[0]) == 16 * 1024 * 1024 } map { [m/^(\w+)-(\w+) rw-s (\w+) /] } grep { / rw-s / } split /\n/, slurp_file($maps);
+	my @fits = grep { hex($_->[0]) % $page == 0 && hex($_->[2]) % $page == 0 } @there;
+	is(scalar @fits, 1, 'large pages can lie in shared memory') or diag($maps, ": ", map { "@$_; " } @there);
+}
+
 # ---- many readers, and a worker that does not wait for them
 
 my $from;
