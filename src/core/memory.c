@@ -203,9 +203,9 @@ map_ordinary(Size size)
 	if (place != MAP_FAILED)
 		at = mmap(begin, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	if (at == MAP_FAILED)
-		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not map anonymous shared memory: %m"),
-						errdetail("The request was for %zu bytes.", size),
-						errhint("Reduce clickstream.state_memory.")));
+		ereport(FATAL,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not map anonymous shared memory: %m"),
+				 errdetail("The request was for %zu bytes.", size), errhint("Reduce clickstream.state_memory.")));
 	if (begin > place)
 		(void) munmap(place, begin - place);
 	if (begin < place + page)
