@@ -208,6 +208,16 @@ SELECT clickstream.drop_lookup('account', 'd550');
 SELECT clickstream.drop_lookup('account', 'd550');
 SELECT clickstream.drop_lookup('account', 'd550', if_exists => true);
 SELECT clickstream.create_lookup('account', stream => 'd550', source => 'terms', key => 'k', event_key => 'user_id', columns => 'id');
+-- another source must have the same types, to the modifier and the collation
+CREATE TABLE exact (id text PRIMARY KEY, n numeric(12,2), v varchar(10), c char(3), label text COLLATE "C", day timestamp(0));
+CREATE TABLE like_exact (LIKE exact INCLUDING ALL);
+CREATE TABLE wider (id text PRIMARY KEY, n numeric(14,4), v varchar(10), c char(3), label text COLLATE "C", day timestamp(0));
+CREATE TABLE other_order (id text PRIMARY KEY, n numeric(12,2), v varchar(10), c char(3), label text COLLATE "POSIX", day timestamp(0));
+SELECT clickstream.create_lookup('exact', stream => 'l550', key => 'id', event_key => 'user_id', columns => 'n, v, c, label, day');
+SELECT clickstream.alter_lookup('exact', 'l550', source => 'wider');
+SELECT clickstream.alter_lookup('exact', 'l550', source => 'other_order');
+SELECT clickstream.alter_lookup('exact', 'l550', source => 'like_exact');
+SELECT clickstream.drop_lookup('exact', 'l550');
 -- more columns for one that is there
 ALTER TABLE user_profiles ADD COLUMN company_name text;
 SELECT clickstream.alter_lookup('profile', 'l550', add_columns => 'company_name, email');

@@ -100,6 +100,19 @@ has_unique_key(Relation rel, AttrNumber key)
 	return found;
 }
 
+/*
+ * The stream's row is locked, and only then is the stream read that is worked
+ * with: whoever held the lock before may have added columns to its events.
+ */
+static CsStream *
+lock_stream(const char *name)
+{
+	CsStream *stream = cs_stream_load_by_name(name, CurrentMemoryContext);
+
+	cs_stream_touch(stream);
+	return cs_stream_load_by_id(stream->stream_id, CurrentMemoryContext);
+}
+
 /* A kind of relation that can be read, and whose key is unique where that can be known. */
 static void
 check_source(const Draft *draft)
@@ -314,10 +327,9 @@ clickstream_create_lookup(PG_FUNCTION_ARGS)
 	char *columns = cs_arg_text(fcinfo, A_COLUMNS);
 	Draft draft;
 
-	draft.stream = cs_stream_load_by_name(cs_arg_required(fcinfo, A_STREAM, "stream"), CurrentMemoryContext);
 	draft.name = last_name(name);
+	draft.stream = lock_stream(cs_arg_required(fcinfo, A_STREAM, "stream"));
 	check_name(draft.name);
-	cs_stream_touch(draft.stream);
 	cs_stream_check_events(draft.stream);
 	if (cs_lookup_find(cs_lookups_load(draft.stream, CurrentMemoryContext), draft.name) != NULL)
 	{
@@ -346,8 +358,7 @@ lookup_argument(FunctionCallInfo fcinfo, CsStream **stream)
 {
 	char *name = last_name(cs_arg_required(fcinfo, 0, "name"));
 
-	*stream = cs_stream_load_by_name(cs_arg_required(fcinfo, 1, "stream"), CurrentMemoryContext);
-	cs_stream_touch(*stream);
+	*stream = lock_stream(cs_arg_required(fcinfo, 1, "stream"));
 	cs_definitions_prune((*stream)->stream_id);
 	return cs_lookup_find(cs_lookups_load(*stream, CurrentMemoryContext), name);
 }
@@ -364,20 +375,25 @@ refuse_unknown(FunctionCallInfo fcinfo, const CsStream *stream)
 static void
 check_same(const CsStream *stream, const CsLookup *lookup, Oid source)
 {
+	Relation rel = relation_open(source, AccessShareLock);
+
 	for (int i = 0; i < lookup->ncolumns; i++)
 	{
-		AttrNumber att = get_attnum(source, lookup->columns[i]);
-		Oid		   ours = TupleDescAttr(stream->event_desc, lookup->attnos[i] - 1)->atttypid;
+		AttrNumber		  attno = get_attnum(source, lookup->columns[i]);
+		Form_pg_attribute ours = TupleDescAttr(stream->event_desc, lookup->attnos[i] - 1);
+		Form_pg_attribute att;
 
-		if (att <= 0)
+		if (attno <= 0)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist",
 																	  lookup->columns[i], get_rel_name(source))));
-		if (get_atttype(source, att) != ours)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("column \"%s\" of \"%s\" is of type %s where %s is needed", lookup->columns[i],
-							get_rel_name(source), format_type_be(get_atttype(source, att)), format_type_be(ours))));
+		att = TupleDescAttr(RelationGetDescr(rel), attno - 1);
+		if (!cs_lookup_same_type(att, ours))
+			ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+							errmsg("column \"%s\" of \"%s\" is of type %s where %s is needed", lookup->columns[i],
+								   get_rel_name(source), cs_type_name(att->atttypid, att->atttypmod, att->attcollation),
+								   cs_type_name(ours->atttypid, ours->atttypmod, ours->attcollation))));
 	}
+	relation_close(rel, NoLock);
 }
 
 /* What the lookup shall be; others of a lookup's columns come behind those that it has. */

@@ -20,6 +20,7 @@ result_column(ColumnDef *column, const char *key)
 	CsResultColumn result = {.name = column->colname, .is_key = strcmp(column->colname, key) == 0};
 
 	typenameTypeIdAndMod(NULL, column->typeName, &result.type, &result.typmod);
+	cs_lookup_table_check_type(result.name, result.type);
 	result.collation = GetColumnDefCollation(NULL, column, result.type);
 	return result;
 }

@@ -142,8 +142,8 @@ attribute_of(Oid relation, const char *name)
 	return att;
 }
 
-static bool
-same_type(const FormData_pg_attribute *a, const FormData_pg_attribute *b)
+bool
+cs_lookup_same_type(const FormData_pg_attribute *a, const FormData_pg_attribute *b)
 {
 	return a->atttypid == b->atttypid && a->atttypmod == b->atttypmod && a->attcollation == b->attcollation;
 }
@@ -159,7 +159,7 @@ check_type(Oid relation, const char *what, const char *name, const FormData_pg_a
 {
 	FormData_pg_attribute there = attribute_of(relation, name);
 
-	if (!same_type(&there, att))
+	if (!cs_lookup_same_type(&there, att))
 		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN), errmsg("column \"%s\" of the %s is taken", name, what),
 						errdetail("It is of type %s; the lookup needs one of type %s.", type_of(&there), type_of(att)),
 						errhint("Give the lookup another name, or leave the column out of columns.")));

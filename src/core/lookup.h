@@ -42,6 +42,9 @@ extern CsLookup *cs_lookup_find(List *lookups, const char *name);
 /* Its column's number in the event relation, or InvalidAttrNumber. */
 extern AttrNumber cs_lookup_attno(const CsLookup *lookup, const char *column);
 
+/* Of one type, with its modifier and collation? */
+extern bool cs_lookup_same_type(const FormData_pg_attribute *a, const FormData_pg_attribute *b);
+
 /* The name that a column has in the event relation and the event log. */
 extern char *cs_lookup_column(const char *lookup, const char *column);
 
@@ -73,7 +76,9 @@ typedef struct CsLookupTable
 /* Of that stream, or NULL: it reads events.  Raises if the table was dropped. */
 extern CsLookupTable *cs_lookup_table_load(int32 stream_id, MemoryContext cxt);
 /* Its table whether it is there or not; InvalidOid: the stream reads events. */
-extern Oid	cs_lookup_table_of(int32 stream_id);
+extern Oid cs_lookup_table_of(int32 stream_id);
+/* Raises for a column of a domain. */
+extern void cs_lookup_table_check_type(const char *column, Oid type);
 extern void cs_lookup_table_insert(int32 stream_id, Oid table, const char *key, List *columns);
 
 /* ---- lookup_read.c ---- */

@@ -23,6 +23,7 @@
 
 struct CsLookupReader
 {
+	const CsStream *stream;
 	const CsLookup *lookup;
 	Oid				key_type; /* a domain's base */
 	Oid				array_type;
@@ -74,18 +75,58 @@ equality(Oid type, const char *lookup)
 	return text;
 }
 
-/* The rows must be of the types that the event relation has: true as long as nobody replaces the view. */
-static void
-check_types(const CsStream *stream, const CsLookup *lookup, TupleDesc desc)
+/* Are the columns of the types that the event relation has? */
+static bool
+fits_event(const CsLookupReader *reader, TupleDesc desc)
 {
-	bool same = desc->natts == lookup->ncolumns + 1;
+	const CsLookup *lookup = reader->lookup;
+	bool			same = desc->natts == lookup->ncolumns + 1;
 
 	for (int i = 0; same && i < lookup->ncolumns; i++)
-		same =
-			TupleDescAttr(desc, i + 1)->atttypid == TupleDescAttr(stream->event_desc, lookup->attnos[i] - 1)->atttypid;
-	if (!same)
+		same = cs_lookup_same_type(TupleDescAttr(desc, i + 1),
+								   TupleDescAttr(reader->stream->event_desc, lookup->attnos[i] - 1));
+	return same;
+}
+
+/* As long as nobody replaces the view by hand. */
+static void
+check_view(const CsLookupReader *reader, TupleDesc desc)
+{
+	if (!fits_event(reader, desc))
 		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("the view of the rows of lookup \"%s\" is not as it was made", lookup->name)));
+						errmsg("the view of the rows of lookup \"%s\" is not as it was made", reader->lookup->name)));
+}
+
+/*
+ * alter_lookup() makes the view anew, maybe while a batch waits for its lock,
+ * which has seen to it already that nothing was changed: then the rows that
+ * come are not those that this reader was made for.  The next try, of an engine
+ * that knows the change, reads them.
+ */
+static void
+check_rows(const CsLookupReader *reader, TupleDesc desc)
+{
+	Form_pg_attribute key = TupleDescAttr(desc, 0);
+
+	if (!fits_event(reader, desc) || getBaseType(key->atttypid) != reader->key_type ||
+		key->attcollation != reader->collation)
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("lookup \"%s\" was altered at this moment", reader->lookup->name)));
+}
+
+/* By name: columns that were added meanwhile are behind them. */
+static char *
+make_statement(const CsLookupReader *reader)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfoString(&text, "SELECT c0");
+	for (int i = 1; i <= reader->lookup->ncolumns; i++)
+		appendStringInfo(&text, ", c%d", i);
+	appendStringInfo(&text, " FROM %s WHERE c0 %s ANY ($1)", cs_relation_name(reader->lookup->rows_view),
+					 equality(reader->key_type, reader->lookup->name));
+	return text.data;
 }
 
 static void
@@ -112,12 +153,12 @@ cs_lookup_reader_create(const CsStream *stream, const CsLookup *lookup)
 		return NULL;
 	reader = palloc0(sizeof(CsLookupReader));
 	callback = palloc0(sizeof(MemoryContextCallback));
+	reader->stream = stream;
 	reader->lookup = lookup;
-	check_types(stream, lookup, RelationGetDescr(rel));
+	check_view(reader, RelationGetDescr(rel));
 	read_key(reader, TupleDescAttr(RelationGetDescr(rel), 0));
 	relation_close(rel, NoLock);
-	reader->statement = psprintf("SELECT * FROM %s WHERE c0 %s ANY ($1)", cs_relation_name(lookup->rows_view),
-								 equality(reader->key_type, lookup->name));
+	reader->statement = make_statement(reader);
 	callback->func = free_plan;
 	callback->arg = reader;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
@@ -149,13 +190,14 @@ context_callback(void *arg)
 
 /* Hand out the rows in SPI_tuptable, in the caller's memory context. */
 static void
-hand_out(const CsLookup *lookup, MemoryContext caller, CsLookupRow row, void *arg)
+hand_out(const CsLookupReader *reader, MemoryContext caller, CsLookupRow row, void *arg)
 {
-	int			  n = lookup->ncolumns + 1;
+	int			  n = reader->lookup->ncolumns + 1;
 	Datum		 *values = palloc(n * sizeof(Datum));
 	bool		 *isnull = palloc(n * sizeof(bool));
 	MemoryContext spi = MemoryContextSwitchTo(caller);
 
+	check_rows(reader, SPI_tuptable->tupdesc);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, isnull);
@@ -181,7 +223,7 @@ cs_lookup_read(CsLookupReader *reader, Datum *keys, int n, CsLookupRow row, void
 	result = SPI_execute_plan(reader->plan, &array, NULL, true, 0);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "unexpected result of \"%s\": %s", reader->statement, SPI_result_code_string(result));
-	hand_out(reader->lookup, caller, row, arg);
+	hand_out(reader, caller, row, arg);
 	SPI_finish();
 	error_context_stack = callback.previous;
 }

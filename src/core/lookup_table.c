@@ -85,6 +85,17 @@ cs_lookup_table_of(int32 stream_id)
 }
 
 void
+cs_lookup_table_check_type(const char *column, Oid type)
+{
+	if (get_typtype(type) == TYPTYPE_DOMAIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" is of domain %s", column, format_type_be(type)),
+				 errdetail("The constraints of a domain could not be kept where a message leaves the column out."),
+				 errhint("Give it type %s, and the table a constraint.", format_type_be(getBaseType(type)))));
+}
+
+void
 cs_lookup_table_insert(int32 stream_id, Oid table, const char *key, List *columns)
 {
 	Datum	 *names = palloc(list_length(columns) * sizeof(Datum));
