@@ -17,19 +17,28 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-/* What Debezium writes where PostgreSQL did not tell it a value that has not changed. */
+/*
+ * What Debezium writes where PostgreSQL did not tell it a value that has not
+ * changed: that text, its bytes, or a UUID made of it.
+ */
 #define UNAVAILABLE "__debezium_unavailable_value"
+#define UNAVAILABLE_BASE64 "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="
+#define UNAVAILABLE_UUID "b68a35a7-17ad-35b3-af2a-ae46edb4545a"
 
 #define DECIMAL "org.apache.kafka.connect.data.Decimal"
 
 /* Farther from the point no decimal is. */
 #define SCALE_MAX 16383
 
+/* What a page of the primary key's index holds for certain, whether it can be compressed or not. */
+#define KEY_MAX_BYTES 2600
+
 typedef struct Input
 {
 	FmgrInfo function;
 	Oid		 ioparam;
-	bool	 is_array;
+	Oid		 element; /* of an array; or InvalidOid */
+	bool	 is_varlena;
 } Input;
 
 struct CsUpsertDecoder
@@ -58,7 +67,8 @@ init_input(const CsUpsertColumn *column, Input *input)
 
 	getTypeInputInfo(column->type, &function, &input->ioparam);
 	fmgr_info(function, &input->function);
-	input->is_array = OidIsValid(get_element_type(getBaseType(column->type)));
+	input->element = get_base_element_type(column->type);
+	input->is_varlena = get_typlen(column->type) == -1;
 }
 
 CsUpsertDecoder *
@@ -154,8 +164,10 @@ field_type(const CsUpsertDecoder *decoder, const CsJsonNode *schema, const char 
 {
 	const CsJsonNode *field = field_schema(decoder, schema, column);
 	const CsJsonNode *name = member(decoder, field, "name");
+	const CsJsonNode *kind = member(decoder, field, "type");
 	const CsJsonNode *scale = member(decoder, member(decoder, field, "parameters"), "scale");
-	CsFieldType		  type = {0};
+	const CsJsonNode *items = member(decoder, member(decoder, field, "items"), "type");
+	CsFieldType		  type = {.is_bytes = is_string(kind, "bytes") || is_string(items, "bytes")};
 
 	if (name && name->type == CS_JSON_STRING)
 	{
@@ -181,10 +193,30 @@ node_text(const CsUpsertDecoder *decoder, const CsJsonNode *node)
 	return pg_any_to_server(copy, (int) node->len, PG_UTF8);
 }
 
+/*
+ * Of a bytea: Base64 where the schema says so, else as PostgreSQL writes it.
+ * Without a schema Base64 could not be told from hexadecimal digits or a text.
+ */
+static char *
+bytes_text(const CsUpsertDecoder *decoder, int i, const CsJsonNode *node, const CsFieldType *type)
+{
+	bool is_text = node->type == CS_JSON_STRING;
+
+	if (is_text && type->is_bytes)
+		return cs_upsert_bytes(node->value.string, node->len);
+	if (!is_text || node->len < 2 || memcmp(node->value.string, "\\x", 2) != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("the encoding of bytes in column \"%s\" is not known", decoder->columns[i].name),
+						errhint("Have the sender write schemas with fields of type \"bytes\", or \\x and hexadecimal "
+								"digits.")));
+	return node_text(decoder, node);
+}
+
 /* A JSON array as PostgreSQL writes one. */
 static char *
-array_text(const CsUpsertDecoder *decoder, const CsJsonNode *array)
+array_text(const CsUpsertDecoder *decoder, int i, const CsJsonNode *array, const CsFieldType *type)
 {
+	bool			  of_bytes = decoder->inputs[i].element == BYTEAOID;
 	const CsJsonNode *nodes = decoder->document.nodes;
 	StringInfoData	  text;
 
@@ -199,7 +231,7 @@ array_text(const CsUpsertDecoder *decoder, const CsJsonNode *array)
 			continue;
 		}
 		appendStringInfoChar(&text, '"');
-		for (const char *c = node_text(decoder, node); *c; c++)
+		for (const char *c = of_bytes ? bytes_text(decoder, i, node, type) : node_text(decoder, node); *c; c++)
 		{
 			if (*c == '"' || *c == '\\')
 				appendStringInfoChar(&text, '\\');
@@ -212,9 +244,8 @@ array_text(const CsUpsertDecoder *decoder, const CsJsonNode *array)
 }
 
 static char *
-decimal(const CsUpsertDecoder *decoder, const CsJsonNode *value, int64 scale)
+decimal(const CsJsonNode *value, int64 scale)
 {
-	(void) decoder;
 	if (scale < -SCALE_MAX || scale > SCALE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("the scale of a decimal is out of range")));
 	return cs_upsert_decimal(value->value.string, value->len, (int) scale);
@@ -224,19 +255,23 @@ decimal(const CsUpsertDecoder *decoder, const CsJsonNode *value, int64 scale)
 static char *
 input_text(const CsUpsertDecoder *decoder, int i, const CsJsonNode *node, const CsFieldType *type)
 {
-	if (getBaseType(decoder->columns[i].type) == NUMERICOID)
+	Oid base = getBaseType(decoder->columns[i].type);
+
+	if (base == NUMERICOID)
 	{
 		const CsJsonNode *scale = member(decoder, node, "scale");
 		const CsJsonNode *value = member(decoder, node, "value");
 
 		if (node->type == CS_JSON_STRING && type->name && type->len == strlen(DECIMAL) &&
 			memcmp(type->name, DECIMAL, type->len) == 0)
-			return decimal(decoder, node, type->scale);
+			return decimal(node, type->scale);
 		if (scale && value && scale->type == CS_JSON_INTEGER && value->type == CS_JSON_STRING)
-			return decimal(decoder, value, scale->value.integer);
+			return decimal(value, scale->value.integer);
 	}
-	if (node->type == CS_JSON_ARRAY && decoder->inputs[i].is_array)
-		return array_text(decoder, node);
+	if (base == BYTEAOID)
+		return bytes_text(decoder, i, node, type);
+	if (node->type == CS_JSON_ARRAY && OidIsValid(decoder->inputs[i].element))
+		return array_text(decoder, i, node, type);
 	return node_text(decoder, node);
 }
 
@@ -256,7 +291,7 @@ time_from_string(const CsUpsertColumn *column, const CsJsonNode *node, Datum *va
 	if ((column->type != TIMESTAMPTZOID && column->type != TIMESTAMPOID) || node->type != CS_JSON_STRING ||
 		!cs_parse_time(node->value.string, node->len, &time))
 		return false;
-	*value = TimestampTzGetDatum(time);
+	*value = cs_upsert_scale(column, TimestampTzGetDatum(time));
 	return true;
 }
 
@@ -374,13 +409,53 @@ read_change(const CsUpsertDecoder *decoder)
 	return change;
 }
 
+/* Are these the placeholder's bytes, one number each? */
+static bool
+are_its_numbers(const CsJsonNode *nodes, int n)
+{
+	if (n != (int) strlen(UNAVAILABLE))
+		return false;
+	for (int i = 0; i < n; i++)
+		if (nodes[i].type != CS_JSON_INTEGER || nodes[i].value.integer != UNAVAILABLE[i])
+			return false;
+	return true;
+}
+
+/*
+ * Does the sender not know the value?  It says so by a string, of an array by
+ * that as the only element; of arrays of numbers and days by its bytes as
+ * elements; of an hstore, which is an object to it, by a member of that name.
+ */
+static bool
+is_unavailable(const CsUpsertDecoder *decoder, int i, const CsJsonNode *node)
+{
+	const CsJsonNode *value = node;
+	Oid				  type = decoder->columns[i].type;
+
+	if (node == NULL)
+		return false;
+	if (node->type == CS_JSON_OBJECT)
+		return is_string(member(decoder, node, UNAVAILABLE), UNAVAILABLE);
+	if (node->type == CS_JSON_ARRAY)
+	{
+		int n = (int) (decoder->document.nodes + node->next - (node + 1)); /* if they are no containers */
+
+		if (n != 1)
+			return are_its_numbers(node + 1, n);
+		value = node + 1;
+		type = decoder->inputs[i].element;
+	}
+	return is_string(value, UNAVAILABLE) || (type == BYTEAOID && is_string(value, UNAVAILABLE_BASE64)) ||
+		   (type == UUIDOID && is_string(value, UNAVAILABLE_UUID));
+}
+
 static void
 read_column(CsUpsertDecoder *decoder, const Change *change, int i, Datum *value, bool *isnull, bool *keeps)
 {
 	const CsJsonNode *node = member(decoder, change->row, decoder->columns[i].name);
 
 	*isnull = is_null(node);
-	*keeps = is_string(node, UNAVAILABLE);
+	*keeps = is_unavailable(decoder, i, node);
 	if (!*isnull && !*keeps)
 		*value = node_value(decoder, i, node, change->schema);
 }
@@ -389,6 +464,17 @@ pg_attribute_noreturn() static void refuse_keyless(const CsUpsertDecoder *decode
 {
 	ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
 					errmsg("the message has no key: no \"%s\"", decoder->columns[decoder->key].name)));
+}
+
+/* The index would refuse it, and that would be no message's fault. */
+static void
+check_key_length(const CsUpsertDecoder *decoder, Datum key)
+{
+	Size size = decoder->inputs[decoder->key].is_varlena ? VARSIZE_ANY_EXHDR(DatumGetPointer(key)) : 0;
+
+	if (size > KEY_MAX_BYTES)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the key has %zu bytes, more than %d", size, KEY_MAX_BYTES)));
 }
 
 static void
@@ -429,5 +515,6 @@ cs_upsert_decode(CsUpsertDecoder *decoder, const CsMessage *message, Datum *valu
 		isnull[key] = false;
 	if (isnull[key] || keeps[key])
 		refuse_keyless(decoder);
+	check_key_length(decoder, values[key]);
 	return change.action;
 }

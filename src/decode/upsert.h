@@ -7,6 +7,8 @@
  * what Debezium writes: an envelope (before, after, op), flattened or not, each
  * with its schema around it or not.  No payload deletes the row.
  *
+ * A key has at most 2,600 bytes, which any primary key's index takes.
+ *
  * What cannot be taken is raised: the engine makes a dead letter of it.
  */
 #ifndef CS_DECODE_UPSERT_H
@@ -51,11 +53,16 @@ typedef struct CsFieldType
 {
 	const char *name; /* such as io.debezium.time.Date, or NULL */
 	size_t		len;
-	int			scale; /* of a Decimal */
+	int			scale;	  /* of a Decimal */
+	bool		is_bytes; /* Connect's type "bytes", or an array of them: in Base64 */
 } CsFieldType;
 
 /* A value as Debezium and Kafka Connect write those of the type, or false: as text. */
 extern bool	 cs_upsert_number(const CsUpsertColumn *column, int64 number, const CsFieldType *field, Datum *value);
 extern char *cs_upsert_decimal(const char *base64, size_t len, int scale);
+/* Rounded as the column's modifier wants a time, if it is of such a type. */
+extern Datum cs_upsert_scale(const CsUpsertColumn *column, Datum time);
+/* As the type bytea takes it. */
+extern char *cs_upsert_bytes(const char *base64, size_t len);
 
 #endif

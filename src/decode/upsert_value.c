@@ -7,6 +7,8 @@
  * it, a timestamp is told by its magnitude, as that of an event (time.c), and
  * a time of day is refused: it may be in milliseconds or microseconds.
  *
+ * Times are rounded as the column's modifier wants.
+ *
  * A decimal is its unscaled value as a big-endian number in two's complement,
  * in Base64, with a scale.
  */
@@ -121,6 +123,26 @@ time_value(const CsUpsertColumn *column, int64 number, const CsFieldType *field)
 	return TimeADTGetDatum(usecs);
 }
 
+Datum
+cs_upsert_scale(const CsUpsertColumn *column, Datum time)
+{
+	Datum typmod = Int32GetDatum(column->typmod);
+
+	if (column->typmod < 0)
+		return time;
+	switch (column->type)
+	{
+		case TIMESTAMPOID:
+			return DirectFunctionCall2(timestamp_scale, time, typmod);
+		case TIMESTAMPTZOID:
+			return DirectFunctionCall2(timestamptz_scale, time, typmod);
+		case TIMEOID:
+			return DirectFunctionCall2(time_scale, time, typmod);
+		default:
+			return time;
+	}
+}
+
 bool
 cs_upsert_number(const CsUpsertColumn *column, int64 number, const CsFieldType *field, Datum *value)
 {
@@ -131,10 +153,10 @@ cs_upsert_number(const CsUpsertColumn *column, int64 number, const CsFieldType *
 			return true;
 		case TIMESTAMPOID:
 		case TIMESTAMPTZOID:
-			*value = timestamp_value(column, number, field);
+			*value = cs_upsert_scale(column, timestamp_value(column, number, field));
 			return true;
 		case TIMEOID:
-			*value = time_value(column, number, field);
+			*value = cs_upsert_scale(column, time_value(column, number, field));
 			return true;
 		default:
 			return false;
@@ -181,13 +203,24 @@ is_zero(const unsigned char *bytes, int n)
 	return true;
 }
 
+static Datum
+from_base64(const char *base64, size_t len)
+{
+	return DirectFunctionCall2(binary_decode, PointerGetDatum(cstring_to_text_with_len(base64, (int) len)),
+							   CStringGetTextDatum("base64"));
+}
+
+char *
+cs_upsert_bytes(const char *base64, size_t len)
+{
+	return DatumGetCString(DirectFunctionCall1(byteaout, from_base64(base64, len)));
+}
+
 /* "-12345e-2" */
 char *
 cs_upsert_decimal(const char *base64, size_t len, int scale)
 {
-	bytea *decoded =
-		DatumGetByteaPP(DirectFunctionCall2(binary_decode, PointerGetDatum(cstring_to_text_with_len(base64, (int) len)),
-											CStringGetTextDatum("base64")));
+	bytea		  *decoded = DatumGetByteaPP(from_base64(base64, len));
 	int			   n = (int) VARSIZE_ANY_EXHDR(decoded);
 	unsigned char *bytes = (unsigned char *) palloc(n + 1);
 	char		   digits[DECIMAL_BYTES_MAX * 3 + 1]; /* a byte is less than three digits */

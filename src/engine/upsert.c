@@ -30,14 +30,15 @@ struct CsUpsert
 	const CsStream		*stream;
 	CsUpsertDecoder		*decoder;
 	int					 key;
-	Oid					*types;
+	Oid					*types; /* of the columns, as the decoder makes their values */
+	int32				*typmods;
 	CsTable				*table; /* open for this batch, or NULL */
 	Row					*rows;	/* of the chunk */
 };
 
 /* The columns as the table has them now. */
 static CsUpsertColumn *
-table_columns(const CsLookupTable *target, Oid *types)
+table_columns(const CsLookupTable *target, Oid *types, int32 *typmods)
 {
 	CsUpsertColumn *columns = palloc(target->ncolumns * sizeof(CsUpsertColumn));
 
@@ -51,7 +52,9 @@ table_columns(const CsLookupTable *target, Oid *types)
 							errhint("Add it again, and clickstream.reset() the stream that fills the table.")));
 		columns[i].name = target->columns[i];
 		get_atttypetypmodcoll(target->table, att, &columns[i].type, &columns[i].typmod, &(Oid){InvalidOid});
+		cs_lookup_table_check_type(columns[i].name, columns[i].type);
 		types[i] = columns[i].type;
+		typmods[i] = columns[i].typmod;
 	}
 	return columns;
 }
@@ -65,16 +68,33 @@ cs_upsert_open(const CsStream *stream, const CsLookupTable *target)
 	upsert->target = target;
 	upsert->stream = stream;
 	upsert->types = palloc(target->ncolumns * sizeof(Oid));
-	columns = table_columns(target, upsert->types);
+	upsert->typmods = palloc(target->ncolumns * sizeof(int32));
+	columns = table_columns(target, upsert->types, upsert->typmods);
 	while (upsert->key < target->ncolumns - 1 && strcmp(target->columns[upsert->key], target->key) != 0)
 		upsert->key++;
 	upsert->decoder = cs_upsert_decoder_create(columns, target->ncolumns, upsert->key);
 	return upsert;
 }
 
+/* Locked until the batch ends, so that its columns stay what the decoder takes them for. */
+static void
+open_table(CsUpsert *upsert)
+{
+	if (upsert->table != NULL)
+		return;
+	upsert->table =
+		cs_table_open(upsert->target->table, upsert->target->ncolumns, (const char *const *) upsert->target->columns, 1,
+					  &upsert->key, upsert->stream->owner);
+	cs_table_check_types(upsert->table, upsert->types, upsert->typmods);
+}
+
 void
 cs_upsert_begin_chunk(CsEngine *e, int n)
 {
+	MemoryContext old = MemoryContextSwitchTo(e->batch);
+
+	open_table(e->upsert);
+	MemoryContextSwitchTo(old);
 	e->upsert->rows = palloc0(n * sizeof(Row));
 }
 
@@ -97,19 +117,6 @@ cs_upsert_step(CsEngine *e, void *arg, int i)
 	if (row->action != CS_UPSERT_NOTHING)
 		event->class = CS_CLASS_USED;
 	MemoryContextSwitchTo(old);
-}
-
-static CsTable *
-table_of(CsUpsert *upsert)
-{
-	if (upsert->table == NULL)
-	{
-		upsert->table =
-			cs_table_open(upsert->target->table, upsert->target->ncolumns,
-						  (const char *const *) upsert->target->columns, 1, &upsert->key, upsert->stream->owner);
-		cs_table_check_types(upsert->table, upsert->types);
-	}
-	return upsert->table;
 }
 
 /* What the sender does not know stays as it is. */
@@ -154,10 +161,9 @@ cs_upsert_apply(CsEngine *e)
 			continue;
 		if (row->action == CS_UPSERT_DELETE)
 		{
-			(void) cs_table_delete(table_of(upsert), row->values, row->isnull);
+			(void) cs_table_delete(upsert->table, row->values, row->isnull);
 			continue;
 		}
-		(void) table_of(upsert);
 		keep_values(upsert, row);
 		cs_table_upsert(upsert->table, row->values, row->isnull);
 	}

@@ -39,7 +39,7 @@ cs_stage_table(CsEngine *e, CsStage *stage)
 			types[i] = op->columns[i].type;
 		stage->table = cs_table_open(op->def->table, op->ncolumns, stage->column_names, stage->nkeys, stage->keys,
 									 e->stream->owner);
-		cs_table_check_types(stage->table, types);
+		cs_table_check_types(stage->table, types, NULL);
 		stage->places.context = e->context;
 		cs_table_remember_rows(stage->table, &stage->places);
 	}

@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "core/lazy_jsonb.h"
+#include "core/value_bytes.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
 #include "nodes/nodeFuncs.h"
@@ -349,27 +350,6 @@ cs_expr_columns(Node *node, bool *needed, int natts)
 
 /* ---- hashing ---- */
 
-static bool
-bits_are_identity(Oid type)
-{
-	switch (type)
-	{
-		case BOOLOID:
-		case CHAROID:
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case OIDOID:
-		case DATEOID:
-		case TIMEOID:
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-			return true;
-		default:
-			return false;
-	}
-}
-
 void
 cs_hasher_init(CsHasher *hasher, Oid type, Oid collation, const char *what)
 {
@@ -379,23 +359,27 @@ cs_hasher_init(CsHasher *hasher, Oid type, Oid collation, const char *what)
 	memset(hasher, 0, sizeof(*hasher));
 	hasher->collation = collation;
 	hasher->typlen = get_typlen(base);
-	if (base == BYTEAOID || ((base == TEXTOID || base == VARCHAROID) &&
-							 (!OidIsValid(collation) || get_collation_isdeterministic(collation))))
-		hasher->how = CS_HASH_TEXT;
-	else if (bits_are_identity(base))
-		hasher->how = CS_HASH_VALUE;
-	else if (base == UUIDOID)
-		hasher->how = CS_HASH_FIXED;
-	else
+	switch (cs_value_bytes(base, collation))
 	{
-		typcache = lookup_type_cache(base, TYPECACHE_HASH_EXTENDED_PROC_FINFO);
-		if (!OidIsValid(typcache->hash_extended_proc))
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
-							errmsg("%s is of type %s, whose values cannot be hashed", what, format_type_be(type)),
-							errhint("Cast it to a type that can be compared for equality, for example text.")));
-		hasher->how = CS_HASH_PROC;
-		fmgr_info_copy(&hasher->proc, &typcache->hash_extended_proc_finfo, CurrentMemoryContext);
+		case CS_BYTES_OF_DATUM:
+			hasher->how = CS_HASH_VALUE;
+			return;
+		case CS_BYTES_FIXED:
+			hasher->how = CS_HASH_FIXED;
+			return;
+		case CS_BYTES_VARLENA:
+			hasher->how = CS_HASH_TEXT;
+			return;
+		case CS_BYTES_DIFFER:
+			break;
 	}
+	typcache = lookup_type_cache(base, TYPECACHE_HASH_EXTENDED_PROC_FINFO);
+	if (!OidIsValid(typcache->hash_extended_proc))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+						errmsg("%s is of type %s, whose values cannot be hashed", what, format_type_be(type)),
+						errhint("Cast it to a type that can be compared for equality, for example text.")));
+	hasher->how = CS_HASH_PROC;
+	fmgr_info_copy(&hasher->proc, &typcache->hash_extended_proc_finfo, CurrentMemoryContext);
 }
 
 CsHash128

@@ -34,8 +34,11 @@ extern CsTable *cs_table_open(Oid relid, int ncolumns, const char *const *column
 struct CsRowPlaces;
 extern void cs_table_remember_rows(CsTable *table, struct CsRowPlaces *places);
 
-/* Raises ERRCODE_DATATYPE_MISMATCH if a column of ours has another type than its values: ALTER TYPE in between. */
-extern void cs_table_check_types(CsTable *table, const Oid *types);
+/*
+ * Raises ERRCODE_DATATYPE_MISMATCH if a column of ours has another type than its values: ALTER TYPE in between.
+ * typmods: of values that were made to fit them; NULL: not asked.
+ */
+extern void cs_table_check_types(CsTable *table, const Oid *types, const int32 *typmods);
 
 extern void cs_table_insert(CsTable *table, Datum *values, bool *isnull);
 /* Update the row with the same key; false if there is none. */

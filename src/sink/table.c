@@ -39,6 +39,7 @@
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "compat.h"
+#include "core/value_bytes.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
@@ -78,6 +79,7 @@ struct CsTable
 	Relation	  index; /* belongs to info */
 	int			  nkeys;
 	int			 *key_columns; /* our column of each of the index's */
+	bool		 *key_hashed;  /* those of which equal values have equal bytes */
 	ScanKeyData	 *scan_keys;
 	IndexScanDesc scan; /* made when first needed */
 	SnapshotData  dirty;
@@ -209,8 +211,11 @@ find_key_index(CsTable *table, int nkeys, const int *key_columns)
 		cs_table_no_key(table->rel);
 
 	table->scan_keys = palloc0(sizeof(ScanKeyData) * nkeys);
+	table->key_hashed = palloc(sizeof(bool) * nkeys);
 	for (int i = 0; i < nkeys; i++)
 	{
+		Oid column_type =
+			TupleDescAttr(RelationGetDescr(table->rel), table->index->rd_index->indkey.values[i] - 1)->atttypid;
 		Oid type = table->index->rd_opcintype[i];
 		Oid op = get_opfamily_member(table->index->rd_opfamily[i], type, type, BTEqualStrategyNumber);
 
@@ -218,6 +223,7 @@ find_key_index(CsTable *table, int nkeys, const int *key_columns)
 			elog(ERROR, "index %s has no equality for its column %d", RelationGetRelationName(table->index), i + 1);
 		ScanKeyInit(&table->scan_keys[i], i + 1, BTEqualStrategyNumber, get_opcode(op), (Datum) 0);
 		table->scan_keys[i].sk_collation = table->index->rd_indcollation[i];
+		table->key_hashed[i] = cs_value_bytes(column_type, table->index->rd_indcollation[i]) != CS_BYTES_DIFFER;
 	}
 }
 
@@ -270,15 +276,19 @@ cs_table_remember_rows(CsTable *table, CsRowPlaces *places)
 }
 
 void
-cs_table_check_types(CsTable *table, const Oid *types)
+cs_table_check_types(CsTable *table, const Oid *types, const int32 *typmods)
 {
 	for (int i = 0; i < table->ncolumns; i++)
-		cs_table_check_type(table->rel, table->attnums[i], types[i]);
+		cs_table_check_type(table->rel, table->attnums[i], types[i], typmods ? &typmods[i] : NULL);
 }
 
 /* ---- gathered rows ---- */
 
-/* Equal keys have equal bytes: times, numbers, texts, uuids. */
+/*
+ * Equal keys have equal hashes.  Columns whose equal values may have other
+ * bytes (numeric, citext) are left out: keys that differ in them alone count as
+ * one, so that gathered rows are written before any of them is looked for.
+ */
 static uint64
 key_hash(const CsTable *table, const Datum *values, const bool *isnull)
 {
@@ -291,7 +301,7 @@ key_hash(const CsTable *table, const Datum *values, const bool *isnull)
 		Form_pg_attribute att = TupleDescAttr(desc, table->attnums[column] - 1);
 		Datum			  value = values[column];
 
-		if (isnull[column])
+		if (isnull[column] || !table->key_hashed[i])
 			continue;
 		if (att->attbyval)
 			hash = hash_bytes_extended((unsigned char *) &value, sizeof(value), hash);

@@ -142,18 +142,24 @@ cs_table_check_column(Relation rel, const char *name)
 					errhint("Results are written to it. Add it again, or drop the definition and make it anew.")));
 }
 
+static char *
+type_name(Oid type, const int32 *typmod)
+{
+	return typmod ? format_type_with_typemod(type, *typmod) : format_type_be(type);
+}
+
 void
-cs_table_check_type(Relation rel, AttrNumber attnum, Oid type)
+cs_table_check_type(Relation rel, AttrNumber attnum, Oid type, const int32 *typmod)
 {
 	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
 
-	if (att->atttypid == type)
+	if (att->atttypid == type && (typmod == NULL || att->atttypmod == *typmod))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("column \"%s\" of result table %s has type %s, but its values have type %s", NameStr(att->attname),
-					qualified_name(rel), format_type_be(att->atttypid), format_type_be(type)),
-			 errhint("Give it its type back, or drop the definition and make it anew.")));
+	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+					errmsg("column \"%s\" of result table %s has type %s, but its values have type %s",
+						   NameStr(att->attname), qualified_name(rel),
+						   type_name(att->atttypid, typmod ? &att->atttypmod : NULL), type_name(type, typmod)),
+					errhint("Give it its type back, or drop the definition and make it anew.")));
 }
 
 void

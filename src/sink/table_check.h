@@ -16,7 +16,8 @@
 extern Relation cs_table_check_open(Oid relid, Oid owner);
 /* The column's number. */
 extern AttrNumber cs_table_check_column(Relation rel, const char *name);
-extern void		  cs_table_check_type(Relation rel, AttrNumber attnum, Oid type);
+/* typmod: NULL: any. */
+extern void cs_table_check_type(Relation rel, AttrNumber attnum, Oid type, const int32 *typmod);
 /* No deferrable unique or exclusion constraint; its indexes are open. */
 extern void				cs_table_check_deferrable(const ResultRelInfo *info);
 pg_noreturn extern void cs_table_no_key(Relation rel);

@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -111,6 +112,40 @@ is(query(q(SELECT count(*) FROM log)), '200', 'nothing is consumed that cannot b
 query(q(CREATE OR REPLACE VIEW broken AS SELECT user_id, plan_type, signup_date, 1 AS never FROM profiles; SELECT clickstream.start('web')));
 wait_until($node, q(SELECT count(*) = 210 FROM log));
 is(query(q(SELECT count(*) FROM log l LEFT JOIN profiles p USING (user_id) WHERE l.message_offset >= 200 AND l.user_profiles_plan_type IS DISTINCT FROM p.plan_type)), '0', 'and it goes on');
-query("SELECT clickstream.stop('web'), clickstream.stop('user_profiles')");
+
+# Altered while a batch waits for the rows: columns that it knows nothing of, a key of another type. It reads nothing wrong, and then all.
+query('CREATE VIEW wide AS SELECT user_id::varchar AS key, user_id, plan_type, signup_date, 1 AS never, ' . join(', ', map { "$_ AS extra_$_" } 1 .. 100) . ' FROM profiles');
+my $extra = join(', ', map { "extra_$_" } 1 .. 100);
+my ($out, $err) = ('', '');
+my $altering = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-c', <<~END ], '<', \undef, '>', \$out, '2>', \$err);
+	BEGIN;
+	SELECT clickstream.alter_lookup('user_profiles', 'web', source => 'wide', key => 'key', add_columns => '$extra');
+	DO \$\$ BEGIN
+		WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid IN (SELECT s.pid FROM clickstream.stat_stream s WHERE s.stream = 'web')) LOOP
+			PERFORM pg_sleep(0.01);
+		END LOOP;
+	END \$\$;
+	COMMIT;
+	END
+wait_until($node, q(SELECT count(*) > 0 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = (SELECT rows_view FROM clickstream.lookup WHERE name = 'user_profiles')));
+produce($broker, 'web', [ map { "k\t{\"event_time\": \"2024-06-01T12:00:00Z\", \"user_id\": \"u$_\"}" } 0 .. 199 ]);
+ok($altering->finish, 'the lookup is altered') or diag($err);
+wait_until($node, q(SELECT count(*) = 410 FROM log));
+is(query(q(SELECT count(*) FROM log l LEFT JOIN profiles p USING (user_id) WHERE l.message_offset >= 210 AND l.user_profiles_plan_type IS DISTINCT FROM p.plan_type)), '0', 'rows that were read meanwhile are right');
+is(query(q(SELECT count(*) FROM log l LEFT JOIN wide w ON w.user_id = l.user_id WHERE l.message_offset >= 210 AND l.user_profiles_extra_100 IS DISTINCT FROM w.extra_100)), '0', 'and have the columns that were added');
+query("SELECT clickstream.stop('web')");
+
+# A column of the table that takes less from now on, while the worker runs.
+query('DROP VIEW wide, broken CASCADE; ALTER TABLE profiles ALTER plan_type TYPE varchar(4)');
+produce($broker, 'users', [ qq(short\t{"plan_type": "pro"}), qq(long\t{"plan_type": "enterprise"}) ]);
+wait_until($node, q(SELECT sum(consumed) = 5002 FROM clickstream.audit('user_profiles')));
+is(query(q(SELECT user_id, plan_type FROM profiles WHERE user_id IN ('short', 'long'))), 'short|pro', 'only what fits is written');
+is(query(q(SELECT error FROM clickstream.dead_letter WHERE stream = 'user_profiles')), 'value too long for type character varying(4)', 'the rest is a dead letter');
+# And one that takes more: what the old one would have refused is no dead letter.
+query('ALTER TABLE profiles ALTER plan_type TYPE varchar(20)');
+produce($broker, 'users', [ qq(longer\t{"plan_type": "enterprise"}) ]);
+wait_until($node, q(SELECT sum(consumed) = 5003 FROM clickstream.audit('user_profiles')));
+is(query(q(SELECT plan_type FROM profiles WHERE user_id = 'longer')), 'enterprise', 'what fits now is written');
+query("SELECT clickstream.stop('user_profiles')");
 $node->stop;
 done_testing();
