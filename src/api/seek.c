@@ -111,7 +111,8 @@ move_to(const CsStream *stream, CsPartition *p, int64 offset)
 						errdetail("It can be moved from %lld to any offset from %lld to %lld.",
 								  (long long) p->next_offset, (long long) Max(low, p->next_offset), (long long) high)));
 	/* A definition that reads its history from the topic shall pass over these, too. */
-	cs_passed_over_insert(stream, 0, &(CsPassedOver){p->topic, p->id, p->next_offset, offset});
+	if (offset > p->next_offset)
+		cs_passed_over_insert(stream, 0, &(CsPassedOver){p->topic, p->id, p->next_offset, offset});
 	p->ledger[CS_CLASS_SKIPPED] += offset - p->next_offset;
 	p->next_offset = offset;
 	p->last_offset = -1; /* what the topic holds before is of no interest any more */
