@@ -611,6 +611,7 @@ COMMENT ON COLUMN outbox.value IS 'the message: the row as JSON; NULL: the row i
 COMMENT ON COLUMN outbox.written_at IS 'when it was written';
 
 CREATE INDEX ON dead_letter_data (stream_id, arrived_at);
+CREATE INDEX ON dead_letter_data (stream_id, topic, partition, message_offset) WHERE definition_id IS NULL;
 CREATE INDEX ON late_event_data (stream_id, arrived_at);
 CREATE INDEX ON late_event_data (definition_id);
 

@@ -148,7 +148,7 @@ static void *
 load(const char *sql, int nargs, const Datum *values, Size size, bool (*read)(const CsStream *, int row, void *item),
 	 const CsStream *stream, int *n)
 {
-	static const Oid types[] = {INT4OID, INT4OID};
+	static const Oid types[] = {INT4OID, INT4OID, TEXTOID, INT8OID, INT8OID};
 	MemoryContext	 caller = CurrentMemoryContext;
 	CsIdentity		 frame;
 	char			*items;
@@ -242,6 +242,19 @@ cs_passed_over_load(const CsStream *stream, int32 definition_id, int *n)
 	return load("SELECT topic, partition, first_offset, next_offset FROM clickstream.passed_over WHERE stream_id = $1"
 				" AND definition_id IN (0, $2) ORDER BY topic, partition, first_offset",
 				2, values, sizeof(CsPassedOver), read_passed_over, stream, n);
+}
+
+CsPassedOver *
+cs_passed_over_letters(const CsStream *stream, const CsPassedOver *among, int *n)
+{
+	Datum values[] = {Int32GetDatum(stream->stream_id), Int32GetDatum(among->partition),
+					  CStringGetTextDatum(stream->topics[among->topic]), Int64GetDatum(among->first_offset),
+					  Int64GetDatum(among->next_offset)};
+
+	return load("SELECT topic, partition, message_offset, message_offset + 1 FROM clickstream.dead_letter_data"
+				" WHERE stream_id = $1 AND partition = $2 AND topic = $3 AND message_offset >= $4"
+				" AND message_offset < $5 AND definition_id IS NULL AND outcome IS NULL",
+				5, values, sizeof(CsPassedOver), read_passed_over, stream, n);
 }
 
 void

@@ -53,6 +53,8 @@ extern CsBackfillPlace *cs_backfill_places_load(const CsStream *stream, int32 de
 extern void cs_backfill_place_store(const CsStream *stream, int32 definition_id, const CsBackfillPlace *place);
 /* Those that a definition's history passes over, as all do or it alone. */
 extern CsPassedOver *cs_passed_over_load(const CsStream *stream, int32 definition_id, int *n);
+/* Where in a range the stream has open dead letters of whole messages: history passes over these, too. */
+extern CsPassedOver *cs_passed_over_letters(const CsStream *stream, const CsPassedOver *among, int *n);
 /* definition_id 0: no history takes them. */
 extern void cs_passed_over_insert(const CsStream *stream, int32 definition_id, const CsPassedOver *range);
 /* How many there are in the table: all, or those that count into rollups. */

@@ -106,6 +106,14 @@ cs_backfill_reads_log(const CsStage *stage)
 	return cs_stage_fills(stage) && stage->backfill->history == NULL;
 }
 
+bool
+cs_backfill_counts(const CsStage *stage, const CsMessage *message, int64 since)
+{
+	if (cs_stage_fills(stage) && stage->backfill->history)
+		return cs_history_holds(stage->backfill->history, message);
+	return message->offset >= since;
+}
+
 void
 cs_backfill_note_retried(CsEngine *e, const CsStage *stage)
 {
@@ -116,7 +124,8 @@ cs_backfill_note_retried(CsEngine *e, const CsStage *stage)
 		const CsMessage *m = e->events[i].message;
 		CsPassedOver	 place = {m->partition->topic, m->partition->id, m->offset, m->offset + 1};
 
-		if (!e->events[i].skip && !cs_history_has_passed(stage->backfill->history, m))
+		/* Also what the stream has left out: the topic has the message as it was. */
+		if (e->events[i].class != CS_CLASS_DEAD && !cs_history_has_passed(stage->backfill->history, m))
 			cs_passed_over_insert(e->stream, stage->op->def->definition_id, &place);
 	}
 }

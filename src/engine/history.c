@@ -15,10 +15,11 @@
  * has less to do.  The last one is so short that the batch waits a moment for
  * it: then history ends exactly where this batch begins to read.
  *
- * Broken messages that the stream has met itself are its dead letters already;
- * those from before its start become the definition's.  What seek() and
- * skip_message() have passed over history passes over, too.  What retention
- * has deleted is counted, and said.
+ * Messages that are open dead letters of the stream history passes over, whatever
+ * they would be by now: retry_dead_letters() brings them, once.  What else cannot
+ * be decoded, as it stands in the topic, becomes the definition's dead letter.
+ * What seek() and skip_message() have passed over history passes over, too.  What
+ * retention has deleted, or has gone with its topic, is counted, and said.
  *
  * A topic does not say when its messages were read.  So the watermark here is
  * that of the content, in the order in which this source delivers it, and never
@@ -30,6 +31,7 @@
 
 #include "core/backfill.h"
 #include "core/clock.h"
+#include "core/fault.h"
 #include "engine/backfill.h"
 #include "engine/dedupe.h"
 #include "engine/history.h"
@@ -51,6 +53,7 @@ typedef struct Past
 	int64			target; /* of this round: what is from there on is not history yet */
 	int64			first;
 	int64			gone; /* messages that were deleted before they could be read */
+	CsPassedOver	met;  /* of the messages in hand, from the first to the last */
 	CsBackfillPlace committed;
 	bool			is_stored;
 } Past;
@@ -80,9 +83,10 @@ struct CsHistory
 	CsPartition **partitions; /* &pasts[i]->p */
 	bool		  assigned;	  /* the source reads this round */
 	bool		  lost;		  /* an offset was not there any more */
+	bool		  silent;	  /* and the broker did not say where it begins */
 	CsMessage	 *messages;
 	int			  npassed;
-	CsPassedOver *passed; /* what seek() has left out */
+	CsPassedOver *passed; /* what seek() has left out; in order */
 	bool		  entered;
 	Present		  present;
 };
@@ -115,6 +119,26 @@ add_past(CsHistory *h, const CsBackfillPlace *place)
 	return past;
 }
 
+static int
+compare_places(int topic_a, int32 partition_a, int topic_b, int32 partition_b)
+{
+	if (topic_a != topic_b)
+		return topic_a < topic_b ? -1 : 1;
+	return partition_a < partition_b ? -1 : partition_a > partition_b;
+}
+
+static int
+compare_ranges(const void *a, const void *b)
+{
+	const CsPassedOver *x = a;
+	const CsPassedOver *y = b;
+	int					order = compare_places(x->topic, x->partition, y->topic, y->partition);
+
+	if (order != 0)
+		return order;
+	return x->first_offset < y->first_offset ? -1 : x->first_offset > y->first_offset;
+}
+
 CsHistory *
 cs_history_load(CsEngine *e, CsStage *stage)
 {
@@ -130,6 +154,7 @@ cs_history_load(CsEngine *e, CsStage *stage)
 	h->stream = *e->stream;
 	h->messages = palloc(CS_CHUNK_MESSAGES * sizeof(CsMessage));
 	h->passed = cs_passed_over_load(e->stream, h->definition_id, &h->npassed);
+	qsort(h->passed, h->npassed, sizeof(CsPassedOver), compare_ranges);
 	for (int i = 0; i < n; i++)
 		add_past(h, &places[i])->is_stored = true;
 	MemoryContextSwitchTo(old);
@@ -287,8 +312,9 @@ say_gone(const CsHistory *h, const Past *past, int64 n)
 			(errmsg_plural("history of \"%s\" lacks %lld message of topic \"%s\", partition %d",
 						   "history of \"%s\" lacks %lld messages of topic \"%s\", partition %d", (unsigned long) n,
 						   h->name, (long long) n, h->stream.topics[past->p.topic], past->p.id),
-			 errdetail("The topic does not hold them any more; it begins at offset %lld.",
-					   (long long) past->p.next_offset)));
+			 past->live->is_gone ? errdetail("The topic is gone.")
+								 : errdetail("The topic does not hold them any more; it begins at offset %lld.",
+											 (long long) past->p.next_offset)));
 }
 
 /* Nothing before offset is there: go on from there. */
@@ -306,18 +332,16 @@ pass_over_gone(CsHistory *h, Past *past, int64 offset)
 }
 
 static Past *
-begin_partition(CsEngine *e, CsStage *stage, CsHistory *h, CsPartition *live, int64 first)
+begin_partition(CsHistory *h, CsPartition *live, int64 first)
 {
 	CsBackfillPlace place = {.topic = live->topic, .partition = live->id};
-	CsCount		   *count = &live->counts[stage - e->stages];
 	Past		   *past;
 
 	place.first_offset = place.next_offset = place.gone = Min(first, live->next_offset);
 	/* A partition of which nothing is left holds the watermark where the stream has it. */
 	place.max_time = place.first_offset == live->next_offset ? live->max_time : CS_WM_NONE;
 	past = add_past(h, &place);
-	count->since = Min(count->since, past->first);
-	live->counts_changed = true;
+	past->live = live;
 	if (past->gone > 0)
 		say_gone(h, past, past->gone);
 	return past;
@@ -342,6 +366,39 @@ cs_history_has_passed(const CsHistory *h, const CsMessage *message)
 	return past != NULL && message->offset < past->p.next_offset;
 }
 
+bool
+cs_history_holds(const CsHistory *h, const CsMessage *message)
+{
+	const Past *past = past_of(h, message->partition);
+
+	return past == NULL || message->offset >= past->first;
+}
+
+/* The definition counts from where its history begins: also where the batch that began it was undone. */
+static void
+count_from_first(const Past *past, int stage)
+{
+	CsCount *count = &past->live->counts[stage];
+
+	if (count->since <= past->first)
+		return;
+	count->since = past->first;
+	past->live->counts_changed = true;
+}
+
+/* A topic of a pattern may be gone, or there again; what is gone holds the watermark where the stream has it. */
+static void
+follow_gone(CsHistory *h, Past *past)
+{
+	const CsPartition *live = past->live;
+
+	if (live->is_gone && pass_over_gone(h, past, live->next_offset))
+		past->p.max_time = Max(past->p.max_time, live->max_time);
+	if (past->p.is_gone != live->is_gone)
+		h->assigned = false;
+	past->p.is_gone = live->is_gone;
+}
+
 /* Each of the stream's partitions has a past, which counts where the stream does. */
 static bool
 meet_partitions(CsEngine *e, CsStage *stage, CsHistory *h)
@@ -354,30 +411,43 @@ meet_partitions(CsEngine *e, CsStage *stage, CsHistory *h)
 
 		if (past == NULL)
 		{
-			if (!first_there(h, live, &first))
+			if (live->is_gone)
+				first = live->next_offset;
+			else if (!first_there(h, live, &first))
 				return false;
-			past = begin_partition(e, stage, h, live, first);
+			past = begin_partition(h, live, first);
 			h->assigned = false;
 		}
 		past->live = live;
 		past->p.counts = live->counts;
 		past->p.ncounts = live->ncounts;
+		count_from_first(past, (int) (stage - e->stages));
+		follow_gone(h, past);
 	}
 	return true;
 }
 
-/* Retention may be quicker than we are; true: it was somewhere. */
+/* Retention may be quicker than we are; true: it was somewhere.  *silent: the broker did not say. */
 static bool
-go_on_behind_gone(CsHistory *h)
+go_on_behind_gone(CsHistory *h, bool *silent)
 {
 	bool moved = false;
 
+	*silent = false;
 	for (int i = 0; i < h->n; i++)
 	{
+		Past *past = h->pasts[i];
 		int64 first;
 
-		if (h->pasts[i]->p.next_offset < h->pasts[i]->live->next_offset && first_there(h, &h->pasts[i]->p, &first))
-			moved |= pass_over_gone(h, h->pasts[i], Min(first, h->pasts[i]->live->next_offset));
+		if (past->p.next_offset >= past->live->next_offset)
+			continue;
+		if (first_there(h, &past->p, &first))
+			moved |= pass_over_gone(h, past, Min(first, past->live->next_offset));
+		else
+		{
+			*silent = true; /* it would not say of the others either */
+			break;
+		}
 	}
 	if (moved)
 		h->assigned = false;
@@ -387,10 +457,13 @@ go_on_behind_gone(CsHistory *h)
 static bool
 prepare(CsEngine *e, CsStage *stage, CsHistory *h)
 {
+	bool silent;
+
 	if (h->source && h->source->ops->is_outdated(h->source))
 		close_source(h);
 	if (h->source == NULL)
 	{
+		close_source(h); /* what one has left that could not be opened */
 		h->source_context = AllocSetContextCreate(h->context, "clickstream source", ALLOCSET_DEFAULT_SIZES);
 		h->source = cs_source_for(&h->stream)->open(&h->stream, h->source_context);
 	}
@@ -398,7 +471,7 @@ prepare(CsEngine *e, CsStage *stage, CsHistory *h)
 	if (!meet_partitions(e, stage, h))
 		return false;
 	if (h->stream.brokers == NULL)
-		(void) go_on_behind_gone(h); /* a look at a table; of a broker it is asked when something is missing */
+		(void) go_on_behind_gone(h, &silent); /* a look at a table; of a broker it is asked when something is missing */
 	return true;
 }
 
@@ -446,10 +519,17 @@ note_ends(CsHistory *h)
 static void
 assign(CsHistory *h)
 {
+	CsPartition **there = palloc(Max(h->n, 1) * sizeof(CsPartition *));
+	int			  n = 0;
+
 	for (int i = 0; i < h->n; i++)
-		h->pasts[i]->p.paused = false;
-	h->source->ops->assign(h->source, h->partitions, h->n);
-	h->assigned = true;
+	{
+		h->partitions[i]->paused = false;
+		if (!h->partitions[i]->is_gone)
+			there[n++] = h->partitions[i];
+	}
+	h->source->ops->assign(h->source, there, n);
+	pfree(there);
 	note_ends(h);
 }
 
@@ -473,9 +553,13 @@ poll_step(CsEngine *e, void *arg, int i)
 	/* As if all before had been committed: that is when the source raises what it has met. */
 	poll->h->source->ops->committed(poll->h->source, NULL, 0);
 	poll->n = poll->h->source->ops->poll(poll->h->source, poll->h->messages, poll->max, poll->timeout_ms);
+	CS_FAULT(HISTORY);
 }
 
-/* An offset that is not there is no fault: retention was quicker.  If it was not, it is one. */
+/*
+ * An offset that is not there is no fault: retention was quicker.  If it was
+ * not, it is one; while the broker does not say, that is not known.
+ */
 static void
 poll_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 {
@@ -483,43 +567,99 @@ poll_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 
 	(void) e;
 	(void) i;
-	if (error->sqlerrcode != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE || !go_on_behind_gone(h))
+	if (error->sqlerrcode != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 		ReThrowError(error);
-	h->lost = true;
+	h->lost = go_on_behind_gone(h, &h->silent);
+	if (!h->lost && !h->silent)
+		ReThrowError(error);
 }
 
-/* In a subtransaction, which an error of the source ends. */
+/*
+ * In a subtransaction, which an error of the source ends.  h->assigned comes
+ * back when what was delivered is in the positions: an error before that, of
+ * whatever kind, has it read again.
+ */
 static int
 poll_source(CsEngine *e, CsHistory *h, int max, int timeout_ms)
 {
 	Poll poll = {.h = h, .max = max, .timeout_ms = timeout_ms};
 
-	h->lost = false;
+	h->assigned = h->lost = h->silent = false;
 	cs_guarded_loop(e, 1, poll_step, poll_failed, &poll);
 	note_problem(h);
-	return h->lost ? 0 : poll.n;
+	return h->lost || h->silent ? 0 : poll.n;
+}
+
+static int
+compare_with_range(const void *message, const void *element)
+{
+	const CsMessage	   *m = message;
+	const CsPassedOver *range = element;
+	int					order = compare_places(m->partition->topic, m->partition->id, range->topic, range->partition);
+
+	if (order != 0)
+		return order;
+	return m->offset < range->first_offset ? -1 : m->offset >= range->next_offset;
 }
 
 static bool
-is_passed_over(const CsHistory *h, const CsMessage *m)
+is_in(const CsPassedOver *ranges, int n, const CsMessage *m)
 {
-	for (int i = 0; i < h->npassed; i++)
-	{
-		const CsPassedOver *range = &h->passed[i];
+	return n > 0 && bsearch(m, ranges, n, sizeof(CsPassedOver), compare_with_range) != NULL;
+}
 
-		if (range->topic == m->partition->topic && range->partition == m->partition->id &&
-			m->offset >= range->first_offset && m->offset < range->next_offset)
-			return true;
+static void
+note_met(CsHistory *h, int n)
+{
+	for (int i = 0; i < h->n; i++)
+	{
+		const CsPartition *p = h->partitions[i];
+
+		h->pasts[i]->met = (CsPassedOver){p->topic, p->id, PG_INT64_MAX, 0};
 	}
-	return false;
+	for (int i = 0; i < n; i++)
+	{
+		const CsMessage *m = &h->messages[i];
+		CsPassedOver	*met = &((Past *) m->partition)->met;
+
+		met->first_offset = Min(met->first_offset, m->offset);
+		met->next_offset = Max(met->next_offset, m->offset + 1);
+	}
+}
+
+/* Where the stream has open dead letters among the first n messages, in order; *nopen of them in batch memory. */
+static CsPassedOver *
+open_letters(CsHistory *h, int n, int *nopen)
+{
+	CsPassedOver *open = palloc(Max(n, 1) * sizeof(CsPassedOver));
+
+	*nopen = 0;
+	note_met(h, n);
+	for (int i = 0; i < h->n; i++)
+	{
+		Past		 *past = h->pasts[i];
+		CsPassedOver *found;
+		int			  nfound;
+
+		if (past->met.next_offset == 0 || past->live->ledger[CS_CLASS_DEAD] == 0)
+			continue;
+		found = cs_passed_over_letters(&h->stream, &past->met, &nfound);
+		for (int j = 0; j < nfound && *nopen < n; j++)
+			open[(*nopen)++] = found[j];
+		pfree(found);
+	}
+	qsort(open, *nopen, sizeof(CsPassedOver), compare_ranges);
+	return open;
 }
 
 /* Keep those that are history, and are to be used; how many. */
 static int
 sift(CsHistory *h, int n)
 {
-	TimestampTz now = cs_now();
-	int			kept = 0;
+	TimestampTz	  now = cs_now();
+	int			  kept = 0;
+	int			  nopen;
+	CsPassedOver *open = open_letters(h, n, &nopen);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -528,46 +668,25 @@ sift(CsHistory *h, int n)
 
 		past->p.last_spoke = now;
 		past->p.next_offset = Max(past->p.next_offset, Min(m->offset + 1, past->target));
-		if (m->offset < past->target && !is_passed_over(h, m))
+		if (m->offset < past->target && !is_in(h->passed, h->npassed, m) && !is_in(open, nopen, m))
 			h->messages[kept++] = *m;
 	}
+	pfree(open);
 	return kept;
 }
 
-/* Has the stream itself consumed this offset? */
-static bool
-is_streams_own(const Past *past, int64 offset)
-{
-	int64 begun = past->live->next_offset;
-
-	for (int i = 0; i < CS_CLASS_COUNT; i++)
-		begun -= past->live->ledger[i];
-	return offset >= begun;
-}
-
-/* Of the dead letters that decoding has just made, those stay that the stream has not met: as the definition's. */
+/* The dead letters that decoding has just made are the definition's: what is the stream's was passed over. */
 static void
 claim_dead_letters(CsEngine *e, CsHistory *h, int nbefore)
 {
-	List	 *made = list_copy_tail(e->dead, nbefore);
-	ListCell *cell;
+	int next = nbefore;
 
-	e->dead = list_truncate(e->dead, nbefore);
-	foreach(cell, made)
+	for (int i = 0; i < e->nevents; i++)
 	{
-		CsDeadLetter *d = lfirst(cell);
-
-		for (int i = 0; i < h->n; i++)
-		{
-			Past *past = h->pasts[i];
-
-			if (past->p.id != d->partition || strcmp(h->stream.topics[past->p.topic], d->topic) != 0 ||
-				is_streams_own(past, d->offset))
-				continue;
-			d->definition_id = h->definition_id;
-			cs_count_dead(e, &past->p, h->definition_id);
-			e->dead = lappend(e->dead, d);
-		}
+		if (e->events[i].class != CS_CLASS_DEAD)
+			continue;
+		((CsDeadLetter *) list_nth(e->dead, next++))->definition_id = h->definition_id;
+		cs_count_dead(e, e->events[i].message->partition, h->definition_id);
 	}
 }
 
@@ -576,13 +695,10 @@ decode(CsEngine *e, CsHistory *h, int n)
 {
 	int			  nbefore = list_length(e->dead);
 	CsDeadLetter *stop_at = e->stop_at;
-	MemoryContext chunk;
 
 	cs_chunk_decode(e, n);
 	e->stop_at = stop_at; /* history stops nobody */
-	chunk = MemoryContextSwitchTo(e->batch);
 	claim_dead_letters(e, h, nbefore);
-	MemoryContextSwitchTo(chunk);
 }
 
 /* The first n messages through the definition. */
@@ -644,7 +760,7 @@ run_rounds(CsEngine *e, CsStage *stage, CsHistory *h, int64 max)
 		(void) cs_align_run(e);
 		n = poll_source(e, h, (int) Min(max, CS_CHUNK_MESSAGES), patience(h, begun));
 		max -= Max(n, 1);
-		if (h->assigned)
+		if (!h->lost && !h->silent)
 		{
 			int kept = sift(h, n);
 
@@ -652,9 +768,10 @@ run_rounds(CsEngine *e, CsStage *stage, CsHistory *h, int64 max)
 				apply(e, stage, h, kept);
 			note_ends(h);
 			h->source->ops->release(h->source);
+			h->assigned = true;
 		}
 		close_passed(e, stage);
-		if (n == 0 && remaining(h) > 0 && !h->lost && !cs_align_run(e))
+		if (h->silent || (n == 0 && remaining(h) > 0 && !h->lost && !cs_align_run(e)))
 			return false;
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -93,7 +93,8 @@ run_definition(CsEngine *e, int stage)
 	{
 		CsEvent *event = &e->events[i];
 
-		hidden[i] = !event->skip && event->message->offset < event->message->partition->counts[stage].since;
+		hidden[i] = !event->skip && !cs_backfill_counts(&e->stages[stage], event->message,
+														event->message->partition->counts[stage].since);
 		event->skip |= hidden[i];
 	}
 	cs_chunk_run_stage(e, &e->stages[stage]);
