@@ -1625,7 +1625,8 @@ LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION sessionize(timestamptz, interval) IS
 	'window function: number of the session, from 1, within the partition, whose rows must be in order of event_time; one ends where the next row is more than gap away';
 
--- Expressions of the caller, by the caller's rights and search_path: so everything else is named in full.
+-- Expressions of the caller, by the caller's rights and search_path: so everything else is named in full.  Each ends a line:
+-- it may end in a comment.
 CREATE FUNCTION path_flow(
 	t          regclass,
 	start_time timestamptz DEFAULT NULL,
@@ -1660,8 +1661,14 @@ BEGIN
 	END IF;
 	RETURN QUERY EXECUTE pg_catalog.format($query$
 		WITH event AS (
-			SELECT ((%1$s))::pg_catalog.text AS who, ((%2$s))::pg_catalog.timestamptz AS at, ((%3$s))::pg_catalog.text AS page FROM %4$s AS t
-			WHERE (%5$s) AND ($1 IS NULL OR (%2$s) >= $1) AND ($2 IS NULL OR (%2$s) < $2)
+			SELECT (%1$s
+				)::pg_catalog.text AS who, (%2$s
+				)::pg_catalog.timestamptz AS at, (%3$s
+				)::pg_catalog.text AS page FROM %4$s AS t
+			WHERE (%5$s
+				) AND ($1 IS NULL OR (%2$s
+				) >= $1) AND ($2 IS NULL OR (%2$s
+				) < $2)
 		), numbered AS (
 			SELECT who, at, page, clickstream.sessionize(at, $3) OVER (PARTITION BY who ORDER BY at, page) AS session
 			FROM event WHERE who IS NOT NULL AND at IS NOT NULL AND page IS NOT NULL

@@ -40,6 +40,11 @@ WITH f AS (SELECT * FROM path_flow('e820', max_pages => 2, max_steps => 4)),
 	o AS (SELECT step, source AS page, sum(paths) AS n FROM f GROUP BY 1, 2)
 SELECT count(*) AS pages, count(*) FILTER (WHERE i.n IS DISTINCT FROM o.n) AS differ FROM i FULL JOIN o USING (step, page) WHERE step BETWEEN 2 AND 4;
 SELECT * FROM path_flow('e820', start_page => '/none');
+-- expressions may end in a comment
+SELECT count(*) AS differ FROM ((SELECT * FROM path_flow('e820', page => 'page_url -- the page', visitor => 'effective_user_id --', event_time => E'event_time --\n', filter => $$user_id <> 'a' -- not him$$,
+		start_time => '2024-06-01 10:03', end_time => '2024-06-01 10:40'))
+	EXCEPT (SELECT * FROM path_flow('e820', filter => $$user_id <> 'a'$$, start_time => '2024-06-01 10:03', end_time => '2024-06-01 10:40'))) AS d;
+SELECT count(*) > 0 AS some FROM path_flow('e820', filter => $$user_id <> 'a' -- not him$$, start_time => '2024-06-01 10:03', end_time => '2024-06-01 10:40');
 -- What is refused.
 SELECT * FROM path_flow(NULL);
 SELECT * FROM path_flow('e820', page => NULL);

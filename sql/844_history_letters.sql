@@ -77,4 +77,17 @@ SELECT hours('c844', 'c_filled', true);
 CALL clickstream.process('c844');
 SELECT test.differences('c_hours_live', 'c_filled_live'), (SELECT string_agg(user_id || n, ' ' ORDER BY user_id) FROM c_filled_live);
 SELECT clickstream.drop_stream('c844');
+-- a topic that is compacted holds fewer messages than the stream has letters of it
+SELECT clickstream.create_stream('e844', watermark_delay => '1 hour') > 0 AS made;
+SELECT hours('e844', 'e_hours', false);
+SELECT test.feed('e844', E'a 0:00 /a\n' || (SELECT string_agg(format('v 0:%s /a raw={"ts": "2024-06-01T00:0%1$s:00Z", "user_id": "v%1$s"}', i), E'\n') FROM generate_series(1, 8) i) || E'\nz 0:09 /a');
+CALL clickstream.process('e844');
+SELECT clickstream.alter_stream('e844', mapping => '{"event_time": ["/event_time", "/ts"]}');
+DELETE FROM clickstream.local_message WHERE message_offset BETWEEN 1 AND 6 AND stream_id = (SELECT stream_id FROM clickstream.stream WHERE name = 'e844');
+SELECT hours('e844', 'e_filled', true);
+CALL clickstream.process('e844');
+SELECT string_agg(user_id || n, ' ' ORDER BY user_id) FROM e_filled_live;
+SELECT outcome, count(*) FROM clickstream.retry_dead_letters('e844') GROUP BY 1;
+SELECT test.differences('e_hours_live', 'e_filled_live'), (SELECT string_agg(user_id || n, ' ' ORDER BY user_id) FROM e_filled_live);
+SELECT clickstream.drop_stream('e844');
 DROP SCHEMA t844 CASCADE;

@@ -25,6 +25,7 @@ typedef enum Action
 {
 	ACTION_ERROR,
 	ACTION_REFUSE,
+	ACTION_MISS,
 	ACTION_DISK,
 	ACTION_MEMORY,
 	ACTION_FATAL,
@@ -32,7 +33,7 @@ typedef enum Action
 	ACTION_PAUSE
 } Action;
 
-static const char *const actions[] = {"error", "refuse", "disk", "memory", "fatal", "kill", "pause"};
+static const char *const actions[] = {"error", "refuse", "miss", "disk", "memory", "fatal", "kill", "pause"};
 
 static const char *const points[] = {
 #define POINT_WORD(name, word) word,
@@ -153,6 +154,9 @@ act(const char *path)
 			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("injected error at %s", where)));
 		case ACTION_REFUSE:
 			ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION), errmsg("injected refusal at %s", where)));
+		case ACTION_MISS:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("injected lost offset at %s", where)));
 		case ACTION_DISK:
 			ereport(ERROR, (errcode(ERRCODE_DISK_FULL), errmsg("injected full disk at %s", where)));
 		case ACTION_MEMORY:

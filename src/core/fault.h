@@ -11,6 +11,7 @@
  *
  *	error		an internal error
  *	refuse		an error that trying again does not mend
+ *	miss		what is to be read is not there
  *	disk		no space left on the device
  *	memory		out of shared memory
  *	fatal		the process ends, cleanly

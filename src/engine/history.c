@@ -627,11 +627,15 @@ note_met(CsHistory *h, int n)
 	}
 }
 
-/* Where the stream has open dead letters among the first n messages, in order; *nopen of them in batch memory. */
+/*
+ * Where the stream has open dead letters from the first to the last of n
+ * messages, in order; *nopen of them in batch memory.  They may be more than
+ * messages: a topic that is compacted has lost some.
+ */
 static CsPassedOver *
 open_letters(CsHistory *h, int n, int *nopen)
 {
-	CsPassedOver *open = palloc(Max(n, 1) * sizeof(CsPassedOver));
+	CsPassedOver *open = palloc(sizeof(CsPassedOver));
 
 	*nopen = 0;
 	note_met(h, n);
@@ -644,8 +648,9 @@ open_letters(CsHistory *h, int n, int *nopen)
 		if (past->met.next_offset == 0 || past->live->ledger[CS_CLASS_DEAD] == 0)
 			continue;
 		found = cs_passed_over_letters(&h->stream, &past->met, &nfound);
-		for (int j = 0; j < nfound && *nopen < n; j++)
-			open[(*nopen)++] = found[j];
+		open = repalloc(open, (*nopen + nfound + 1) * sizeof(CsPassedOver));
+		memcpy(open + *nopen, found, nfound * sizeof(CsPassedOver));
+		*nopen += nfound;
 		pfree(found);
 	}
 	qsort(open, *nopen, sizeof(CsPassedOver), compare_ranges);

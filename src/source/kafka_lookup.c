@@ -69,6 +69,7 @@ is_worth_retry(rd_kafka_resp_err_t code)
 	switch (code)
 	{
 		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__IN_PROGRESS:
 		case RD_KAFKA_RESP_ERR__TRANSPORT:
 		case RD_KAFKA_RESP_ERR__WAIT_CACHE:
 		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
@@ -267,21 +268,46 @@ cs_kafka_list(CsSource *base, int *n, int timeout_ms)
 	return result;
 }
 
+/*
+ * The offset that stands for a time, or for RD_KAFKA_OFFSET_BEGINNING or _END;
+ * -1 if there is none.  The library has a question for both ends, too, but that
+ * one heeds no timeout where a broker takes it and says nothing.
+ */
+static rd_kafka_resp_err_t
+ask_offset(KafkaSource *source, const CsPartition *partition, int64 when, int64 *offset, Patience *wait)
+{
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	int					slice;
+
+	while ((slice = next_slice(wait)) > 0)
+	{
+		drop_list(source);
+		source->list = rd_kafka_topic_partition_list_new(1);
+		rd_kafka_topic_partition_list_add(source->list, source->stream->topics[partition->topic], partition->id)
+			->offset = when;
+		code = rd_kafka_offsets_for_times(source->rk, source->list, slice);
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			code = source->list->elems[0].err;
+		*offset = Max(source->list->elems[0].offset, -1);
+		cs_kafka_serve_events(source);
+		if (!is_worth_retry(code))
+			break;
+	}
+	drop_list(source);
+	return code;
+}
+
 /* Lowest offset of a partition, and the one after its last.  False: no answer. */
 bool
 cs_kafka_watermarks(KafkaSource *source, const CsPartition *partition, int64 *low, int64 *high, int timeout_ms)
 {
 	Patience			wait = patience(source, timeout_ms);
-	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	int					slice;
+	rd_kafka_resp_err_t code = ask_offset(source, partition, RD_KAFKA_OFFSET_BEGINNING, low, &wait);
 
-	while ((slice = next_slice(&wait)) > 0)
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		code = rd_kafka_query_watermark_offsets(source->rk, source->stream->topics[partition->topic], partition->id,
-												low, high, slice);
-		cs_kafka_serve_events(source);
-		if (!is_worth_retry(code))
-			break;
+		wait = patience(source, timeout_ms); /* it speaks: its second answer gets as long as the first */
+		code = ask_offset(source, partition, RD_KAFKA_OFFSET_END, high, &wait);
 	}
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return true;
@@ -306,32 +332,13 @@ static bool
 offset_for_time(KafkaSource *source, const CsPartition *partition, int64 *offset, int timeout_ms)
 {
 	Patience			wait = patience(source, timeout_ms);
-	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	int					slice;
+	rd_kafka_resp_err_t code = ask_offset(source, partition, epoch_ms(source->stream->start_time), offset, &wait);
 
-	while ((slice = next_slice(&wait)) > 0)
-	{
-		drop_list(source);
-		source->list = rd_kafka_topic_partition_list_new(1);
-		rd_kafka_topic_partition_list_add(source->list, source->stream->topics[partition->topic], partition->id)
-			->offset = epoch_ms(source->stream->start_time);
-		code = rd_kafka_offsets_for_times(source->rk, source->list, slice);
-		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-			code = source->list->elems[0].err;
-		*offset = source->list->elems[0].offset;
-		cs_kafka_serve_events(source);
-		if (!is_worth_retry(code))
-			break;
-	}
-	drop_list(source);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		be_patient(source, timeout_ms);
-		cs_kafka_no_answer(source, "the offset of a time", code);
-	}
-	else if (*offset < 0)
-		*offset = -1;
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return true;
+	be_patient(source, timeout_ms);
+	cs_kafka_no_answer(source, "the offset of a time", code);
+	return false;
 }
 
 bool
