@@ -36,6 +36,7 @@
 #include "engine/dedupe.h"
 #include "engine/history.h"
 #include "engine/lookup.h"
+#include "engine/passed_over.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/memutils.h"
@@ -119,26 +120,6 @@ add_past(CsHistory *h, const CsBackfillPlace *place)
 	return past;
 }
 
-static int
-compare_places(int topic_a, int32 partition_a, int topic_b, int32 partition_b)
-{
-	if (topic_a != topic_b)
-		return topic_a < topic_b ? -1 : 1;
-	return partition_a < partition_b ? -1 : partition_a > partition_b;
-}
-
-static int
-compare_ranges(const void *a, const void *b)
-{
-	const CsPassedOver *x = a;
-	const CsPassedOver *y = b;
-	int					order = compare_places(x->topic, x->partition, y->topic, y->partition);
-
-	if (order != 0)
-		return order;
-	return x->first_offset < y->first_offset ? -1 : x->first_offset > y->first_offset;
-}
-
 CsHistory *
 cs_history_load(CsEngine *e, CsStage *stage)
 {
@@ -154,7 +135,7 @@ cs_history_load(CsEngine *e, CsStage *stage)
 	h->stream = *e->stream;
 	h->messages = palloc(CS_CHUNK_MESSAGES * sizeof(CsMessage));
 	h->passed = cs_passed_over_load(e->stream, h->definition_id, &h->npassed);
-	qsort(h->passed, h->npassed, sizeof(CsPassedOver), compare_ranges);
+	cs_passed_over_sort(h->passed, h->npassed);
 	for (int i = 0; i < n; i++)
 		add_past(h, &places[i])->is_stored = true;
 	MemoryContextSwitchTo(old);
@@ -590,24 +571,6 @@ poll_source(CsEngine *e, CsHistory *h, int max, int timeout_ms)
 	return h->lost || h->silent ? 0 : poll.n;
 }
 
-static int
-compare_with_range(const void *message, const void *element)
-{
-	const CsMessage	   *m = message;
-	const CsPassedOver *range = element;
-	int					order = compare_places(m->partition->topic, m->partition->id, range->topic, range->partition);
-
-	if (order != 0)
-		return order;
-	return m->offset < range->first_offset ? -1 : m->offset >= range->next_offset;
-}
-
-static bool
-is_in(const CsPassedOver *ranges, int n, const CsMessage *m)
-{
-	return n > 0 && bsearch(m, ranges, n, sizeof(CsPassedOver), compare_with_range) != NULL;
-}
-
 static void
 note_met(CsHistory *h, int n)
 {
@@ -653,7 +616,7 @@ open_letters(CsHistory *h, int n, int *nopen)
 		*nopen += nfound;
 		pfree(found);
 	}
-	qsort(open, *nopen, sizeof(CsPassedOver), compare_ranges);
+	cs_passed_over_sort(open, *nopen);
 	return open;
 }
 
@@ -673,7 +636,8 @@ sift(CsHistory *h, int n)
 
 		past->p.last_spoke = now;
 		past->p.next_offset = Max(past->p.next_offset, Min(m->offset + 1, past->target));
-		if (m->offset < past->target && !is_in(h->passed, h->npassed, m) && !is_in(open, nopen, m))
+		if (m->offset < past->target && !cs_passed_over_has(h->passed, h->npassed, m) &&
+			!cs_passed_over_has(open, nopen, m))
 			h->messages[kept++] = *m;
 	}
 	pfree(open);
