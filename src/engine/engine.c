@@ -235,6 +235,7 @@ recover_state(CsEngine *e)
 
 		op->closed = cs_backfill_watermark(e, &e->stages[i], e->stored.closed);
 		op->shown = e->stored.shown;
+		op->is_behind = e->closings_left && !cs_stage_fills(&e->stages[i]) && op->closed < e->watermark;
 		if (op->ops->recovered && !e->examines)
 			op->ops->recovered(op, e->state);
 	}
@@ -573,7 +574,8 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 		cs_positions_refresh(e, METADATA_MS); /* after reading: a new assignment drops what is queued */
 	cs_positions_pass_gaps(e);
 	cs_watermark_recompute(e);
-	cs_watermark_idle(e, e->ctx.now);
+	if (!cs_closing_is_midway(e)) /* then nobody has looked whether there is something */
+		cs_watermark_idle(e, e->ctx.now);
 	finish = obey(e, &control);
 	if (finish)
 		e->watermark = CS_WM_DONE;

@@ -23,9 +23,10 @@ is_read_to_end(CsEngine *e, const CsPartition *p)
 	const char *topic = e->stream->topics[p->topic];
 	int64		end = Max(p->end_offset, p->last_end);
 
-	if (p->next_offset >= end)
+	/* What this batch has read is read again if it fails: then the topic must be looked for yet. */
+	if (p->stored_offset >= end)
 		return true;
-	if (e->batch_messages > 0)
+	if (e->batch_messages > 0 || p->next_offset >= end)
 		return false;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -145,6 +145,7 @@ cs_closing_store(CsOperator *op, CsBatchContext *batch, bool left)
 	mark->closed = op->closed;
 	mark->closing = w->closing;
 	work->work = mark;
+	cs_work_keep(work); /* of readers of earlier commits each has the one that goes with its cells */
 	cs_work_dirty(batch->state, work);
 }
 

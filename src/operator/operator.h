@@ -177,8 +177,9 @@ struct CsOperator
 	TimestampTz			 closed;		 /* everything up to here is closed; set by the engine from what is stored */
 	TimestampTz			 shown;			 /* rows as of up to here may have been shown by preview(); set by the engine */
 	bool		midway; /* rows of some windows are written in part: it must get no events until advance() is through */
-	bool		stale;	/* some row lags behind its state */
-	TimestampTz emit_at; /* clock time at which rows are to be rewritten, CS_WM_DONE none */
+	bool		is_behind; /* the last commit left closings to later ones; set by the engine before recovered() */
+	bool		stale;	   /* some row lags behind its state */
+	TimestampTz emit_at;   /* clock time at which rows are to be rewritten, CS_WM_DONE none */
 };
 
 extern const CsOperatorOps cs_session_ops;

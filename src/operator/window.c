@@ -503,6 +503,7 @@ window_end_batch(CsOperator *op, bool committed)
 		w->marked_before = w->is_marked;
 		w->had_rest_before = w->has_rest;
 		w->stale_before = w->op.stale;
+		w->midway_before = op->midway;
 		w->emit_before = op->emit_at;
 		return;
 	}
@@ -513,7 +514,7 @@ window_end_batch(CsOperator *op, bool committed)
 	w->closing = w->closing_before;
 	w->is_marked = w->marked_before;
 	w->has_rest = w->had_rest_before;
-	op->midway = w->closing.wm != CS_WM_NONE;
+	op->midway = w->midway_before;
 	w->op.stale = w->stale_before;
 	op->emit_at = w->emit_before;
 }
@@ -566,6 +567,10 @@ window_recovered(CsOperator *op, CsState *state)
 	CsWindow *w = (CsWindow *) op;
 
 	cs_closing_recover(w, state);
+	/* Tumbling windows' cells say what is written of them; a late event must find all of it written nevertheless. */
+	if (w->assign.form == CS_WINDOW_TUMBLING && op->def->lateness > 0)
+		op->midway = op->is_behind;
+	w->midway_before = op->midway;
 	w->closing_before = w->closing;
 	w->marked_before = w->is_marked;
 	w->had_rest_before = w->has_rest;

@@ -79,7 +79,7 @@ typedef struct CsWindow
 	bool		is_marked, marked_before;	   /* the state has an entry that says how far it has come */
 	bool		has_rest, had_rest_before;	   /* something that is over may be there yet */
 	TimestampTz closed_before, retired_before; /* as of the last commit */
-	bool		stale_before;
+	bool		stale_before, midway_before;
 	TimestampTz emit_before;
 } CsWindow;
 

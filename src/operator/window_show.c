@@ -99,14 +99,37 @@ show_span(Reading *r, CsWindow *w, CsSpan span)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/*
+ * Cumulative windows that a closing has got behind: all their rows are in the
+ * table, and the sum has more than they had.  Those that are left, moved to
+ * the front.
+ */
+static int
+drop_written(const CsClosing *closing, CsSpan *spans, int n)
+{
+	int left = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool is_before = spans[i].start < closing->span.start ||
+						 (spans[i].start == closing->span.start && spans[i].end < closing->span.end);
+
+		if (!is_before || !cs_is_passed(spans[i].end, closing->wm))
+			spans[left++] = spans[i];
+	}
+	return left;
+}
+
 static void
-show_spans(CsWindow *w, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
+show_spans(CsWindow *w, const CsClosing *closing, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
 {
 	Reading r = {.row = row, .arg = arg};
 	int		n, nbuckets;
 	CsSpan *spans = cs_windows_between(w, state, w->op.closed, CS_WM_DONE, &n);
 	int64  *buckets = cs_state_buckets(state, w->op.def->definition_id, &nbuckets);
 
+	if (w->assign.form == CS_WINDOW_CUMULATIVE)
+		n = drop_written(closing, spans, n);
 	begin(&r, &w->op, &w->grouping, state, scratch);
 	for (int i = 0; i < n; i++)
 	{
@@ -124,12 +147,14 @@ void
 cs_window_show_all(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
 {
 	CsWindow *w = (CsWindow *) op;
+	CsClosing closing;
 
 	cs_closing_recover(w, state);
+	closing = w->closing;
 	cs_closing_end(w); /* a window that is being closed is open to readers until all of it is */
 	w->retired = cs_retired_at(op->def, op->closed);
 	if (w->assign.form == CS_WINDOW_TUMBLING)
 		cs_cells_show_open(op, &w->grouping, state, scratch, op->closed, row, arg);
 	else
-		show_spans(w, state, scratch, row, arg);
+		show_spans(w, &closing, state, scratch, row, arg);
 }

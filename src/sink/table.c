@@ -514,7 +514,10 @@ find_in_place(CsTable *table, const Datum *values)
 	if (!table_tuple_fetch_row_version(table->rel, tid, &table->dirty, table->found))
 		return false;
 	if (TransactionIdIsValid(table->dirty.xmin) || TransactionIdIsValid(table->dirty.xmax) || !has_key(table, values))
+	{
+		ExecClearTuple(table->found);
 		return false;
+	}
 	ExecMaterializeSlot(table->found); /* gives back the pin */
 	return true;
 }

@@ -203,8 +203,8 @@ refresh_end(KafkaSource *source, KafkaPartition *p)
 		p->end = high;
 	if (p->end >= 0)
 		p->partition->end_offset = p->end;
-	p->partition->at_end =
-		p->end >= 0 && p->position >= p->end && p->is_reachable && !p->is_refused && !p->partition->paused;
+	p->partition->at_end = p->end >= 0 && p->position >= p->end && p->is_reachable && !p->is_refused &&
+						   !p->partition->paused && p->short_since == 0;
 }
 
 static void
@@ -216,7 +216,10 @@ refresh_ends(KafkaSource *source)
 		return;
 	source->ends_read_at = now;
 	for (int i = 0; i < source->npartitions; i++)
+	{
 		refresh_end(source, &source->partitions[i]);
+		cs_kafka_check_again(source, &source->partitions[i], now);
+	}
 }
 
 /*

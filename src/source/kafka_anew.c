@@ -15,11 +15,17 @@
  *	it is another one		the topic was made anew: a fault
  *	a later one comes		that one is gone (compaction): no proof, we go on
  *	its offset is gone		retention has removed it: begin at the next one
- *	the partition ends there	it has lost messages that we have read: a fault
+ *	the partition ends there	it has lost messages that we have read: a fault, if it stays so
+ *
+ * A broker that has become the leader may take the messages that came last for
+ * not yet replicated, although we have read them from the one before: it then
+ * tells an end before them, until it has heard of the followers.
  *
  * Main thread only, no locks.
  */
 #include "postgres.h"
+
+#include "utils/timestamp.h"
 
 #include "source/kafka_internal.h"
 
@@ -47,22 +53,47 @@ cs_kafka_check_message(KafkaSource *source, KafkaPartition *p, const rd_kafka_me
 					   const CsMessage *as_ours)
 {
 	p->is_checked = false;
+	p->short_since = 0;
 	if (message->offset != p->partition->last_offset || cs_message_checksum(as_ours) == p->partition->last_checksum)
 		return true;
 	note_fault(source, p, KAFKA_MADE_ANEW);
 	return false;
 }
 
-/* The partition has ended before a message has come.  False: it ends before what we have read. */
+/* The partition has ended before a message has come.  False: it ends before what we have read, and is no end. */
 bool
 cs_kafka_check_end(KafkaSource *source, KafkaPartition *p, int64 end)
 {
-	p->is_checked = false;
-	if (end > p->partition->last_offset)
+	char text[KAFKA_TEXT];
+
+	p->is_checked = end <= p->partition->last_offset;
+	if (!p->is_checked)
+	{
+		p->short_since = 0;
 		return true;
-	note_fault(source, p, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
-	snprintf(source->fault.text, sizeof(source->fault.text), "the partition ends at offset " INT64_FORMAT, end);
+	}
+	if (p->short_since == 0)
+		p->short_since = GetCurrentTimestamp();
+	p->partition->at_end = false;
+	snprintf(text, sizeof(text),
+			 "topic %s, partition %d, ends at offset " INT64_FORMAT " at the moment, before what was read of it",
+			 source->stream->topics[p->partition->topic], p->partition->id, end);
+	cs_kafka_set_problem(source, text);
 	return false;
+}
+
+/* Does it still end there?  The library does not say so twice. */
+void
+cs_kafka_check_again(KafkaSource *source, KafkaPartition *p, TimestampTz now)
+{
+	if (p->short_since == 0 || now - p->short_since < KAFKA_MISSING_PATIENCE * CS_USECS_PER_MSEC ||
+		source->fault.code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	p->is_checked = false;
+	p->short_since = 0;
+	note_fault(source, p, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
+	snprintf(source->fault.text, sizeof(source->fault.text), "the partition ends before offset " INT64_FORMAT,
+			 p->position);
 }
 
 /* An offset was not there.  True if it was the one of the message to be looked at: that may be. */
@@ -73,6 +104,7 @@ cs_kafka_check_lost(KafkaSource *source, KafkaPartition *p, rd_kafka_resp_err_t 
 		(code != RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET && code != RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE))
 		return false;
 	p->is_checked = false;
+	p->short_since = 0;
 	source->reassigns = true;
 	return true;
 }

@@ -501,7 +501,7 @@ judge_partitions(KafkaSource *source, Jsonb *statistics)
 			if (all_well)
 				report_cut_off(source, topic, p->partition->id, node);
 		}
-		all_well &= p->is_reachable && !p->is_refused;
+		all_well &= p->is_reachable && !p->is_refused && p->short_since == 0;
 	}
 	if (all_well)
 	{

@@ -21,8 +21,9 @@
 #define SLICE_FIRST_MS 250
 #define SLICE_MAX_MS 4000
 
-/* What a question may take at least, when earlier ones were not answered in their time. */
+/* What a question may take at least, when earlier ones were not answered in their time: of a source that reads less. */
 #define SLOW_MAX_MS 2000
+#define SLOW_READING_MAX_MS 1000
 
 /* A wait that ends at a point in time, in growing slices. */
 typedef struct Patience
@@ -35,20 +36,23 @@ static Patience
 patience(const KafkaSource *source, int timeout_ms)
 {
 	int		 ms = Max(timeout_ms, source->slow_ms);
-	Patience result = {TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms), SLICE_FIRST_MS};
+	Patience result = {TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms),
+					   Max(SLICE_FIRST_MS, source->slow_ms)}; /* a slow one's answer fits into the first slice */
 
 	return result;
 }
 
 /*
  * A broker that is further away than the time it was given would never be
- * heard: it gets more the next time, if nothing is read meanwhile.
+ * heard: it gets more the next time.  While something is read that holds up
+ * commits, so then it does not get as much.
  */
 static void
 be_patient(KafkaSource *source, int timeout_ms)
 {
-	if (source->npartitions == 0)
-		source->slow_ms = Min(Max(timeout_ms, source->slow_ms) * 2, SLOW_MAX_MS);
+	int max = source->npartitions > 0 ? SLOW_READING_MAX_MS : SLOW_MAX_MS;
+
+	source->slow_ms = Max(source->slow_ms, Min(Max(timeout_ms, source->slow_ms) * 2, max));
 }
 
 /* Length of the next slice in ms, 0 when the time is over. */
