@@ -182,6 +182,50 @@ CALL run('spilled', 5, 50, 3, 0, NULL, NULL);
 SELECT * FROM differing('spilled');
 SELECT name, balanced FROM clickstream.audit('s430') AS a, (VALUES ('s430')) AS s (name) WHERE NOT balanced;
 SELECT clickstream.drop_stream('s430');
+-- A partition that speaks while nobody reads it is not silent.  The clock moves, and the message
+-- comes, when some rows are written.
+RESET clickstream.force_spill;
+RESET clickstream.batch_messages;
+SET clickstream.force_closings = 5;
+SET clickstream.mock_clock = '2024-06-02 12:00+00';
+SELECT clickstream.create_stream('s430', idle_timeout => '1 minute', watermark_delay => '10 seconds') > 0 AS made;
+SELECT clickstream.create_window('hourly', stream => 's430', size => '1 hour', step => '30 minutes', group_by => 'user_id', measures => 'count(*) AS n', emit => 'closed');
+CREATE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF (SELECT count(*) FROM t430.hourly) = 10 THEN
+		PERFORM set_config('clickstream.mock_clock', '2024-06-02 12:10+00', false),
+			clickstream.produce('s430', '{"user_id": "slow", "event_time": "2024-06-01T11:20:00Z"}', partition => 1);
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER speak AFTER INSERT ON hourly FOR EACH ROW EXECUTE FUNCTION speak();
+SELECT count(clickstream.produce('s430', format('{"user_id": "u%s", "event_time": "2024-06-01T10:%s:00Z"}', i, lpad(i::text, 2, '0')))) FROM generate_series(0, 59) AS i;
+SELECT clickstream.produce('s430', '{"user_id": "fast", "event_time": "2024-06-01T15:00:00Z"}');
+SELECT clickstream.produce('s430', '{"user_id": "slow", "event_time": "2024-06-01T11:10:00Z"}', partition => 1);
+CALL clickstream.process('s430');
+SELECT current_setting('clickstream.mock_clock') AS clock;
+SELECT partition, used, late FROM clickstream.stat_partition WHERE stream = 's430' ORDER BY partition;
+CALL clickstream.finish('s430');
+SELECT test.at(window_start) AS start, test.at(window_end) AS "end", n FROM hourly WHERE user_id = 'slow' ORDER BY window_end;
+SELECT clickstream.drop_stream('s430');
+RESET clickstream.mock_clock;
+-- The entry that says how far it has come cannot be given up.
+SET clickstream.batch_messages = 10;
+SELECT clickstream.create_stream('s430', idle_timeout => '1 day', watermark_delay => '10 seconds') > 0 AS made;
+SELECT clickstream.create_window('hourly', stream => 's430', size => '1 hour', slide => '30 minutes', group_by => 'user_id', measures => 'count(*) AS n', emit => 'closed');
+SELECT count(clickstream.produce('s430', format('{"user_id": "u%s", "event_time": "2024-06-01T10:%s:00Z"}', i, lpad(i::text, 2, '0')))) FROM generate_series(30, 59) AS i;
+CALL clickstream.process('s430');
+SELECT clickstream.produce('s430', '{"user_id": "fast", "event_time": "2024-06-01T15:00:00Z"}');
+SET clickstream.mutant = 'damage_entry';
+CALL clickstream.process('s430', 1);
+RESET clickstream.mutant;
+CALL clickstream.process('s430');
+SELECT test.at(window_start) AS start, problem, loss FROM clickstream.damaged_state('s430') ORDER BY window_start;
+SELECT * FROM clickstream.discard_damaged_state('s430');
+SELECT clickstream.drop_window('hourly');
+CALL clickstream.process('s430');
+SELECT clickstream.drop_stream('s430');
 RESET clickstream.force_closings;
 RESET clickstream.force_spill;
 RESET clickstream.batch_messages;

@@ -6,7 +6,8 @@
  * version of the code, or a mistake in it.  The stream then stops with the
  * entry named.  Here recovery takes every entry as it is, each is read under
  * guard, and those that raise are deleted from the state: the least that lets
- * the stream go on.  What is intact stays as it is.
+ * the stream go on.  What is intact stays as it is.  Without some entries rows
+ * would be wrong, not fewer: these are not given up.
  *
  * Large distinct sets of what is given up are known to nobody any more; they
  * go with their definition, or with reset().
@@ -77,14 +78,34 @@ give_up(CsEngine *e, CsStage *stage, CsEntry *entry)
 }
 
 static void
+refuse(const CsEngine *e, const CsDefinition *def, const ErrorData *error)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("damaged state of \"%s\" cannot be discarded: it says which rows of the windows that are "
+						   "being closed are written",
+						   def->name),
+					errdetail("%s", error->message),
+					errhint("Drop the definition; one made with backfill => true has the same rows.  Or read the topic "
+							"again with clickstream.reset('%s').",
+							e->stream->name)));
+}
+
+static void
 found(CsEngine *e, void *arg, int i, ErrorData *error)
 {
-	Examination *x = arg;
-	CsEntry		*entry = cs_state_peek(e->state, &x->keys[i]);
-	CsDamage	 damage = {.key = entry->key, .bytes = entry->len, .problem = error->message};
+	Examination		   *x = arg;
+	CsEntry			   *entry = cs_state_peek(e->state, &x->keys[i]);
+	CsDamage			damage = {.key = entry->key, .bytes = entry->len, .problem = error->message};
+	const CsOperatorOps *ops = x->stage ? x->stage->op->ops : NULL;
 
 	damage.table = x->stage ? x->stage->op->def->table : InvalidOid;
-	damage.loss = x->stage ? x->stage->op->ops->loss : "that the value was seen: another message with it counts";
+	damage.loss = ops ? ops->loss : "that the value was seen: another message with it counts";
+	if (ops && ops->is_vital && ops->is_vital(&entry->key))
+	{
+		if (x->discard)
+			refuse(e, x->stage->op->def, error);
+		damage.loss = "which rows of the windows that are being closed are written; it cannot be discarded";
+	}
 	x->result(&damage, x->arg);
 	if (x->discard)
 		give_up(e, x->stage, entry);

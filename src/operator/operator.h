@@ -155,6 +155,8 @@ typedef struct CsOperatorOps
 	void (*lost)(CsOperator *op, CsBatchContext *batch, const CsKey *key);
 	/* What is lost with an entry, in words. */
 	const char *loss;
+	/* Nothing else knows what the entry says, and without it rows would be wrong; NULL: there is none such. */
+	bool (*is_vital)(const CsKey *key);
 
 	/*
 	 * Does anything open start in [start, end)?  Asked by rollups over this

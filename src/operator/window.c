@@ -553,6 +553,12 @@ window_lost(CsOperator *op, CsBatchContext *batch, const CsKey *key)
 		cs_cell_gone(op, batch, CS_BUCKET_START(key->bucket), key->who);
 }
 
+static bool
+window_is_vital(const CsKey *key)
+{
+	return cs_bucket_kind(key->bucket) == CS_BUCKET_CLOSING;
+}
+
 static TimestampTz
 window_due_of(void *op, const CsEntry *entry)
 {
@@ -598,6 +604,7 @@ const CsOperatorOps cs_window_ops = {
 	.show_all = cs_window_show_all,
 	.check = window_check,
 	.lost = window_lost,
+	.is_vital = window_is_vital,
 	.loss =
 		"what the group had counted; its row, if that is not final, is deleted, or of windows that share it made of the rest",
 };

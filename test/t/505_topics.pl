@@ -66,14 +66,23 @@ sub stop_stream
 
 # ---- made anew: longer than what was read of the old one, as long, one shorter; and one whose stream runs meanwhile
 
-my %anew = (longer => 25, same => 10, shorter => 9, alive => 25);
+my %anew = (longer => 25, same => 10, shorter => 9, alive => 25, behind => 10);
+
+# A message whose time is known: the same one can be made again.
+sub produce_same
+{
+	my ($topic) = @_;
+	$kafka->tool('org.apache.kafka.tools.VerifiableProducer', '--topic', $topic, '--max-messages', 1, '--message-create-time', 1748779200000);
+}
+
 for my $topic (sort keys %anew)
 {
 	produce($kafka, "anew.$topic", lines(10, 'old'));
 	make_stream($topic, "anew.$topic");
 }
+produce_same('anew.behind');
 wait_for($node, $_) for sort keys %anew;
-stop_stream($_) for qw(longer same shorter);
+stop_stream($_) for qw(longer same shorter behind);
 # A stream that only pauses goes on: its last message is still there, also when nothing has come since.
 query("SELECT clickstream.start('longer')");
 wait_until($node, "SELECT state = 'running' FROM clickstream.stat_stream WHERE stream = 'longer'");
@@ -84,7 +93,14 @@ is(query("SELECT consumed, balanced FROM clickstream.audit('longer')"), '11|t', 
 
 $kafka->delete_topic('anew[.].*');
 produce($kafka, "anew.$_", lines($anew{$_}, 'new')) for sort keys %anew;
-query("SELECT clickstream.start('$_')") for qw(longer same shorter);
+query("SELECT clickstream.start('$_')") for qw(longer same shorter behind);
+# As with a new leader that does not show what came last yet, and then does.
+wait_until($node, "SELECT problem LIKE 'topic anew.behind, partition 0, ends at offset 10 at the moment, before what was read of it%' FROM clickstream.stat_stream WHERE stream = 'behind'");
+produce_same('anew.behind');
+query("SELECT clickstream.start('behind')");    # where that took longer than a stream is patient
+produce($kafka, 'anew.behind', lines(2, 'old'));
+is(counted('behind'), 'anew.behind/0:old:12 true', 'one that ends before the message read last, which then comes, is read on');
+is_soon($node, "SELECT state, problem IS NULL FROM clickstream.stat_stream WHERE stream = 'behind'", 'running|t', 'and no problem is left');
 like(last_error('longer'),
 	qr/^topic "anew.longer", partition 0, was made anew: at offset 10 is another message than was read there, 11 offsets before 11 were never read \| clickstream\.reset\(\) .* clickstream\.seek\('longer', 0, 11, 'anew.longer'\)/,
 	'longer than what was read of the old one');
@@ -134,6 +150,22 @@ my $address = $kafka->address;
 my ($code, undef, $err) = $node->psql('postgres', "SELECT clickstream.create_stream('none', brokers => '$address', topic => '^nowhere')");
 is($code, 0, 'a pattern that matches nothing yet may be made');
 like($err, qr/NOTICE:  no topic of the broker matches the pattern "\^nowhere" yet/, 'and says so');
+
+# ---- a broker that is further away than a stream that reads waits for it at first
+
+my $far = start_broker('far.a' => 1);
+query(<<~END);
+	SELECT clickstream.create_stream('far', brokers => '${\$far->address}', topic => '^far\\.', start_from => 'earliest');
+	SELECT clickstream.create_window('far_hours', stream => 'far', size => '1 hour', group_by => 'topic', measures => 'count(*) AS n');
+	SELECT clickstream.start('far');
+	END
+produce($far, 'far.a', lines(3, 'near'));
+wait_for($node, 'far');
+$far->command('rtt 400');
+$far->command('topic far.b:1');
+produce($far, 'far.b', lines(2, 'far'));
+wait_until($node, "SELECT used = 2 FROM clickstream.stat_partition WHERE stream = 'far' AND topic = 'far.b'");
+pass('new topics of a broker that is far away are found');
 
 $node->stop;
 done_testing();
