@@ -107,8 +107,8 @@ BEGIN
 		CONTINUE WHEN n % (900 / calls) <> 0;
 		COMMIT;
 		CALL clickstream.process('s430', least(batch, 900 / calls));
-		IF calls > 3 THEN
-			midway := midway + (SELECT (closed IS DISTINCT FROM watermark)::int FROM clickstream.progress JOIN clickstream.stream USING (stream_id) WHERE name = 's430');
+		IF calls > 3 AND (SELECT closed IS DISTINCT FROM watermark FROM clickstream.progress JOIN clickstream.stream USING (stream_id) WHERE name = 's430') THEN
+			midway := midway + 1;
 			SELECT count(*) INTO twice FROM (
 				SELECT FROM hopping_now_live GROUP BY window_start, user_id HAVING count(*) > 1
 				UNION ALL SELECT FROM cumulative_now_live GROUP BY window_start, window_end, user_id HAVING count(*) > 1
@@ -169,7 +169,7 @@ CALL run('one by one', 0, 1, 1, -1, NULL, NULL);
 SELECT clickstream.drop_stream('s430');
 \t on
 \o /dev/null
-CALL run('one by one, restarts', 3, 1, 300, -1, NULL, NULL) \gset
+CALL run('one by one, restarts', 3, 1, 180, -1, NULL, NULL) \gset
 \o
 \t off
 SELECT :midway > 5 AS often_in_the_middle, :wrong AS wrong;
@@ -182,34 +182,8 @@ CALL run('spilled', 5, 50, 3, 0, NULL, NULL);
 SELECT * FROM differing('spilled');
 SELECT name, balanced FROM clickstream.audit('s430') AS a, (VALUES ('s430')) AS s (name) WHERE NOT balanced;
 SELECT clickstream.drop_stream('s430');
--- A partition that speaks while nobody reads it is not silent.  The clock moves, and the message
--- comes, when some rows are written.
 RESET clickstream.force_spill;
-RESET clickstream.batch_messages;
 SET clickstream.force_closings = 5;
-SET clickstream.mock_clock = '2024-06-02 12:00+00';
-SELECT clickstream.create_stream('s430', idle_timeout => '1 minute', watermark_delay => '10 seconds') > 0 AS made;
-SELECT clickstream.create_window('hourly', stream => 's430', size => '1 hour', step => '30 minutes', group_by => 'user_id', measures => 'count(*) AS n', emit => 'closed');
-CREATE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-	IF (SELECT count(*) FROM t430.hourly) = 10 THEN
-		PERFORM set_config('clickstream.mock_clock', '2024-06-02 12:10+00', false),
-			clickstream.produce('s430', '{"user_id": "slow", "event_time": "2024-06-01T11:20:00Z"}', partition => 1);
-	END IF;
-	RETURN NULL;
-END
-$$;
-CREATE TRIGGER speak AFTER INSERT ON hourly FOR EACH ROW EXECUTE FUNCTION speak();
-SELECT count(clickstream.produce('s430', format('{"user_id": "u%s", "event_time": "2024-06-01T10:%s:00Z"}', i, lpad(i::text, 2, '0')))) FROM generate_series(0, 59) AS i;
-SELECT clickstream.produce('s430', '{"user_id": "fast", "event_time": "2024-06-01T15:00:00Z"}');
-SELECT clickstream.produce('s430', '{"user_id": "slow", "event_time": "2024-06-01T11:10:00Z"}', partition => 1);
-CALL clickstream.process('s430');
-SELECT current_setting('clickstream.mock_clock') AS clock;
-SELECT partition, used, late FROM clickstream.stat_partition WHERE stream = 's430' ORDER BY partition;
-CALL clickstream.finish('s430');
-SELECT test.at(window_start) AS start, test.at(window_end) AS "end", n FROM hourly WHERE user_id = 'slow' ORDER BY window_end;
-SELECT clickstream.drop_stream('s430');
-RESET clickstream.mock_clock;
 -- The entry that says how far it has come cannot be given up.
 SET clickstream.batch_messages = 10;
 SELECT clickstream.create_stream('s430', idle_timeout => '1 day', watermark_delay => '10 seconds') > 0 AS made;

@@ -93,9 +93,9 @@ refuse(const CsEngine *e, const CsDefinition *def, const ErrorData *error)
 static void
 found(CsEngine *e, void *arg, int i, ErrorData *error)
 {
-	Examination		   *x = arg;
-	CsEntry			   *entry = cs_state_peek(e->state, &x->keys[i]);
-	CsDamage			damage = {.key = entry->key, .bytes = entry->len, .problem = error->message};
+	Examination			*x = arg;
+	CsEntry				*entry = cs_state_peek(e->state, &x->keys[i]);
+	CsDamage			 damage = {.key = entry->key, .bytes = entry->len, .problem = error->message};
 	const CsOperatorOps *ops = x->stage ? x->stage->op->ops : NULL;
 
 	damage.table = x->stage ? x->stage->op->def->table : InvalidOid;

@@ -20,7 +20,7 @@ sub query { return $node->safe_psql('postgres', $_[0]) }
 
 my @tables = qw(few steps hops);
 
-query(<<~'END');
+query(<<~'SQL');
 	CREATE TABLE event AS
 	SELECT '2024-06-01 10:00+00'::timestamptz + i * interval '4 seconds' AS event_time, 'u' || i * 7 % 150 AS user_id, i % 13 AS amount FROM generate_series(0, 899) AS i;
 	-- a row of "steps" waits for whoever has the lock, once there are some
@@ -35,18 +35,20 @@ query(<<~'END');
 		RETURN NULL;
 	END
 	$$;
-	END
+	SQL
 
 # A stream that has read everything and is held in the middle of its closing; returns who holds it.
 sub hold
 {
-	my ($stream) = @_;
+	my ($stream, %option) = @_;
+	my $idle = $option{idle_timeout} // '1 day';
+	my $more = $option{more} // '';
 	my $holder = $node->background_psql('postgres', on_error_stop => 1);
 
 	$holder->query_safe('SELECT pg_advisory_lock(431)');
 	query(<<~END);
 		CREATE SCHEMA $stream;
-		SELECT clickstream.create_stream('$stream', extra_columns => 'amount int', idle_timeout => '1 day', max_future => NULL);
+		SELECT clickstream.create_stream('$stream', extra_columns => 'amount int', idle_timeout => '$idle', max_future => NULL);
 		SELECT clickstream.create_window('$stream.few', stream => '$stream', size => '40 minutes', slide => '20 minutes', emit => 'closed',
 			group_by => 'amount > 5 AS is_much', measures => 'count(*) AS n');
 		SELECT clickstream.create_window('$stream.steps', stream => '$stream', size => '1 hour', step => '20 minutes', emit => 'closed',
@@ -56,6 +58,7 @@ sub hold
 		CREATE TRIGGER hold AFTER INSERT ON $stream.steps FOR EACH ROW EXECUTE FUNCTION hold();
 		SELECT count(clickstream.produce('$stream', to_jsonb(e)::text)) FROM (SELECT * FROM event ORDER BY event_time) AS e;
 		SELECT clickstream.produce('$stream', '{"event_time": "2024-06-01T14:00:00Z", "user_id": "last", "amount": 0}');
+		$more
 		SELECT clickstream.start('$stream');
 		END
 	wait_until($node, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
@@ -130,6 +133,19 @@ $holder = hold('killed');
 kill 'KILL', query("SELECT pid FROM clickstream.stat_stream WHERE stream = 'killed'");
 eval { $holder->quit };
 is_closed('killed', 'what was killed goes on where it was');
+
+# ---- a partition that speaks while nobody reads it is not silent
+
+$holder = hold('heard', idle_timeout => '1 second',
+	more => q(SELECT clickstream.produce('heard', '{"event_time": "2024-06-01T12:00:00Z", "user_id": "slow", "amount": 1}', partition => 1);));
+query(q(SELECT clickstream.produce('heard', '{"event_time": "2024-06-01T12:10:00Z", "user_id": "slow", "amount": 1}', partition => 1)));
+my $since = query('SELECT clock_timestamp()');
+wait_until($node, "SELECT clock_timestamp() > '$since'::timestamptz + interval '2 seconds'");
+$holder->quit;
+wait_until($node, "SELECT next_offset = 2 FROM clickstream.stat_partition WHERE stream = 'heard' AND partition = 1");
+is(query("SELECT used, late FROM clickstream.stat_partition WHERE stream = 'heard' AND partition = 1"), '2|0', 'what it said meanwhile is not late');
+wait_until($node, "SELECT bool_and(idle) FROM clickstream.stat_partition WHERE stream = 'heard'");
+is(query("SELECT string_agg(n::text, ' ' ORDER BY window_end) FROM heard.steps WHERE user_id = 'slow'"), '2 2 2', 'and counts');
 
 $node->stop;
 done_testing();
