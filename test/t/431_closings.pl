@@ -23,29 +23,37 @@ my @tables = qw(few steps hops);
 query(<<~'SQL');
 	CREATE TABLE event AS
 	SELECT '2024-06-01 10:00+00'::timestamptz + i * interval '4 seconds' AS event_time, 'u' || i * 7 % 150 AS user_id, i % 13 AS amount FROM generate_series(0, 899) AS i;
-	-- a row of "steps" waits for whoever has the lock, once there are some
+	-- a row of "steps" waits for whoever has the lock: 1 when there are some, 2 later, when "hops" has closed, and not tidied up
 	CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 	DECLARE
 		n bigint;
 	BEGIN
 		EXECUTE format('SELECT count(*) FROM %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) INTO n;
-		IF n BETWEEN 200 AND 400 THEN
-			PERFORM pg_advisory_xact_lock_shared(431);
+		IF n BETWEEN 200 AND 300 THEN
+			PERFORM pg_advisory_xact_lock_shared(1);
+		ELSIF n > 350 THEN
+			PERFORM pg_advisory_xact_lock_shared(2);
 		END IF;
 		RETURN NULL;
 	END
 	$$;
 	SQL
 
-# A stream that has read everything and is held in the middle of its closing; returns who holds it.
+sub is_held
+{
+	my ($lock) = @_;
+	wait_until($node, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = $lock AND NOT granted");
+}
+
+# A stream that has read everything and is held in the middle of its closing, by the first of the locks; returns who holds it.
 sub hold
 {
-	my ($stream, %option) = @_;
+	my ($stream, $locks, %option) = @_;
 	my $idle = $option{idle_timeout} // '1 day';
 	my $more = $option{more} // '';
 	my $holder = $node->background_psql('postgres', on_error_stop => 1);
 
-	$holder->query_safe('SELECT pg_advisory_lock(431)');
+	$holder->query_safe("SELECT pg_advisory_lock($_)") for @$locks;
 	query(<<~END);
 		CREATE SCHEMA $stream;
 		SELECT clickstream.create_stream('$stream', extra_columns => 'amount int', idle_timeout => '$idle', max_future => NULL);
@@ -61,7 +69,7 @@ sub hold
 		$more
 		SELECT clickstream.start('$stream');
 		END
-	wait_until($node, "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
+	is_held($locks->[0]);
 	is(query(<<~END), 't|t|f', "$stream: one definition has closed its windows, another one some of them");
 		SELECT count(*) = 8, (SELECT count(*) FROM $stream.steps) BETWEEN 1 AND 449, (SELECT closed IS NOT DISTINCT FROM watermark FROM clickstream.progress
 			JOIN clickstream.stream USING (stream_id) WHERE name = '$stream') FROM $stream.few
@@ -104,7 +112,8 @@ sub is_closed
 	my ($stream, $name) = @_;
 
 	wait_until($node, <<~END);
-		SELECT closed IS NOT DISTINCT FROM watermark FROM clickstream.progress JOIN clickstream.stream USING (stream_id) WHERE name = '$stream'
+		SELECT closed IS NOT DISTINCT FROM watermark OR (SELECT state = 'failed' FROM clickstream.stat_stream WHERE stream = '$stream')
+		FROM clickstream.progress JOIN clickstream.stream USING (stream_id) WHERE name = '$stream'
 		END
 	is(wrong($stream, ''), '0 0 0', $name);
 	is(query("SELECT bool_and(balanced) FROM clickstream.audit('$stream')"), 't', "$stream: the ledger is balanced");
@@ -113,7 +122,7 @@ sub is_closed
 
 # ---- a reader
 
-my $holder = hold('held');
+my $holder = hold('held', [ 1, 2 ]);
 my $reader = $node->background_psql('postgres', on_error_stop => 1);
 my $look = join ' UNION ALL ', map { "SELECT '$_ ' || (to_jsonb(v) - 'is_final')::text AS line FROM held.${_}_live AS v" } @tables;
 $look = qq(SELECT count(*), md5(string_agg(line, E'\\n' ORDER BY line COLLATE "C")) FROM ($look) AS l);
@@ -121,22 +130,26 @@ $look = qq(SELECT count(*), md5(string_agg(line, E'\\n' ORDER BY line COLLATE "C
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 my $seen = $reader->query_safe($look);
 is(wrong('held', '_live'), '0 0 0', 'in the middle a reader finds every window, and nothing in it that it should not count');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+is_held(2);
+is(wrong('held', '_live'), '0 0 0', 'and later');
+is($reader->query_safe($look), $seen, 'under its snapshot it finds them as they were');
 $holder->quit;
 is_closed('held', 'what was held goes on, and is right');
-is($reader->query_safe($look), $seen, 'under its snapshot it finds them as they were');
+is($reader->query_safe($look), $seen, 'also when all is closed');
 $reader->query_safe('COMMIT');
 $reader->quit;
 
 # ---- a kill
 
-$holder = hold('killed');
+$holder = hold('killed', [2]);
 kill 'KILL', query("SELECT pid FROM clickstream.stat_stream WHERE stream = 'killed'");
 eval { $holder->quit };
 is_closed('killed', 'what was killed goes on where it was');
 
 # ---- a partition that speaks while nobody reads it is not silent
 
-$holder = hold('heard', idle_timeout => '1 second',
+$holder = hold('heard', [1], idle_timeout => '1 second',
 	more => q(SELECT clickstream.produce('heard', '{"event_time": "2024-06-01T12:00:00Z", "user_id": "slow", "amount": 1}', partition => 1);));
 query(q(SELECT clickstream.produce('heard', '{"event_time": "2024-06-01T12:10:00Z", "user_id": "slow", "amount": 1}', partition => 1)));
 my $since = query('SELECT clock_timestamp()');
