@@ -428,11 +428,11 @@ rows_are_due(CsEngine *e)
 	return false;
 }
 
-/* What of the last commit is not shown yet, and will be with the next one: not what waits for emit_interval. */
+/* What of the last commit is not shown yet, and will be with the next ones: not what waits for emit_interval. */
 static bool
 holds_rows(CsEngine *e)
 {
-	return e->catching_up || rows_are_due(e);
+	return e->catching_up || e->closings_left || rows_are_due(e);
 }
 
 /* Is there anything to write at all? */

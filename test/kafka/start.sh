@@ -93,17 +93,24 @@ if [ -f "$dir/kafka.pid" ] && kill -0 "$(cat "$dir/kafka.pid")" 2>/dev/null; the
 	fail "already running in $dir"
 fi
 
-# shellcheck disable=SC2046
-set -- $(free_ports 2)
-controller=$2
-if [ "$port" = 0 ] && [ -f "$dir/address" ]; then
-	port=$(sed 's/.*://' "$dir/address")
-elif [ "$port" = 0 ]; then
-	port=$1
-fi
-place_listeners
-write_configuration
+asked=$port
 
+# Where it listens: the first time, or when somebody else has got hold of a port meanwhile.
+choose_ports() {
+	# shellcheck disable=SC2046
+	set -- $(free_ports 2)
+	controller=$2
+	if [ "$asked" = 0 ] && [ -f "$dir/address" ]; then
+		port=$(sed 's/.*://' "$dir/address")
+	elif [ "$asked" = 0 ]; then
+		port=$1
+	fi
+	[ -f "$dir/address" ] || rm -f "$dir/addresses"
+	place_listeners
+	write_configuration
+}
+
+choose_ports
 java="java -Dlog4j.configuration=file:$dir/log4j.properties -XX:TieredStopAtLevel=1 -cp $libs/*"
 set -f # the classpath's star is Java's to expand
 if [ ! -f "$dir/data/meta.properties" ]; then
@@ -115,14 +122,23 @@ if [ ! -f "$dir/data/meta.properties" ]; then
 		fail "could not format $dir/data"
 	}
 fi
-setsid $java "-Xms$heap" "-Xmx$heap" kafka.Kafka "$dir/server.properties" >"$dir/stdout.log" 2>&1 </dev/null &
-pid=$!
-echo "$pid" >"$dir/kafka.pid"
 
+launch() {
+	: >"$dir/kafka.log"
+	setsid $java "-Xms$heap" "-Xmx$heap" kafka.Kafka "$dir/server.properties" >"$dir/stdout.log" 2>&1 </dev/null &
+	pid=$!
+	echo "$pid" >"$dir/kafka.pid"
+}
+
+launch
 tries=0
 until kcat -b "127.0.0.1:$port" -L -m 2 >/dev/null 2>&1; do
-	kill -0 "$pid" 2>/dev/null || fail "the server ended"
 	tries=$((tries + 1))
+	if ! kill -0 "$pid" 2>/dev/null; then
+		grep -q 'Address already in use' "$dir/kafka.log" "$dir/stdout.log" && [ "$tries" -lt 600 ] || fail "the server ended"
+		choose_ports
+		launch
+	fi
 	[ "$tries" -lt 600 ] || { # a JVM on a busy machine takes its time
 		kill -9 "$pid"
 		fail "the server does not answer"

@@ -48,3 +48,15 @@ case $verb in
 		;;
 esac
 run TopicCommand --bootstrap-server "$address" --topic "$topic" "$@"
+# The tool has the controller's word; the broker takes messages for the topic until it has heard of it, too.
+if [ "$verb" = delete ]; then
+	tries=0
+	while kcat -b "$address" -L | grep -qE "^ *topic \"($topic)\" with [1-9]"; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 600 ] || {
+			echo "topic $topic is not deleted" >&2
+			exit 1
+		}
+		sleep 0.1
+	done
+fi

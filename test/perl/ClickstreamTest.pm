@@ -25,7 +25,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(new_node start_broker start_kafka produce ask wait_for wait_until is_soon digest read_csv);
+our @EXPORT = qw(new_node start_broker start_kafka produce ask wait_for wait_until worker_of is_soon digest read_csv);
 
 our $top = dirname(dirname(dirname(File::Spec->rel2abs(__FILE__))));
 
@@ -130,6 +130,20 @@ sub wait_until
 		sleep 0.1;
 	}
 	die "this did not become true: $query";
+}
+
+# The process that runs a stream, when there is one.
+sub worker_of
+{
+	my ($node, $stream) = @_;
+
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my ($code, $out) = ask($node, "SELECT pid FROM clickstream.stat_stream WHERE stream = '$stream' AND state = 'running'");
+		return $out if $code == 0 && $out =~ /^\d+$/;
+		sleep 0.1;
+	}
+	die "no worker runs $stream";
 }
 
 # Is it so, or will it be?  What a stream is doing is shown a moment after what it has done.

@@ -28,10 +28,7 @@ sub is_state
 	diag(query('SELECT row_to_json(s) FROM clickstream.stat_stream s', $database)) unless $done;
 }
 
-sub pid_of
-{
-	return query("SELECT pid FROM clickstream.stat_stream WHERE stream = '$_[0]'");
-}
+sub pid_of { return worker_of($node, $_[0]) }
 
 my $hour = 0;
 
@@ -144,6 +141,23 @@ query('ALTER TABLE broken_views ADD COLUMN views bigint');
 query("SELECT clickstream.start('broken')");
 wait_for($node, 'broken');
 is_state('broken', 'running');
+
+# ---- what the watermark closes in many parts is waited for, too
+
+query('ALTER SYSTEM SET clickstream.force_closings = 1');
+$node->reload;
+query(<<~'END');
+	SELECT clickstream.create_stream('parts');
+	SELECT clickstream.create_session('part_visits', stream => 'parts', gap => '1 minute');
+	SELECT count(clickstream.produce('parts', json_build_object('user_id', 'u' || i, 'event_time', '2026-01-01T00:00:00Z')::text)) FROM generate_series(1, 100) AS i;
+	SELECT clickstream.produce('parts', '{"user_id": "last", "event_time": "2026-01-01T01:00:00Z"}');
+	SELECT clickstream.start('parts');
+	END
+wait_for($node, 'parts');
+is(query('SELECT count(*) FROM part_visits'), 100, 'wait_for() returns when all is closed that the watermark has passed');
+query('ALTER SYSTEM RESET clickstream.force_closings');
+query("SELECT clickstream.drop_stream('parts')");
+$node->reload;
 
 # ---- DDL while they run
 

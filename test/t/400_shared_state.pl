@@ -169,6 +169,7 @@ sub look_for
 	query('TRUNCATE done');
 	$from = log_size();
 	my @readers = map { IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', 'SET log_min_messages = debug1', '-c', 'CALL look()' ]) } 1 .. 2;
+	wait_until($node, q(SELECT count(*) = 2 FROM pg_stat_activity WHERE query = 'CALL look()'));
 	traffic_for($commits);
 	query('INSERT INTO done VALUES (NULL, NULL)');
 	$_->finish for @readers;
@@ -248,7 +249,7 @@ is(join(' ', sources($from)), '0 3', 'from the log');
 query(q(SELECT clickstream.start('live')));
 traffic_for(3);
 is_read_in_shared_memory(sub { query("SET log_min_messages = debug1; $_[0]") }, 'started again');
-my $pid = query(q(SELECT pid FROM clickstream.stat_stream WHERE stream = 'live'));
+my $pid = worker_of($node, 'live');
 kill 'KILL', $pid;
 wait_until($node, "SELECT pid <> $pid FROM clickstream.stat_stream WHERE stream = 'live'");
 traffic_for(3);

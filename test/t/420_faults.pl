@@ -75,8 +75,9 @@ sub filled_is_same
 	my @lines = map { "SELECT '$_ ' || (to_jsonb(t) - 'revision' - 'session_id')::text AS line FROM $_ AS t WHERE is_final" } @filled;
 	my $rows = 'SELECT count(*), md5(string_agg(line, E\'\n\' ORDER BY line COLLATE "C")) FROM (' . join(' UNION ALL ', @lines) . ') AS l';
 
+	# And then what the watermark has passed in what was filled is closed, too.
 	$twins->poll('the end of history', sub {
-		!grep { ((ask($_, 'SELECT count(*) FROM clickstream.stat_progress'))[1] // '') ne '0' } $twins->calm, $twins->hurt;
+		!grep { ((ask($_, 'SELECT count(*) FROM clickstream.stat_progress'))[1] // '') ne '0' || !$twins->all_is_read($_) } $twins->calm, $twins->hurt;
 	});
 	is($twins->query($rows), $twins->calm->safe_psql('postgres', $rows), "$name: what was filled is the same");
 	for my $node ($twins->calm, $twins->hurt)

@@ -91,6 +91,8 @@ is(committed($main), 2 * $quarter, 'after a restart the stream goes on by itself
 my $segment = $main->safe_psql('postgres', "SELECT pg_walfile_name(pg_create_restore_point('middle'))");
 $main->safe_psql('postgres', 'SELECT pg_switch_wal()');
 wait_until($main, "SELECT last_archived_wal >= '$segment' FROM pg_stat_archiver");
+# Nothing more is committed when all that the watermark has passed is closed.
+wait_until($main, 'SELECT closed = watermark FROM clickstream.progress');
 $main->wait_for_catchup('standby', 'replay', $main->lsn('insert'));
 
 isnt(open_sessions($main), '0 -', 'sessions are open');

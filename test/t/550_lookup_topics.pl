@@ -87,7 +87,7 @@ produce($broker, 'web', [ map { "k\t{\"event_time\": \"2024-06-01T10:00:00Z\", \
 wait_for($node, 'web');
 my %plans;
 $plans{ exists $expected{"u$_"} ? (split /\|/, $expected{"u$_"})[1] : '' }++ for 0 .. 199;
-is(query(q(SELECT coalesce(plan_type, '') AS p, events FROM plans ORDER BY coalesce(plan_type, '') COLLATE "C")), join("\n", map { "$_|$plans{$_}" } sort keys %plans), 'events have the columns of their users');
+is_soon($node, q(SELECT coalesce(plan_type, '') AS p, events FROM plans ORDER BY coalesce(plan_type, '') COLLATE "C"), join("\n", map { "$_|$plans{$_}" } sort keys %plans), 'events have the columns of their users');
 
 # The worker of the lookup is killed again and again while changes come.
 for my $round (1 .. 4)
