@@ -29,6 +29,7 @@
 #   CLICKSTREAM_CASES     random windows: times as many events (1)
 #   DEMO_SECONDS          how long the demo runs (20)
 #   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (1800)
+#   CLICKSTREAM_JOBS      TAP files at a time (2)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 source=$PWD
@@ -38,9 +39,9 @@ passed=0
 failed=0
 
 work=$(mktemp -d "${CLICKSTREAM_TMP:-/tmp}/clickstream-check.XXXXXX") || exit 2
-mkdir "$work/log" "$work/server"
+mkdir "$work/log" "$work/server" "$work/ports"
 mkdir -m 1777 "$work/tmp"
-export CLICKSTREAM_CHECK=$work TMPDIR=$work/tmp
+export CLICKSTREAM_CHECK=$work TMPDIR=$work/tmp PG_TEST_PORT_DIR=$work/ports
 # Patience costs only where something is wrong: a loaded machine must not be taken for a fault.
 export PG_TEST_TIMEOUT_DEFAULT=300 PGCTLTIMEOUT=300
 copt="-DUSE_ASSERT_CHECKING=1 -DCLICKSTREAM_MUTANTS=1"
@@ -292,16 +293,36 @@ run_random() {
 
 # ---- TAP
 
+# Some at a time, as each waits for something most of the time.  They have nothing in common: a directory, servers and
+# ports are each one's own.  What they say is shown, and counted, in their order.
 run_tap() {
-	local test
+	local begun=0 shown=0 job
+	local -a of_job=() ended=()
 	[ $# -gt 0 ] || set -- test/t/*.pl
-	for test; do
-		if [ -e "$test" ]; then
-			run_tap_file "$test"
-		else
-			printf '%-22s no tests yet\n' tap
-		fi
+	while [ $shown -lt $# ]; do
+		while [ $begun -lt $# ] && [ $((begun - ${#ended[@]})) -lt "${CLICKSTREAM_JOBS:-2}" ]; do
+			begun=$((begun + 1))
+			run_tap_file "${!begun}" >"$work/log/tap.$begun" &
+			of_job[$!]=$begun
+		done
+		wait -n -p job
+		ended[${of_job[job]}]=1
+		while [ -n "${ended[$((shown + 1))]:-}" ]; do
+			shown=$((shown + 1))
+			show_tap "$work/log/tap.$shown"
+		done
 	done
+}
+
+# The first line is counts, for result(); the others are for people.
+show_tap() {
+	local name good wrong seconds
+	read -r name good wrong seconds <"$1"
+	passed=$((passed + good))
+	failed=$((failed + wrong))
+	printf '%-22s %s of %s  %6s s\n' "$name" "$good" $((good + wrong)) "$seconds"
+	tail -n +2 "$1"
+	rm "$1"
 }
 
 # A test's lines "# figure: ..." are for people to read.
@@ -320,7 +341,7 @@ run_tap_file() {
 	wrong=$(grep -cE '^not ok ' "$out")
 	# It may also have died between two checks, or made none.
 	[ "$code" = 0 ] && [ "$good" != 0 ] || [ "$wrong" != 0 ] || wrong=1
-	result "$name" "$good" "$wrong" "$start"
+	echo "$name $good $wrong $(seconds_since "$start")"
 	sed -n 's/^# figure: /    /p' "$out"
 	[ "$wrong" = 0 ] || {
 		grep -vE '^ok |^# figure: ' "$out" | tail -n 60 | sed 's/^/    /'

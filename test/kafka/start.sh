@@ -30,13 +30,16 @@ fail() {
 
 # So many ports that are free now.  Below those that the system hands out to
 # clients by itself, one of which might get a port before the server has it, or
-# again while it is down.
+# again while it is down.  In a run of test/check.sh, which has several servers
+# at once, a port that was given out is nobody else's any more.
 free_ports() {
 	perl -MIO::Socket::INET -e '
 		my ($n, @s) = shift;
 		for (1 .. 1000) {
 			last if @s == $n;
-			push @s, IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1", LocalPort => 10000 + int rand 20000) // ();
+			my $port = 10000 + int rand 20000;
+			my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1", LocalPort => $port) // next;
+			push @s, $s if !$ENV{CLICKSTREAM_CHECK} || mkdir "$ENV{CLICKSTREAM_CHECK}/ports/$port";
 		}
 		@s == $n or die "no free ports: $!";
 		print join("\n", map { $_->sockport } @s), "\n";' "$1"
