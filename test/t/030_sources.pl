@@ -50,13 +50,13 @@ sub make_stream
 		END
 }
 
-# How many events the stream's rows hold (of hours of their own: each is there with the commit that counts it), how many
-# the ledger says were used, and how many were late, and is it balanced?
+# How many events the stream's rows hold (of hours of their own: each is there with the commit that counts it); how many
+# the ledger says were used, late, and skipped; and is it balanced?
 sub counted
 {
 	my ($stream) = @_;
 	return query(<<~END);
-		SELECT (SELECT coalesce(sum(n), 0) FROM ${stream}_hours), sum(consumed), sum(late), bool_and(balanced)
+		SELECT (SELECT coalesce(sum(n), 0) FROM ${stream}_hours), sum(used), sum(late), sum(skipped), bool_and(balanced)
 		FROM clickstream.audit('$stream')
 		END
 }
@@ -67,7 +67,7 @@ sub is_counted
 
 	wait_for($node, $stream);
 	query("CALL clickstream.finish('$stream')");
-	is(counted($stream), "$n|$n|0|t", $name);
+	is(counted($stream), "$n|$n|0|0|t", $name);
 	query("SELECT clickstream.drop_stream('$stream')");
 }
 
@@ -157,7 +157,7 @@ like(query("SELECT last_error FROM clickstream.stat_stream WHERE stream = 'short
 	qr/offset 10 of topic "short", partition 0, is not on the broker/, 'a stream that retention overtook fails with the reason');
 like(slurp_file($node->logfile),
 	qr/DETAIL:  The broker holds offsets from 15 up to, not including, 20\..*HINT:  .*clickstream\.reset\(\)/s, 'and a hint in the log');
-is(counted('short'), '10|10|0|t', 'nothing was guessed');
+is(counted('short'), '10|10|0|0|t', 'nothing was guessed');
 produce($kafka, 'starts', lines(2), partition => 0);
 is_counted('other', 40, 'another stream goes on');
 query("SELECT clickstream.reset('short', 'earliest'); SELECT clickstream.start('short')");
@@ -181,7 +181,7 @@ for my $from (qw(kafka embedded))
 	$from eq 'kafka' ? $kafka->start : $broker->command('up');
 	produce($there, 'starts', lines(5), partition => $_) for 0 .. 2;
 	wait_for($node, 'away');
-	is(counted('away'), '30|30|0|t', "$from: when it is back the stream goes on, nothing is lost or doubled");
+	is(counted('away'), '30|30|0|0|t', "$from: when it is back the stream goes on, nothing is lost or doubled");
 	wait_until($node, "SELECT state = 'running' AND problem IS NULL FROM clickstream.stat_stream WHERE stream = 'away'");
 	query("SELECT clickstream.drop_stream('away')");
 }
