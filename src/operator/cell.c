@@ -12,15 +12,6 @@
 #include "utils/datum.h"
 #include "utils/timestamp.h"
 
-#define CELL_VERSION 2
-
-enum
-{
-	CELL_SHOWN = 1,
-	CELL_STALE = 2,
-	CELL_BIG_SETS = 4 /* something lies outside of the entry */
-};
-
 void
 cs_grouping_compile(CsGrouping *g, const CsDefinition *def, const CsQueryParts *parts, AttrNumber place_attno)
 {
@@ -46,6 +37,8 @@ cs_grouping_compile(CsGrouping *g, const CsDefinition *def, const CsQueryParts *
 		i++;
 	}
 	g->ms = cs_measures_compile(parts->measures, place_attno);
+	g->scratch = cs_cell_make(g);
+	cs_cell_patch_init(g);
 }
 
 CsGroupInput *
@@ -101,23 +94,55 @@ cs_cell_make(CsGrouping *g)
 	return cell;
 }
 
-void
-cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry)
+static void
+read_cell(CsGrouping *g, CsState *state, CsCell *cell, CsReader r)
 {
-	CsReader r = cs_entry_reader(entry, g->def);
-	uint8	 flags;
+	uint8 flags;
 
-	if (cs_get_u8(&r) != CELL_VERSION)
+	if (cs_get_u8(&r) != CS_CELL_VERSION)
 		cs_reader_corrupt(&r, "it is of another version");
 	flags = cs_get_u8(&r);
-	cell->shown = (flags & CELL_SHOWN) != 0;
-	cell->stale = (flags & CELL_STALE) != 0;
+	cell->shown = (flags & CS_CELL_SHOWN) != 0;
+	cell->stale = (flags & CS_CELL_STALE) != 0;
 	cell->revision = (int32) cs_get_uint(&r);
 	cell->rows = (int64) cs_get_uint(&r);
 	for (int i = 0; i < g->ngroups; i++)
 		cell->values[i] = cs_get_datum(&r, &cell->isnull[i], g->groups[i].stored, g->groups[i].typbyval);
 	cs_measures_get(g->ms, state, cell->states, NULL, NULL, &r);
 	cs_get_end(&r);
+}
+
+void
+cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry)
+{
+	read_cell(g, state, cell, cs_entry_reader(entry, g->def));
+}
+
+/* From the bytes that it stands at; they are pointed to from now on, so what they become next is put elsewhere. */
+static void
+read_work(CsGrouping *g, CsState *state, CsCell *cell, CsWork *work)
+{
+	if (work->image)
+	{
+		work->image_room = 0;
+		read_cell(
+			g, state, cell,
+			(CsReader){.pos = work->image, .end = work->image + work->image_len, .key = &work->key, .def = g->def});
+	}
+	else if (work->base)
+		cs_cell_read(g, state, cell, work->base);
+}
+
+CsCell *
+cs_cell_peek(CsGrouping *g, CsState *state, CsCell *scratch, const CsEntry *entry, CsWork *work)
+{
+	if (work && work->work)
+		return work->work;
+	if (work)
+		read_work(g, state, scratch, work);
+	else
+		cs_cell_read(g, state, scratch, entry);
+	return scratch;
 }
 
 void
@@ -129,12 +154,25 @@ cs_cell_check(CsGrouping *g, CsState *state, const CsEntry *entry)
 	cs_measures_examine(g->ms, cell->states);
 }
 
+/* Of a work that is not decoded. */
+static uint8
+flags_of(const CsWork *work)
+{
+	if (work->image)
+		return (uint8) work->image[1];
+	return work->base && work->base->len > 1 ? (uint8) cs_entry_head(work->base)[1] : 0;
+}
+
 bool
 cs_cell_is_stale(const CsWork *work)
 {
-	if (work->work)
-		return ((const CsCell *) work->work)->stale;
-	return work->base && work->base->len > 1 && (cs_entry_head(work->base)[1] & CELL_STALE) != 0;
+	return work->work ? ((const CsCell *) work->work)->stale : (flags_of(work) & CS_CELL_STALE) != 0;
+}
+
+bool
+cs_cell_is_shown(const CsWork *work)
+{
+	return work->work ? ((const CsCell *) work->work)->shown : (flags_of(work) & CS_CELL_SHOWN) != 0;
 }
 
 bool
@@ -148,9 +186,9 @@ cs_cell_is_marked(const CsEntry *entry)
 void
 cs_cell_put(CsGrouping *g, CsState *state, CsCell *cell, StringInfo buf)
 {
-	cs_put_u8(buf, CELL_VERSION);
-	cs_put_u8(buf, (cell->shown ? CELL_SHOWN : 0) | (cell->stale ? CELL_STALE : 0) |
-					   (cs_measures_have_big_sets(g->ms, cell->states) ? CELL_BIG_SETS : 0));
+	cs_put_u8(buf, CS_CELL_VERSION);
+	cs_put_u8(buf, (cell->shown ? CS_CELL_SHOWN : 0) | (cell->stale ? CS_CELL_STALE : 0) |
+					   (cs_measures_have_big_sets(g->ms, cell->states) ? CS_CELL_BIG_SETS : 0));
 	cs_put_uint(buf, (uint32) cell->revision);
 	cs_put_uint(buf, (uint64) cell->rows);
 	for (int i = 0; i < g->ngroups; i++)
@@ -166,9 +204,9 @@ cs_cell_of(CsGrouping *g, CsState *state, CsWork *work)
 	if (cell)
 		return cell;
 	cell = cs_cell_make(g);
-	if (work->base)
-		cs_cell_read(g, state, cell, work->base);
+	read_work(g, state, cell, work);
 	work->work = cell;
+	work->image = work->delta = NULL; /* to be made anew */
 	return cell;
 }
 
@@ -184,34 +222,53 @@ fill_groups(CsGrouping *g, CsCell *cell, const CsGroupInput *input)
 	}
 }
 
-CsCell *
-cs_cell_get(CsGrouping *g, CsState *state, int32 definition_id, int64 bucket, const CsGroupInput *input, int64 limit)
+/* Has the batch made it, and nothing yet is in it? */
+static inline bool
+is_new(const CsWork *work)
 {
-	CsKey	key = {.def = (uint32) definition_id, .bucket = bucket, .who = input->key};
-	CsWork *work = cs_state_get(state, &key);
-	CsCell *cell;
-	bool	is_new = work->base == NULL && work->work == NULL;
+	return work->base == NULL && work->work == NULL;
+}
 
-	if (is_new && cs_state_bucket_count(state, definition_id, bucket) > limit)
-	{
-		/* Too many groups: this one falls into the rest, whose key is all zeros. */
-		memset(&key.who, 0, sizeof(key.who));
-		work = cs_state_get(state, &key);
-		is_new = work->base == NULL && work->work == NULL;
-		input = NULL;
-	}
-	cell = cs_cell_of(g, state, work);
-	if (is_new)
+CsWork *
+cs_cell_find(CsState *state, int32 definition_id, int64 bucket, const CsGroupInput **input, int64 limit)
+{
+	CsKey	key = {.def = (uint32) definition_id, .bucket = bucket, .who = (*input)->key};
+	CsWork *work = cs_state_get(state, &key);
+
+	if (!is_new(work) || cs_state_bucket_count(state, definition_id, bucket) <= limit)
+		return work;
+
+	/* Too many groups: this one falls into the rest, whose key is all zeros. */
+	memset(&key.who, 0, sizeof(key.who));
+	*input = NULL;
+	return cs_state_get(state, &key);
+}
+
+CsCell *
+cs_cell_open(CsGrouping *g, CsState *state, CsWork *work, const CsGroupInput *input)
+{
+	bool	fill = is_new(work);
+	CsCell *cell = cs_cell_of(g, state, work);
+
+	if (fill)
 		fill_groups(g, cell, input);
 	cs_work_dirty(state, work);
 	return cell;
+}
+
+CsCell *
+cs_cell_get(CsGrouping *g, CsState *state, int32 definition_id, int64 bucket, const CsGroupInput *input, int64 limit)
+{
+	CsWork *work = cs_cell_find(state, definition_id, bucket, &input, limit);
+
+	return cs_cell_open(g, state, work, input);
 }
 
 void
 cs_cell_delete(CsGrouping *g, CsState *state, CsWork *work)
 {
 	/* Most cells keep everything in their bytes: then there is no need to decode them. */
-	if (work->work || (work->base && (cs_entry_head(work->base)[1] & CELL_BIG_SETS) != 0))
+	if (work->work || (work->base && (cs_entry_head(work->base)[1] & CS_CELL_BIG_SETS) != 0))
 		cs_measures_drop(g->ms, state, cs_cell_of(g, state, work)->states);
 	cs_work_delete(state, work);
 }
@@ -328,7 +385,7 @@ cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucke
 	{
 		if (emit)
 		{
-			CsCell *cell = cs_cell_of(g, batch->state, works[i]);
+			CsCell *cell = cs_cell_peek(g, batch->state, g->scratch, NULL, works[i]);
 
 			cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, end, works[i]->key.who, cell,
 						 true);
@@ -344,10 +401,14 @@ void
 cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work)
 {
 	TimestampTz start = CS_BUCKET_START(work->key.bucket);
-	CsCell	   *cell = cs_cell_of(g, batch->state, work);
+	CsCell	   *cell =
+		g->is_plain ? cs_cell_peek(g, batch->state, g->scratch, NULL, work) : cs_cell_of(g, batch->state, work);
 
 	cs_cell_emit(op, g, batch, cell->shown ? CS_ROW_UPSERT : CS_ROW_INSERT, start, cs_cell_end(op, g, start),
 				 work->key.who, cell, false);
+	if (cs_cell_patch_shown(g, batch->state, work))
+		return;
+	cell = cs_cell_of(g, batch->state, work);
 	cell->shown = true;
 	cell->stale = false;
 	cs_work_dirty(batch->state, work);
@@ -362,7 +423,7 @@ cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
 	cs_cell_sort(works, n);
 	for (int i = 0; i < n; i++)
 	{
-		if (!((CsCell *) works[i]->work)->shown)
+		if (!cs_cell_is_shown(works[i]))
 			cs_cell_show(op, g, batch, works[i]);
 	}
 	pfree(works);

@@ -21,7 +21,11 @@ typedef struct CsGrouping
 	CsExpr			   *groups;
 	CsHasher		   *hashers;
 	CsMeasures		   *ms;
-	CsAssigner		   *assign; /* of windows; NULL: a bucket is as long as the definition's size */
+	CsAssigner		   *assign;	  /* of windows; NULL: a bucket is as long as the definition's size */
+	struct CsCell	   *scratch;  /* for cells that are read and then not needed any more */
+	bool				is_plain; /* no measure is a generic aggregate, whose failure would have to be kept */
+	bool				patches;  /* and nothing depends on an event's place or is late: see cell_patch.c */
+	StringInfoData		patch;	  /* bytes being made */
 } CsGrouping;
 
 typedef struct CsCell CsCell;
@@ -50,6 +54,16 @@ struct CsCell
 	CsMeasureState *states;
 };
 
+/* Its bytes: version, flags, revision, events, group columns, measures. */
+#define CS_CELL_VERSION 2
+
+enum
+{
+	CS_CELL_SHOWN = 1,
+	CS_CELL_STALE = 2,
+	CS_CELL_BIG_SETS = 4 /* something lies outside of the entry */
+};
+
 /*
  * Buckets are numbered by their start's microseconds plus one, because
  * bucket 0 means "no bucket" to the state, and starts are whole milliseconds.
@@ -65,11 +79,17 @@ extern CsGroupInput *cs_grouping_inputs(CsGrouping *g, int n);
 /* Evaluate the slot in batch->econtext; may raise. */
 extern void cs_grouping_evaluate(CsGrouping *g, CsBatchContext *batch, CsGroupInput *input);
 
-/* The cell of a group in a bucket, made if missing; marked dirty.  Beyond limit groups: the rest cell. */
+/* The work of a group's cell in a bucket.  Beyond limit groups: that of the rest, and *input becomes NULL. */
+extern CsWork *cs_cell_find(CsState *state, int32 definition_id, int64 bucket, const CsGroupInput **input, int64 limit);
+/* Its cell, made if missing; marked dirty. */
+extern CsCell *cs_cell_open(CsGrouping *g, CsState *state, CsWork *work, const CsGroupInput *input);
+/* Both. */
 extern CsCell *cs_cell_get(CsGrouping *g, CsState *state, int32 definition_id, int64 bucket, const CsGroupInput *input,
 						   int64 limit);
 /* Decode a work's cell, if it is not yet. */
 extern CsCell *cs_cell_of(CsGrouping *g, CsState *state, CsWork *work);
+/* To look at it: as it is decoded already, or read into scratch; of the work or, without one, of the entry. */
+extern CsCell *cs_cell_peek(CsGrouping *g, CsState *state, CsCell *scratch, const CsEntry *entry, CsWork *work);
 /* An empty cell; and one filled from an entry's bytes, which it goes on pointing to. */
 extern CsCell *cs_cell_make(CsGrouping *g);
 extern void	   cs_cell_read(CsGrouping *g, CsState *state, CsCell *cell, const CsEntry *entry);
@@ -105,11 +125,20 @@ extern void cs_cells_show_open(CsOperator *op, CsGrouping *g, CsState *state, Me
 							   CsShowRow row, void *arg);
 /* Where a cell that is a window of its own ends. */
 extern TimestampTz cs_cell_end(CsOperator *op, CsGrouping *g, TimestampTz start);
-/* Is the row of a work's cell behind?  Without decoding it. */
+/* Is the row of a work's cell behind, has it one at all?  Without decoding it. */
 extern bool cs_cell_is_stale(const CsWork *work);
+extern bool cs_cell_is_shown(const CsWork *work);
 /* What the state is told to be marked: a committed cell's row lags behind. */
 extern bool cs_cell_is_marked(const CsEntry *entry);
 /* Works in the order of their rows' primary key. */
 extern void cs_cell_sort(CsWork **works, int n);
+
+/* ---- cell_patch.c: in a work's bytes; false, and nothing has changed: it must be decoded ---- */
+
+extern void cs_cell_patch_init(CsGrouping *g);
+/* An event more. */
+extern bool cs_cell_patch(CsGrouping *g, CsState *state, CsWork *work, const CsGroupInput *input);
+/* Its row is there, and does not lag behind. */
+extern bool cs_cell_patch_shown(CsGrouping *g, CsState *state, CsWork *work);
 
 #endif

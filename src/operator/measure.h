@@ -117,9 +117,10 @@ extern void cs_measures_add(CsMeasures *ms, CsMeasureState *states, const CsInpu
  * An event that is later than all others, in the bytes of cs_measures_put()
  * (with first and last, which it now is): false if that cannot be done there.
  * old_last: the bytes, up to old_end, of the place that was the last.  copies:
- * what of the old bytes is there again.
+ * what of the old bytes is there again.  Where events come in any order (not
+ * by_place) nothing is to depend on their places.
  */
-extern bool cs_measures_can_patch(const CsMeasures *ms);
+extern bool cs_measures_can_patch(const CsMeasures *ms, bool by_place);
 extern bool cs_measures_patch(const CsMeasures *ms, const CsInput *inputs, const char *old_last, const char *old_end,
 							  CsReader *r, StringInfo buf, CsCopies *copies);
 /* One more number for a sum, minimum or maximum. */

@@ -152,11 +152,13 @@ cs_measures_get(CsMeasures *ms, CsState *state, CsMeasureState *states, const Cs
 /* ---- in the bytes ---- */
 
 bool
-cs_measures_can_patch(const CsMeasures *ms)
+cs_measures_can_patch(const CsMeasures *ms, bool by_place)
 {
 	for (int i = 0; i < ms->n; i++)
 	{
-		if (ms->measures[i].kind == CS_MEASURE_GENERIC)
+		CsMeasureKind kind = ms->measures[i].kind;
+
+		if (kind == CS_MEASURE_GENERIC || (!by_place && (kind == CS_MEASURE_FIRST || kind == CS_MEASURE_LAST)))
 			return false;
 	}
 	return true;

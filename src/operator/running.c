@@ -248,13 +248,7 @@ move_cell(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
 	RunningGroup *group;
 	bool		  found = true;
 
-	if (work && work->work)
-		cell = work->work;
-	else
-	{
-		cell = r->scratch;
-		cs_cell_read(r->g, r->state, cell, entry ? entry : work->base);
-	}
+	cell = cs_cell_peek(r->g, r->state, r->scratch, entry, work);
 	group = r->leaving ? rgroups_lookup(r->groups, key->who) : rgroups_insert(r->groups, key->who, &found);
 	if (group == NULL)
 		return;

@@ -39,7 +39,7 @@ cs_session_patch_init(CsSessions *s)
 
 	initStringInfo(&s->patch);
 	s->patches = !s->in_order && s->zone == NULL && def->lateness == 0 && def->emit != CS_EMIT_CHANGES &&
-				 cs_measures_can_patch(s->ms);
+				 cs_measures_can_patch(s->ms, true);
 }
 
 /* Read up to the measures; false if the entry is not of the simple kind. */

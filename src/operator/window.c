@@ -148,8 +148,10 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 {
 	const CsDefinition *def = w->op.def;
 	TimestampTz			line = cs_retired_at(def, event->watermark);
+	const CsGroupInput *group = input;
 	int64				bucket;
 	CsPane				pane;
+	CsWork			   *work;
 	CsCell			   *cell;
 
 	cs_assign(&w->assign, event->place.time, &pane);
@@ -163,12 +165,15 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 		bucket = bucket_behind(w, batch, event, &pane);
 	else if (def->lateness > 0 && cs_is_passed(pane.first_end, w->op.closed))
 		forget_running(w, 0);
-	cell = cs_cell_get(&w->grouping, batch->state, def->definition_id, bucket, input, def->group_limit);
+	w->op.stale = true;
+	cs_event_mark(event, CS_CLASS_USED);
+	work = cs_cell_find(batch->state, def->definition_id, bucket, &group, def->group_limit);
+	if (cs_cell_patch(&w->grouping, batch->state, work, input))
+		return;
+	cell = cs_cell_open(&w->grouping, batch->state, work, group);
 	cell->stale = cell->touched = true;
 	cell->rows++;
-	w->op.stale = true;
 	cs_measures_add(w->grouping.ms, cell->states, input->inputs, &event->place);
-	cs_event_mark(event, CS_CLASS_USED);
 }
 
 /* The key of the cell that event i goes to, if it is to be announced. */
@@ -271,9 +276,7 @@ show_cells(CsWindow *w, CsBatchContext *batch, int64 bucket, CsPart part)
 
 	for (int64 i = 0; i < n; i++)
 	{
-		CsCell *cell = cs_cell_of(&w->grouping, batch->state, works[i]);
-
-		if (!cell->shown || cell->stale)
+		if (!cs_cell_is_shown(works[i]) || cs_cell_is_stale(works[i]))
 			cs_cell_show(&w->op, &w->grouping, batch, works[i]);
 	}
 	if (works)

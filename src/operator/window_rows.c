@@ -154,10 +154,7 @@ cs_assembly_begin(CsWindow *w, CsState *state, int64 ngroups)
 static CsCell *
 peek_cell(CsAssembly *a, const CsEntry *entry, CsWork *work)
 {
-	if (work && work->work)
-		return work->work;
-	cs_cell_read(&a->w->grouping, a->state, a->scratch, entry ? entry : work->base);
-	return a->scratch;
+	return cs_cell_peek(&a->w->grouping, a->state, a->scratch, entry, work);
 }
 
 static void
