@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "core/memory.h"
 #include "operator/running.h"
 #include "operator/window.h"
 #include "utils/datum.h"
@@ -64,10 +65,28 @@ hash_of(CsHash128 key)
 #define SH_KEY key
 #define SH_HASH_KEY(tb, k) hash_of(k)
 #define SH_EQUAL(tb, a, b) SAME(a, b)
+#define SH_USE_NONDEFAULT_ALLOCATOR
 #define SH_SCOPE static inline
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
+
+/* Millions of members are looked up in no order: on large pages, from the first touch on. */
+static inline void *
+rmembers_allocate(rmembers_hash *members, Size size)
+{
+	void *data = MemoryContextAllocHuge(members->ctx, size);
+
+	cs_memory_advise(data, size);
+	return memset(data, 0, size);
+}
+
+static inline void
+rmembers_free(rmembers_hash *members, void *data)
+{
+	(void) members;
+	pfree(data);
+}
 
 struct CsRunning
 {
