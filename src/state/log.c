@@ -240,6 +240,21 @@ prefetch_works(const CsDefState *def, int64 i)
 	}
 }
 
+static void
+make_image(CsState *state, CsDefState *def, CsWork *work, StringInfo buf)
+{
+	resetStringInfo(buf);
+	if (work->image == NULL)
+		def->serialize(def->op, state, work, buf);
+	else /* to be damaged */
+		cs_put_raw(buf, work->image, work->image_len);
+	if (CS_MUTANT(DAMAGE_ENTRY))
+		cs_put_u8(buf, 0);
+	work->image = memcpy(cs_batch_alloc(state, buf->len), buf->data, buf->len);
+	work->image_len = (uint32) buf->len;
+	work->delta = NULL;
+}
+
 /* Serialise a definition's dirty works and log them; w NULL: only that. */
 static void
 log_works(CsState *state, CsDefState *def, LogWriter *w)
@@ -269,16 +284,8 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 			work->image = NULL; /* publish() keeps what it has of an entry without image */
 			continue;
 		}
-		if (work->image == NULL)
-		{
-			resetStringInfo(&buf);
-			def->serialize(def->op, state, work, &buf);
-			if (CS_MUTANT(DAMAGE_ENTRY))
-				cs_put_u8(&buf, 0);
-			work->image = memcpy(cs_batch_alloc(state, buf.len), buf.data, buf.len);
-			work->image_len = (uint32) buf.len;
-			work->delta = NULL;
-		}
+		if (work->image == NULL || CS_MUTANT(DAMAGE_ENTRY))
+			make_image(state, def, work, &buf);
 		if (w)
 			log_work(w, work, state->log_next.half);
 		cs_reserve_work(state, work);
