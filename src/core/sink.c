@@ -126,10 +126,12 @@ cs_sink_find(const char *name, MemoryContext cxt)
 	return found == NIL ? NULL : linitial(found);
 }
 
+#define HAS_TABLE " EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = "
+
 CsSink *
 cs_sink_load(int32 sink_id, MemoryContext cxt)
 {
-	List *found = load("k.sink_id = $1", INT4OID, Int32GetDatum(sink_id), cxt);
+	List *found = load("k.sink_id = $1 AND" HAS_TABLE "d.table_oid)", INT4OID, Int32GetDatum(sink_id), cxt);
 
 	return found == NIL ? NULL : linitial(found);
 }
@@ -161,7 +163,7 @@ cs_stream_options(int32 stream_id)
 	" FROM clickstream.sink k JOIN clickstream.stream s USING (stream_id) JOIN clickstream.definition e" \
 	" USING (definition_id) JOIN clickstream.stream_home h ON h.stream_id = k.stream_id"                 \
 	" JOIN pg_catalog.pg_database d ON d.oid = h.database_oid"                                           \
-	" WHERE k.enabled AND d.datname = pg_catalog.current_database()"
+	" WHERE k.enabled AND d.datname = pg_catalog.current_database() AND" HAS_TABLE "e.table_oid)"
 
 List *
 cs_sinks_enabled(int32 stream_id)
@@ -215,10 +217,14 @@ cs_sink_begin(int32 sink_id)
 	cs_catalog_insert("sink_sent", &id, 1);
 }
 
+/*
+ * sink_end first: a batch that has taken room for its rows is waited for, and a
+ * later one finds none to take.  So the next command sees all rows there are.
+ */
 void
 cs_sink_delete(int32 sink_id)
 {
-	static const char *const tables[] = {"outbox", "sink_sent", "sink_end", "sink"};
+	static const char *const tables[] = {"sink_end", "outbox", "sink_sent", "sink"};
 
 	for (int i = 0; i < lengthof(tables); i++)
 		cs_catalog_delete(tables[i], "sink_id", sink_id);

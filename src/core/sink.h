@@ -48,7 +48,7 @@ typedef struct CsSinkPosition
 	int64 token; /* and its token */
 } CsSinkPosition;
 
-/* All sinks of a stream; one by its name, or its number: NULL if there is none.  In cxt. */
+/* All sinks of a stream; one by its name, or its number, whose table is there: NULL if there is none.  In cxt. */
 extern List	  *cs_sinks_load(int32 stream_id, MemoryContext cxt);
 extern CsSink *cs_sink_find(const char *name, MemoryContext cxt);
 extern CsSink *cs_sink_load(int32 sink_id, MemoryContext cxt);
@@ -63,6 +63,7 @@ extern bool cs_sink_is_enabled(int32 sink_id, Oid *owner);
 
 /* Rows in sink_end and sink_sent of a sink that was made. */
 extern void cs_sink_begin(int32 sink_id);
+/* All there is of one, also what a batch in flight has written. */
 extern void cs_sink_delete(int32 sink_id);
 /* Delete those of a stream whose definition is gone. */
 extern void cs_sinks_prune(int32 stream_id);

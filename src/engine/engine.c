@@ -72,6 +72,15 @@ take_lock(CsEngine *e, int32 stream_id, bool wait)
 	MemoryContextRegisterResetCallback(e->context, callback);
 }
 
+void
+cs_engine_keep_out(int32 stream_id)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, cs_own_relation("stream"), stream_id, LOCK_SUBKIND);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
 /* ---- identity and settings of a batch ---- */
 
 static void

@@ -57,6 +57,9 @@ typedef enum CsOutcome
  */
 extern CsEngine *cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent);
 
+/* Nobody runs the stream until the transaction ends: waits for who does, be it inside of a call. */
+extern void cs_engine_keep_out(int32 stream_id);
+
 /*
  * One batch: take what the source has (at most max_messages, <= 0 for the
  * settings' limit), apply, write, commit, publish.  Does not wait for
