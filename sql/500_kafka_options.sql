@@ -32,6 +32,7 @@ SELECT try('{"ssl.endpoint.identification.algorithm": "none"}');
 SELECT try('{"enable.sasl.oauthbearer.unsecure.jwt": true}');
 SELECT try('{"auto.offset.reset": "latest"}');
 SELECT try('{"debug": "security"}');
+SELECT try('{"compression.type": "zstd"}');
 -- values
 SELECT try('{"security.protocol": "TLS"}');
 SELECT try('{"security.protocol": " SASL_PLAINTEXT"}');

@@ -9,7 +9,7 @@ SET timezone = 'UTC';
 SELECT clickstream.create_stream('s530', watermark_delay => '1 minute', idle_timeout => '1 day') > 0 AS made;
 SET timezone = 'Asia/Tokyo';
 SELECT clickstream.create_window('hours', stream => 's530', size => '1 hour', group_by => 'page_url', measures => 'count(*) AS events');
-SELECT clickstream.create_session('visits', stream => 's530', gap => '10 minutes', measures => 'count(*) AS events', emit => 'changes', emit_interval => '0');
+SELECT clickstream.create_session('visits', stream => 's530', gap => '10 minutes', measures => 'count(*) AS events, count(*) AS t', emit => 'changes', emit_interval => '0');
 SELECT clickstream.create_rollup('starts', source => 'visits', size => '1 hour', measures => 'count(*) AS visits');
 SELECT clickstream.create_event_log('log', stream => 's530');
 CREATE TABLE mine (a integer PRIMARY KEY);
@@ -31,6 +31,9 @@ SELECT clickstream.create_sink('x', 'hours', 'x', brokers => '127.0.0.1:1', emit
 SELECT clickstream.create_sink('x', 'hours', 'x', brokers => '127.0.0.1:1', outbox_limit => 0);
 \set VERBOSITY terse
 SELECT clickstream.create_sink('x', 'hours', 'x', brokers => '127.0.0.1:1', options => '{"plugin.library.paths": "x"}');
+SELECT clickstream.create_sink('x', 'hours', 'x', brokers => '127.0.0.1:1', options => '{"fetch.min.bytes": 1}');
+SELECT clickstream.create_sink('x', 'hours', 'x', brokers => '127.0.0.1:1', options => '{"linger.ms": 5000}');
+SELECT clickstream.create_sink('x', 'hours', 'x', brokers => '127.0.0.1:1', options => '{"compression.type": "rar"}');
 SELECT clickstream.create_sink('x', 'hours', 'x', brokers => '127.0.0.1:1', options => '{"sasl.password": "x"}');
 \set VERBOSITY default
 SELECT count(*) FROM clickstream.sink;
@@ -71,6 +74,14 @@ SELECT key, value FROM sent WHERE name = 'later' EXCEPT SELECT key, value FROM s
 SELECT count(*) FROM sent WHERE name = 'later';
 SELECT clickstream.create_sink('small', 'hours', 'small', brokers => '127.0.0.1:1', backfill => true, outbox_limit => 2, check_broker => false);
 
+-- a snapshot of before could lack rows that nobody would send
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT clickstream.create_sink('old', 'hours', 'old', brokers => '127.0.0.1:1', backfill => true, check_broker => false);
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT clickstream.reset_sink('later');
+ROLLBACK;
+
 -- a full outbox gives up, and the stream goes on
 SELECT clickstream.reset('s530');
 SELECT clickstream.drop_sink(name) FROM unnest('{later,final,windows,rollups}'::text[]) AS name;
@@ -109,6 +120,15 @@ CALL poll($$state = 'stopped' AND pid IS NULL FROM clickstream.stat_sink WHERE s
 SELECT clickstream.start_sink('changes');
 CALL poll($$state = 'waiting for broker' FROM clickstream.stat_sink WHERE sink = 'changes'$$);
 SELECT clickstream.start_sink('nobody');
+-- what it has of its stream it takes over when that changes
+SELECT clickstream.create_stream('k530', brokers => '127.0.0.1:1', topic => 'clicks', check_broker => false) > 0 AS made;
+SELECT clickstream.create_window('far', stream => 'k530', size => '1 hour', measures => 'count(*) AS events');
+SELECT clickstream.create_sink('heir', 'far', 'far', check_broker => false);
+CALL poll($$state = 'waiting for broker' FROM clickstream.stat_sink WHERE sink = 'heir'$$);
+SELECT pid AS heir FROM clickstream.stat_sink WHERE sink = 'heir' \gset
+SELECT clickstream.alter_stream('k530', brokers => '127.0.0.1:2', check_broker => false);
+CALL poll(format($$pid <> %s AND problem LIKE '%%127.0.0.1:2%%' FROM clickstream.stat_sink WHERE sink = 'heir'$$, :heir));
+SELECT clickstream.drop_stream('k530');
 SET ROLE t530_other;
 SELECT clickstream.stop_sink('changes');
 RESET ROLE;
@@ -119,9 +139,11 @@ SELECT clickstream.drop_sink('changes');
 SELECT clickstream.drop_sink('changes', if_exists => true);
 -- or with its table
 SELECT clickstream.create_sink('windows', 'hours', 'hours', brokers => '127.0.0.1:1', backfill => true, check_broker => false);
+CALL poll($$state = 'waiting for broker' FROM clickstream.stat_sink WHERE sink = 'windows'$$);
 DROP VIEW hours_live;
 DROP TABLE hours;
 SELECT count(*) FROM clickstream.stat_sink;
+CALL poll($$count(*) = 0 FROM pg_stat_activity WHERE application_name = 'clickstream sink: windows'$$);
 SELECT clickstream.create_window('hours', stream => 's530', size => '1 hour', measures => 'count(*) AS events');
 SELECT count(*) AS sinks, (SELECT count(*) FROM clickstream.outbox) AS rows FROM clickstream.sink;
 SELECT clickstream.create_sink('windows', 'hours', 'hours', brokers => '127.0.0.1:1', check_broker => false);

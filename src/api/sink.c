@@ -15,6 +15,7 @@
 #include "core/clock.h"
 #include "core/ddl.h"
 #include "core/sink.h"
+#include "engine/engine.h"
 #include "sink/sink.h"
 #include "source/kafka_options.h"
 #include "source/kafka_producer.h"
@@ -112,7 +113,7 @@ check_target(const CsSink *sink, Jsonb *given, bool asks_broker)
 						errdetail("The stream reads a local topic and has none.")));
 	cs_kafka_brokers_validate(sink->brokers);
 	cs_kafka_topic_validate(sink->topic);
-	cs_kafka_options_validate(given); /* those of the stream were, when they were given */
+	cs_kafka_options_validate(given, true); /* those of the stream were, when they were given */
 	if (asks_broker)
 		check_topic(sink);
 }
@@ -136,7 +137,7 @@ check_topic_is_free(const CsSink *sink)
 
 /* ---- rows that are there ---- */
 
-/* SELECT key, value: as the engine makes them (engine/outbox.c). */
+/* SELECT key, value: as the engine makes them (engine/outbox.c).  With stars, as a column may be named k or t. */
 static char *
 rows_query(Oid table, bool final_only)
 {
@@ -145,21 +146,37 @@ rows_query(Oid table, bool final_only)
 	Relation	   index = relation_open(RelationGetPrimaryKeyIndex(rel), AccessShareLock);
 
 	initStringInfo(&query);
-	appendStringInfoString(&query, "SELECT (SELECT pg_catalog.row_to_json(k) FROM (SELECT ");
+	appendStringInfoString(&query, "SELECT (SELECT pg_catalog.row_to_json(k.*) FROM (SELECT ");
 	for (int i = 0; i < index->rd_index->indnkeyatts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), index->rd_index->indkey.values[i] - 1);
 
 		appendStringInfo(&query, "%st.%s", i > 0 ? ", " : "", quote_identifier(NameStr(att->attname)));
 	}
-	appendStringInfo(&query, ") AS k), pg_catalog.row_to_json(t) FROM %s AS t%s", cs_relation_name(table),
+	appendStringInfo(&query, ") AS k), pg_catalog.row_to_json(t.*) FROM %s AS t%s", cs_relation_name(table),
 					 final_only ? " WHERE t.is_final" : "");
 	relation_close(index, NoLock);
 	relation_close(rel, NoLock);
 	return query.data;
 }
 
-/* With the settings that the engine has: the stream is held. */
+/*
+ * Each row is to be sent, by a batch or by us.  So the snapshot must be of now; and
+ * no batch may be in flight, of a slow worker or of process(), whose rows it lacks
+ * and which does not know of the sink: see cs_engine_keep_out() in the callers.
+ */
+static void
+check_snapshot(bool refills)
+{
+	if (refills && IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rows for a sink can be read in isolation level READ COMMITTED only"),
+				 errdetail("The snapshot of this transaction may lack rows that batches have written meanwhile."),
+				 errhint("Say backfill => false, or use that isolation level.")));
+}
+
+/* With the settings that the engine has: nobody runs the stream. */
 static void
 refill(const CsSink *sink, const CsDefinition *def, const CsStream *stream)
 {
@@ -219,6 +236,7 @@ clickstream_create_sink(PG_FUNCTION_ARGS)
 									 .topic = cs_arg_required(fcinfo, A_TOPIC, "topic"),
 									 .transactional = cs_arg_bool(fcinfo, A_TRANSACTIONAL, true)};
 	char					*emit = cs_arg_required(fcinfo, A_EMIT, "emit");
+	bool					 refills = cs_arg_bool(fcinfo, A_BACKFILL, false);
 	char					*brokers = cs_arg_text(fcinfo, A_BROKERS);
 	Jsonb					*options = cs_arg_jsonb(fcinfo, A_OPTIONS);
 	CsDefinition			*def = source_definition(fcinfo);
@@ -230,6 +248,7 @@ clickstream_create_sink(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	if (PG_ARGISNULL(A_OUTBOX_LIMIT))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("outbox_limit must be given")));
+	check_snapshot(refills);
 	sink.outbox_limit = check_limit(PG_GETARG_INT64(A_OUTBOX_LIMIT));
 	sink.final_only = strcmp(emit, "final") == 0;
 	sink.stream_id = stream->stream_id;
@@ -242,8 +261,11 @@ clickstream_create_sink(PG_FUNCTION_ARGS)
 	cs_worker_hold(stream->stream_id);
 	sink.sink_id = cs_catalog_next_id("sink", "sink_id");
 	insert(&sink, brokers, options);
-	if (cs_arg_bool(fcinfo, A_BACKFILL, false))
+	if (refills)
+	{
+		cs_engine_keep_out(stream->stream_id);
 		refill(&sink, def, stream);
+	}
 	if (cs_worker_available())
 		cs_worker_start(-sink.sink_id);
 	PG_RETURN_VOID();
@@ -300,9 +322,19 @@ clickstream_alter_sink(PG_FUNCTION_ARGS)
 	(void) cs_catalog_update("sink", "sink_id", sink->sink_id, values, n);
 	CommandCounterIncrement();
 	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2))
-		check_target(cs_sink_load(sink->sink_id, CurrentMemoryContext), cs_arg_jsonb(fcinfo, 2),
+		check_target(cs_sink_find(sink->name, CurrentMemoryContext), cs_arg_jsonb(fcinfo, 2),
 					 cs_arg_bool(fcinfo, 4, true));
 	PG_RETURN_VOID();
+}
+
+/* What they inherit from their stream has changed: their processes begin anew with it. */
+void
+cs_sinks_hold(int32 stream_id)
+{
+	ListCell *cell;
+
+	foreach(cell, cs_sinks_load(stream_id, CurrentMemoryContext))
+		cs_worker_hold(-((CsSink *) lfirst(cell))->sink_id);
 }
 
 void
@@ -373,11 +405,14 @@ clickstream_reset_sink(PG_FUNCTION_ARGS)
 {
 	CsSink	 *sink = sink_argument(fcinfo);
 	CsStream *stream = cs_stream_load_by_id(sink->stream_id, CurrentMemoryContext);
+	bool	  refills = cs_arg_bool(fcinfo, 1, true);
 
+	check_snapshot(refills);
 	cs_worker_hold(stream->stream_id);
 	cs_worker_hold(-sink->sink_id);
+	cs_engine_keep_out(stream->stream_id); /* before any row that a batch waits for is locked */
 	cs_sink_reset(sink->sink_id);
-	if (cs_arg_bool(fcinfo, 1, true))
+	if (refills)
 		refill(sink, definition_of(sink), stream);
 	if (sink->enabled && cs_worker_available())
 		cs_worker_start(-sink->sink_id);

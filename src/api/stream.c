@@ -255,7 +255,7 @@ check_source(const char *name, const char *brokers, const char *topic, Jsonb *op
 	if (brokers != NULL)
 	{
 		cs_kafka_brokers_validate(brokers);
-		cs_kafka_options_validate(options);
+		cs_kafka_options_validate(options, false);
 		if (retention != NULL)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("retention is for local topics only"),
 							errdetail("A broker keeps its topics by its own rules.")));
@@ -520,7 +520,7 @@ check_alter(FunctionCallInfo fcinfo, const CsStream *stream)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("retention is for local topics only")));
 	if (!PG_ARGISNULL(B_BROKERS))
 		cs_kafka_brokers_validate(cs_arg_text(fcinfo, B_BROKERS));
-	cs_kafka_options_validate(cs_arg_jsonb(fcinfo, B_OPTIONS));
+	cs_kafka_options_validate(cs_arg_jsonb(fcinfo, B_OPTIONS), false);
 	if (!PG_ARGISNULL(B_PRESET) || !PG_ARGISNULL(B_MAPPING))
 		cs_decoder_validate(PG_ARGISNULL(B_PRESET) ? stream->preset : cs_arg_text(fcinfo, B_PRESET),
 							PG_ARGISNULL(B_MAPPING) ? stream->mapping : cs_arg_jsonb(fcinfo, B_MAPPING),
@@ -558,6 +558,8 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 		values[n++] = cs_value_jsonb("mapping", PG_GETARG_JSONB_P(B_MAPPING));
 	if (n > 0)
 		cs_catalog_update("stream", "stream_id", stream->stream_id, values, n);
+	if (!PG_ARGISNULL(B_BROKERS) || !PG_ARGISNULL(B_OPTIONS))
+		cs_sinks_hold(stream->stream_id);
 	if ((!PG_ARGISNULL(B_BROKERS) || !PG_ARGISNULL(B_OPTIONS)) && cs_arg_bool(fcinfo, B_CHECK_BROKER, true))
 		check_broker(cs_stream_load_by_id(stream->stream_id, CurrentMemoryContext));
 	cs_worker_wake(stream->stream_id);

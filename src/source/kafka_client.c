@@ -98,6 +98,24 @@ stop_fetching(KafkaSource *source)
 		rd_kafka_event_destroy(event);
 }
 
+static void
+end_at_once(int code, void *arg)
+{
+	(void) arg;
+	_exit(code);
+}
+
+/* Threads that were left alone must not see what exit() does to libraries: this comes first, and is the last. */
+static void
+spare_threads(void)
+{
+	static bool is_registered = false;
+
+	if (!is_registered)
+		(void) on_exit(end_at_once, NULL);
+	is_registered = true;
+}
+
 static void *
 destroy_client(void *rk)
 {
@@ -162,7 +180,10 @@ close_source(void *arg)
 		rd_kafka_conf_destroy(source->conf);
 	source->conf = NULL;
 	if (source->rk && !destroy_client_in_time(source->rk))
+	{
 		source->has_pipe = false; /* its threads may still write there */
+		spare_threads();
+	}
 	source->rk = NULL;
 	if (source->has_pipe)
 	{
@@ -172,6 +193,15 @@ close_source(void *arg)
 		ReleaseExternalFD();
 		source->has_pipe = false;
 	}
+}
+
+/* A thread that nobody can end is inside of the client: it stays, and what refers to it, as the process's leak. */
+void
+cs_kafka_leave_client(KafkaSource *source)
+{
+	source->log_queue = NULL;
+	source->rk = NULL;
+	spare_threads();
 }
 
 static void
@@ -386,7 +416,7 @@ cs_kafka_open(const CsStream *stream, MemoryContext cxt)
 	make_pipe(source);
 	source->conf = rd_kafka_conf_new();
 	set_defaults(source);
-	cs_kafka_options_apply(source);
+	cs_kafka_options_apply(source, RD_KAFKA_CONSUMER);
 	set_musts(source);
 	read_silence_limit(source);
 	make_client(source, RD_KAFKA_CONSUMER);
@@ -416,12 +446,14 @@ cs_kafka_open_producer(const CsStream *stream, const char *transactional_id, Kaf
 	set_property(source, "socket.keepalive.enable", "true", false);
 	set_property(source, "reconnect.backoff.max.ms", "5000", false);
 	set_property(source, "compression.type", "lz4", true);
-	cs_kafka_options_apply(source);
-	set_safety(source);
-	set_property(source, "enable.idempotence", "true", false);
 	set_property(source, "partitioner", "murmur2_random", false); /* as Java's clients have it */
 	set_property(source, "linger.ms", "5", false);
+	cs_kafka_options_apply(source, RD_KAFKA_PRODUCER);
+	set_safety(source);
+	set_property(source, "enable.idempotence", "true", false);
 	set_property(source, "message.timeout.ms", "60000", false);
+	/* The topic says how large a message may be, and of the compressed one: the library's limit would be another. */
+	set_property(source, "message.max.bytes", "1000000000", false);
 	if (transactional_id)
 	{
 		set_property(source, "transactional.id", transactional_id, false);

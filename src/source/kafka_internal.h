@@ -11,10 +11,12 @@
  * kafka_anew.c		a topic that was made anew: the last message read again
  * kafka_headers.c	headers of a message as jsonb
  * kafka_producer.c	sending rows of an outbox
+ * kafka_tell.c		its position into the transaction, by a thread of its own
  * kafka_options.c	properties that a stream may set
  * kafka_secrets.c	files with passwords, keys, certificates
  *
- * Everything runs on the backend's main thread.  The library's threads see
+ * Everything runs on the backend's main thread, but for one call each in
+ * kafka_client.c and kafka_tell.c.  The library's threads see
  * none of our memory; they write to the pipe, and that is all.
  */
 #ifndef CS_SOURCE_KAFKA_INTERNAL_H
@@ -133,6 +135,16 @@ extern KafkaSource *cs_kafka_open_producer(const CsStream *stream, const char *t
 extern void			cs_kafka_destroy_held(KafkaSource *source);
 extern void			cs_kafka_destroy_in_flight(KafkaSource *source);
 
+extern void cs_kafka_leave_client(KafkaSource *source);
+
+/* kafka_tell.c */
+typedef struct KafkaTelling KafkaTelling;
+extern KafkaTelling		   *cs_kafka_tell(rd_kafka_t *rk, const char *group, const char *topic, int64 position,
+										  const char *metadata);
+extern bool					cs_kafka_has_told(KafkaTelling *telling, int timeout_ms, rd_kafka_error_t **error);
+extern bool					cs_kafka_tells_since(const KafkaTelling *telling, int ms);
+extern bool					cs_kafka_end_telling(KafkaTelling *telling);
+
 /* kafka_lookup.c */
 extern CsPartition *cs_kafka_list(CsSource *base, int *n, int timeout_ms);
 /* Metadata of one topic, or of all if it is -1, into source->metadata. */
@@ -179,7 +191,7 @@ extern void cs_kafka_raise_anew(KafkaSource *source, const KafkaFault *fault, co
 extern Jsonb *cs_kafka_headers(CsSource *base, const CsMessage *message, size_t *length);
 
 /* kafka_options.c */
-extern void cs_kafka_options_apply(KafkaSource *source);
+extern void cs_kafka_options_apply(KafkaSource *source, rd_kafka_type_t type);
 extern void cs_kafka_secret_name_validate(const char *option, const char *name);
 
 /* kafka_secrets.c */

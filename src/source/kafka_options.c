@@ -42,62 +42,77 @@ typedef enum OptionKind
 	OPTION_URL	   /* address that the server asks: for administrators */
 } OptionKind;
 
+/* Who may set it: on the others it would have no effect, so it is a mistake there. */
+typedef enum OptionUse
+{
+	USED_BY_ALL,
+	USED_BY_STREAMS,
+	USED_BY_SINKS
+} OptionUse;
+
 typedef struct OptionRule
 {
 	const char *name;
 	OptionKind	kind;
 	int64		max; /* largest number, 0: as the library says */
+	OptionUse	use;
 } OptionRule;
 
 static const OptionRule option_rules[] = {
-	{"broker.address.family", OPTION_PLAIN, 0},
-	{"broker.address.ttl", OPTION_PLAIN, 0},
-	{"broker.version.fallback", OPTION_PLAIN, 0},
-	{"check.crcs", OPTION_PLAIN, 0},
-	{"client.id", OPTION_PLAIN, 0},
-	{"client.rack", OPTION_PLAIN, 0},
-	{"connections.max.idle.ms", OPTION_PLAIN, 0},
-	{"fetch.error.backoff.ms", OPTION_PLAIN, 60000},
-	{"fetch.max.bytes", OPTION_PLAIN, 512 * 1024 * 1024},
-	{"fetch.message.max.bytes", OPTION_PLAIN, 256 * 1024 * 1024},
-	{"fetch.min.bytes", OPTION_PLAIN, 16 * 1024 * 1024},
-	{"fetch.wait.max.ms", OPTION_PLAIN, 10000},
-	{"group.id", OPTION_PLAIN, 0},
-	{"isolation.level", OPTION_PLAIN, 0},
-	{"max.partition.fetch.bytes", OPTION_PLAIN, 256 * 1024 * 1024},
-	{"metadata.max.age.ms", OPTION_PLAIN, 0},
-	{"receive.message.max.bytes", OPTION_PLAIN, 1024 * 1024 * 1024},
-	{"reconnect.backoff.max.ms", OPTION_PLAIN, 60000},
-	{"reconnect.backoff.ms", OPTION_PLAIN, 60000},
-	{"sasl.mechanism", OPTION_PLAIN, 0},
-	{"sasl.mechanisms", OPTION_PLAIN, 0},
-	{"sasl.oauthbearer.client.id", OPTION_EITHER, 0},
-	{"sasl.oauthbearer.client.secret", OPTION_SECRET, 0},
-	{"sasl.oauthbearer.extensions", OPTION_PLAIN, 0},
-	{"sasl.oauthbearer.scope", OPTION_PLAIN, 0},
-	{"sasl.oauthbearer.token.endpoint.url", OPTION_URL, 0},
-	{"sasl.password", OPTION_SECRET, 0},
-	{"sasl.username", OPTION_EITHER, 0},
-	{"security.protocol", OPTION_PLAIN, 0},
-	{"socket.connection.setup.timeout.ms", OPTION_PLAIN, 300000},
-	{"socket.keepalive.enable", OPTION_PLAIN, 0},
-	{"socket.nagle.disable", OPTION_PLAIN, 0},
-	{"socket.receive.buffer.bytes", OPTION_PLAIN, 64 * 1024 * 1024},
-	{"socket.timeout.ms", OPTION_PLAIN, 0},
-	{"ssl.ca.location", OPTION_FILE, 0},
-	{"ssl.ca.pem", OPTION_EITHER, 0},
-	{"ssl.certificate.location", OPTION_FILE, 0},
-	{"ssl.certificate.pem", OPTION_EITHER, 0},
-	{"ssl.cipher.suites", OPTION_PLAIN, 0},
-	{"ssl.crl.location", OPTION_FILE, 0},
-	{"ssl.curves.list", OPTION_PLAIN, 0},
-	{"ssl.key.location", OPTION_FILE, 0},
-	{"ssl.key.password", OPTION_SECRET, 0},
-	{"ssl.key.pem", OPTION_SECRET, 0},
-	{"ssl.keystore.location", OPTION_FILE, 0},
-	{"ssl.keystore.password", OPTION_SECRET, 0},
-	{"ssl.sigalgs.list", OPTION_PLAIN, 0},
-	{"topic.metadata.refresh.interval.ms", OPTION_PLAIN, 0},
+	{"batch.num.messages", OPTION_PLAIN, 0, USED_BY_SINKS},
+	{"batch.size", OPTION_PLAIN, 0, USED_BY_SINKS},
+	{"broker.address.family", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"broker.address.ttl", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"broker.version.fallback", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"check.crcs", OPTION_PLAIN, 0, USED_BY_STREAMS},
+	{"client.id", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"client.rack", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"compression.level", OPTION_PLAIN, 0, USED_BY_SINKS},
+	{"compression.type", OPTION_PLAIN, 0, USED_BY_SINKS},
+	{"connections.max.idle.ms", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"fetch.error.backoff.ms", OPTION_PLAIN, 60000, USED_BY_STREAMS},
+	{"fetch.max.bytes", OPTION_PLAIN, 512 * 1024 * 1024, USED_BY_STREAMS},
+	{"fetch.message.max.bytes", OPTION_PLAIN, 256 * 1024 * 1024, USED_BY_STREAMS},
+	{"fetch.min.bytes", OPTION_PLAIN, 16 * 1024 * 1024, USED_BY_STREAMS},
+	{"fetch.wait.max.ms", OPTION_PLAIN, 10000, USED_BY_STREAMS},
+	{"group.id", OPTION_PLAIN, 0, USED_BY_STREAMS},
+	{"isolation.level", OPTION_PLAIN, 0, USED_BY_STREAMS},
+	{"linger.ms", OPTION_PLAIN, 1000, USED_BY_SINKS},
+	{"max.partition.fetch.bytes", OPTION_PLAIN, 256 * 1024 * 1024, USED_BY_STREAMS},
+	{"metadata.max.age.ms", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"partitioner", OPTION_PLAIN, 0, USED_BY_SINKS},
+	{"receive.message.max.bytes", OPTION_PLAIN, 1024 * 1024 * 1024, USED_BY_ALL},
+	{"reconnect.backoff.max.ms", OPTION_PLAIN, 60000, USED_BY_ALL},
+	{"reconnect.backoff.ms", OPTION_PLAIN, 60000, USED_BY_ALL},
+	{"sasl.mechanism", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"sasl.mechanisms", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"sasl.oauthbearer.client.id", OPTION_EITHER, 0, USED_BY_ALL},
+	{"sasl.oauthbearer.client.secret", OPTION_SECRET, 0, USED_BY_ALL},
+	{"sasl.oauthbearer.extensions", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"sasl.oauthbearer.scope", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"sasl.oauthbearer.token.endpoint.url", OPTION_URL, 0, USED_BY_ALL},
+	{"sasl.password", OPTION_SECRET, 0, USED_BY_ALL},
+	{"sasl.username", OPTION_EITHER, 0, USED_BY_ALL},
+	{"security.protocol", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"socket.connection.setup.timeout.ms", OPTION_PLAIN, 300000, USED_BY_ALL},
+	{"socket.keepalive.enable", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"socket.nagle.disable", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"socket.receive.buffer.bytes", OPTION_PLAIN, 64 * 1024 * 1024, USED_BY_ALL},
+	{"socket.timeout.ms", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"ssl.ca.location", OPTION_FILE, 0, USED_BY_ALL},
+	{"ssl.ca.pem", OPTION_EITHER, 0, USED_BY_ALL},
+	{"ssl.certificate.location", OPTION_FILE, 0, USED_BY_ALL},
+	{"ssl.certificate.pem", OPTION_EITHER, 0, USED_BY_ALL},
+	{"ssl.cipher.suites", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"ssl.crl.location", OPTION_FILE, 0, USED_BY_ALL},
+	{"ssl.curves.list", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"ssl.key.location", OPTION_FILE, 0, USED_BY_ALL},
+	{"ssl.key.password", OPTION_SECRET, 0, USED_BY_ALL},
+	{"ssl.key.pem", OPTION_SECRET, 0, USED_BY_ALL},
+	{"ssl.keystore.location", OPTION_FILE, 0, USED_BY_ALL},
+	{"ssl.keystore.password", OPTION_SECRET, 0, USED_BY_ALL},
+	{"ssl.sigalgs.list", OPTION_PLAIN, 0, USED_BY_ALL},
+	{"topic.metadata.refresh.interval.ms", OPTION_PLAIN, 0, USED_BY_ALL},
 };
 
 static const char *const security_protocols[] = {"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"};
@@ -123,20 +138,30 @@ string_of(const JsonbValue *value)
 	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
+/* A sink may have its options of its stream: USED_BY_ALL stands for both. */
+static bool
+fits(const OptionRule *rule, OptionUse use)
+{
+	return rule->use == USED_BY_ALL || use == USED_BY_ALL || rule->use == use;
+}
+
 /* Names only what is true of every property that is not on the list. */
 static const OptionRule *
-option_rule_or_raise(const char *name)
+option_rule_or_raise(const char *name, OptionUse use)
 {
 	const OptionRule *rule = option_rule(name);
+	const char		 *who = use == USED_BY_SINKS ? "sink" : "stream";
 	StringInfoData	  list;
 
-	if (rule)
+	if (rule && fits(rule, use))
 		return rule;
 	initStringInfo(&list);
 	for (int i = 0; i < (int) lengthof(option_rules); i++)
-		appendStringInfo(&list, "%s%s", i ? ", " : "", option_rules[i].name);
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" cannot be set for a stream", name),
-					errdetail("It is not on the list of librdkafka properties that a stream may set."),
+		if (fits(&option_rules[i], use))
+			appendStringInfo(&list, "%s%s", list.len ? ", " : "", option_rules[i].name);
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" cannot be set for a %s", name, who),
+					rule ? errdetail("It has an effect on %s only.", use == USED_BY_SINKS ? "streams" : "sinks")
+						 : errdetail("It is not on the list of librdkafka properties that a %s may set.", who),
 					errhint("Options that may be set: %s.", list.data)));
 }
 
@@ -417,7 +442,7 @@ check_sasl(const CsOption *options, int n)
 static void
 check_option(const CsOption *option)
 {
-	const OptionRule *rule = option_rule_or_raise(option->name);
+	const OptionRule *rule = option_rule_or_raise(option->name, USED_BY_ALL);
 
 	check_kind(rule, option->value);
 	if (option->value[0] != CS_SECRET_MARK)
@@ -431,8 +456,8 @@ check_option(const CsOption *option)
 	check_by_library(option);
 }
 
-CsOption *
-cs_kafka_options_parse(Jsonb *options, int *n)
+static CsOption *
+parse(Jsonb *options, OptionUse use, int *n)
 {
 	JsonbIterator	  *iterator;
 	JsonbIteratorToken token;
@@ -454,7 +479,7 @@ cs_kafka_options_parse(Jsonb *options, int *n)
 			result[*n].name = string_of(&value);
 		else if (token == WJB_VALUE)
 		{
-			(void) option_rule_or_raise(result[*n].name);
+			(void) option_rule_or_raise(result[*n].name, use);
 			result[*n].value = option_value(result[*n].name, &value);
 			check_option(&result[*n]);
 			(*n)++;
@@ -464,11 +489,17 @@ cs_kafka_options_parse(Jsonb *options, int *n)
 	return result;
 }
 
+CsOption *
+cs_kafka_options_parse(Jsonb *options, int *n)
+{
+	return parse(options, USED_BY_ALL, n);
+}
+
 void
-cs_kafka_options_validate(Jsonb *options)
+cs_kafka_options_validate(Jsonb *options, bool for_sink)
 {
 	int		  n;
-	CsOption *list = cs_kafka_options_parse(options, &n);
+	CsOption *list = parse(options, for_sink ? USED_BY_SINKS : USED_BY_STREAMS, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -538,14 +569,17 @@ apply_secret(KafkaSource *source, const CsOption *option)
 
 /* Checks again: the catalog may have been written by other means. */
 void
-cs_kafka_options_apply(KafkaSource *source)
+cs_kafka_options_apply(KafkaSource *source, rd_kafka_type_t type)
 {
 	const CsOption *options = source->stream->options;
 	int				n = source->stream->noptions;
+	OptionUse		use = type == RD_KAFKA_PRODUCER ? USED_BY_SINKS : USED_BY_STREAMS;
 
 	for (int i = 0; i < n; i++)
 	{
 		check_option(&options[i]);
+		if (!fits(option_rule(options[i].name), use))
+			continue;
 		if (options[i].value[0] == CS_SECRET_MARK)
 			apply_secret(source, &options[i]);
 		else

@@ -1,6 +1,6 @@
 /*
  * source/kafka_options.h
- *	  Which librdkafka properties a stream may set, and their values.
+ *	  Which librdkafka properties a stream or a sink may set, and their values.
  *
  * Free of librdkafka's own header, so that api/ may include it.
  */
@@ -17,11 +17,11 @@
 
 /*
  * Raise an error with a hint if options (may be NULL) name a property that
- * is not on the list, or hold a value that it cannot have.  Checks as the
+ * is not on the list, or has no effect on a stream (a sink), or hold a value that it cannot have.  Checks as the
  * current user: properties that name files of the server or addresses to ask need the
  * rights of pg_read_server_files.  Secrets are checked by name only, not read.
  */
-extern void cs_kafka_options_validate(Jsonb *options);
+extern void cs_kafka_options_validate(Jsonb *options, bool for_sink);
 
 /*
  * The options as a list in the current context; *n is its length.  Applies

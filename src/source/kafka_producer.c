@@ -16,20 +16,33 @@
  * what went wrong on the way is aborted.  Each call of cs_producer_send() goes on
  * where the last one stopped.
  *
- * Main thread only; the library's callbacks come from our own calls.
+ * Main thread only, but for kafka_tell.c; the library's callbacks come from our own calls.
  */
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "core/sink.h"
 #include "source/kafka_internal.h"
 #include "source/kafka_options.h"
 #include "source/kafka_producer.h"
 
+/* Of each message: the sink's id and the row's position in its outbox. */
+#define ID_HEADER "clickstream.id"
+
 /* How long one call of the library may wait, in ms: interrupts are looked at in between. */
 #define SLICE_MS 200
+
+/* What a question may take when earlier ones were not answered in their time: a broker may be far away. */
+#define SLOW_MAX_MS 2000
+
+/* A step that gets no further for so long is a problem worth showing. */
+#define SILENCE_MS 5000
+
+/* By then the broker has given the transaction up (transaction.timeout.ms), and the call that waits for it may never end. */
+#define TELL_PATIENCE_MS 90000
 
 typedef enum Step
 {
@@ -49,16 +62,21 @@ struct CsProducer
 	KafkaSource	 *asker;
 	bool		  has_begun;
 	Step		  step;
+	TimestampTz	  moved;	 /* when the step was last seen to get further, or it was asked why not */
+	int			  slow_ms;	 /* a question was not answered in half of this */
 	int			  queued;	 /* of the rows */
 	int			  delivered; /* of the rows: the broker has them */
 	bool		  has_problem;
-	/* why messages of this transaction were refused; written by the callback */
+	/* why messages of this transaction were refused, and the largest of them; written by the callback */
 	rd_kafka_resp_err_t refused;
+	int64				refused_position; /* in the outbox; 0: none */
+	size_t				refused_bytes;
+	char				refused_key[KAFKA_TEXT];
 	/* to be given back */
-	rd_kafka_error_t				   *error;
-	rd_kafka_topic_partition_list_t	   *list;
-	rd_kafka_consumer_group_metadata_t *group;
-	MemoryContextCallback				callback;
+	rd_kafka_error_t				*error;
+	rd_kafka_topic_partition_list_t *list;
+	KafkaTelling					*telling;
+	MemoryContextCallback			 callback;
 };
 
 /* ---- life ---- */
@@ -70,17 +88,20 @@ give_back(CsProducer *p)
 		rd_kafka_error_destroy(p->error);
 	if (p->list)
 		rd_kafka_topic_partition_list_destroy(p->list);
-	if (p->group)
-		rd_kafka_consumer_group_metadata_destroy(p->group);
 	p->error = NULL;
 	p->list = NULL;
-	p->group = NULL;
 }
 
+/* Called before the clients' own: registered later. */
 static void
 give_back_callback(void *arg)
 {
-	give_back(arg);
+	CsProducer *p = arg;
+
+	give_back(p);
+	if (p->telling && !cs_kafka_end_telling(p->telling))
+		cs_kafka_leave_client(p->client);
+	p->telling = NULL;
 }
 
 /* The stream that clients are made for: a source's, with the sink's topic, and a group of its own. */
@@ -107,6 +128,35 @@ target_of(const CsSink *sink)
 	return target;
 }
 
+/* Its position in the outbox, out of the header that queue_row() has given it; 0: it has none. */
+static int64
+position_of(const rd_kafka_message_t *message)
+{
+	rd_kafka_headers_t *headers;
+	const void		   *id;
+	const char		   *slash;
+	size_t				size;
+
+	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+		rd_kafka_header_get_last(headers, ID_HEADER, &id, &size) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return 0;
+	slash = strchr(id, '/'); /* the library keeps a zero byte behind a header's value */
+	return slash ? strtoll(slash + 1, NULL, 10) : 0;
+}
+
+/* Of a batch that is too large all messages are refused: the largest one is it. */
+static void
+note_refused(CsProducer *p, const rd_kafka_message_t *message)
+{
+	p->refused = message->err;
+	if (p->refused_position > 0 && message->len <= p->refused_bytes)
+		return;
+	p->refused_position = position_of(message);
+	p->refused_bytes = message->len;
+	snprintf(p->refused_key, sizeof(p->refused_key), "%.*s", (int) Min(message->key_len, sizeof(p->refused_key)),
+			 (const char *) message->key);
+}
+
 /* The library has come to an end with a message. */
 static void
 on_sent(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
@@ -118,7 +168,7 @@ on_sent(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 	if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		p->delivered++;
 	else if (message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE && message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
-		p->refused = message->err;
+		note_refused(p, message);
 }
 
 CsProducer *
@@ -180,17 +230,40 @@ cs_producer_problem(CsProducer *p)
 
 /* ---- errors ---- */
 
-static void
-set_problem(CsProducer *p, const char *text)
+/* A right that the broker's user lacks, in words; or NULL. */
+static const char *
+lacks(rd_kafka_resp_err_t code)
 {
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+			return "the user may not write to the topic: allow him Describe, Read and Write";
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+			return "the user may not keep the sink's position: allow him Read on the group clickstream-sink-...";
+		case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+			return "the user may not use transactions: allow him Describe and Write on the transactional id "
+				   "clickstream-sink-...";
+		default:
+			return NULL;
+	}
+}
+
+/* The brokers' newest words say more than a call that has come back. */
+static void
+set_problem(CsProducer *p, rd_kafka_resp_err_t code, const char *text)
+{
+	const char *words = lacks(code);
+
+	if (words == NULL)
+		words = p->client->last_error[0] ? p->client->last_error : text;
 	p->has_problem = true;
-	cs_kafka_set_problem(p->client, p->client->last_error[0] ? p->client->last_error : text);
+	cs_kafka_set_problem(p->client, words);
 }
 
 static void
 set_well(CsProducer *p)
 {
-	p->has_problem = false;
+	p->has_problem = p->client->has_problem = false;
 	p->client->last_error[0] = '\0';
 }
 
@@ -217,18 +290,28 @@ is_hopeless(rd_kafka_resp_err_t code)
 static void
 raise_refused(CsProducer *p, rd_kafka_resp_err_t code, const char *words)
 {
-	char text[KAFKA_TEXT];
+	char  text[KAFKA_TEXT];
+	char  key[KAFKA_TEXT];
+	char *row = p->refused_position > 0 ? psprintf("row %lld ", (long long) p->refused_position) : "";
 
-	cs_kafka_copy_text(text, words, sizeof(text));
+	cs_kafka_copy_text(text, lacks(code) ? lacks(code) : words, sizeof(text));
+	cs_kafka_copy_text(key, p->refused_key, sizeof(key));
 	ereport(ERROR,
 			(errcode(is_hopeless(code) ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_CONNECTION_FAILURE),
-			 errmsg("could not send to topic \"%s\": %s", p->sink->topic, text),
+			 errmsg("could not send %sto topic \"%s\": %s", row, p->sink->topic, text),
+			 row[0] ? errdetail("Its key is %s, its value has %zu bytes.", key, p->refused_bytes) : 0,
 			 errhint("Nothing is lost: rows wait in the outbox.  When the cause is gone, clickstream.start_sink('%s') "
 					 "goes on.",
 					 p->sink->name)));
 }
 
-/* Another producer has begun with our transactional.id: a copy of this database, or a process thought dead. */
+/*
+ * Fenced: the broker has given our transaction up, as we were out of its reach for longer
+ * than it may take, and it does not say that; or another producer has begun with our
+ * transactional.id, of a copy of this database or of a process thought dead.  So
+ * the code is one with which a fresh producer is tried once (judge() in
+ * worker/stream_worker.c): it sees by the broker's position whether another has sent.
+ */
 static void
 raise_fatal(CsProducer *p, rd_kafka_resp_err_t code, const char *words)
 {
@@ -236,14 +319,17 @@ raise_fatal(CsProducer *p, rd_kafka_resp_err_t code, const char *words)
 	bool is_fenced = code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
 					 code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
 
-	cs_kafka_copy_text(text, words, sizeof(text));
+	cs_kafka_copy_text(text, lacks(code) ? lacks(code) : words, sizeof(text));
 	if (!is_fenced)
 		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE), errmsg("the Kafka client cannot go on: %s", text)));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("another process sends for sink \"%s\" now", p->sink->name), errdetail("The broker said: %s", text),
-			 errhint("A copy of this database may be running.  clickstream.start_sink('%s') takes the topic back.",
-					 p->sink->name)));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+		 errmsg("the broker takes nothing more from this producer of sink \"%s\"", p->sink->name),
+		 errdetail("The broker said: %s", text),
+		 errhint("It was out of reach for more than a minute, or another process sends for the sink, of a copy of this "
+				 "database.  A fresh producer is tried once; clickstream.start_sink('%s') tries again.",
+				 p->sink->name)));
 }
 
 /*
@@ -258,18 +344,18 @@ note_error(CsProducer *p, rd_kafka_error_t *error)
 	give_back(p);
 	p->error = error; /* for whoever cleans up */
 	code = rd_kafka_error_code(error);
-	if (rd_kafka_error_is_fatal(error))
-		raise_fatal(p, code, rd_kafka_error_string(error));
+	if (rd_kafka_error_is_fatal(error)) /* of an abort it is not the cause */
+		raise_fatal(p, code, p->step == STEP_ABORT ? p->client->problem : rd_kafka_error_string(error));
 	if (rd_kafka_error_txn_requires_abort(error))
 	{
-		set_problem(p, rd_kafka_error_string(error));
+		set_problem(p, code, rd_kafka_error_string(error));
 		p->step = STEP_ABORT;
 	}
 	else if (rd_kafka_error_is_retriable(error) || code == RD_KAFKA_RESP_ERR__TIMED_OUT ||
 			 code == RD_KAFKA_RESP_ERR__IN_PROGRESS || code == RD_KAFKA_RESP_ERR__CONFLICT)
 	{
 		if (code != RD_KAFKA_RESP_ERR__TIMED_OUT || p->client->last_error[0])
-			set_problem(p, rd_kafka_error_string(error));
+			set_problem(p, code, rd_kafka_error_string(error));
 	}
 	else
 		raise_refused(p, code, rd_kafka_error_string(error));
@@ -291,7 +377,7 @@ cs_producer_begin(CsProducer *p, int timeout_ms)
 	{
 		note_error(p, error);
 		if (!p->has_problem)
-			set_problem(p, "no answer to the request for a transaction's coordinator");
+			set_problem(p, RD_KAFKA_RESP_ERR__TIMED_OUT, "no answer to the request for a transaction's coordinator");
 		return false;
 	}
 	p->has_begun = true;
@@ -323,7 +409,11 @@ cs_producer_position(CsProducer *p, CsBrokerPosition *position, int timeout_ms)
 	position->known = false;
 	if (cs_kafka_list((CsSource *) p->asker, &n, timeout_ms) == NULL) /* raises where the topic is not */
 	{
-		set_problem(p, p->asker->problem);
+		set_problem(p,
+					strstr(p->asker->problem, "Topic authorization failed")
+						? RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
+						: RD_KAFKA_RESP_ERR__TIMED_OUT,
+					p->asker->problem);
 		return false;
 	}
 	if (!p->sink->transactional)
@@ -331,14 +421,16 @@ cs_producer_position(CsProducer *p, CsBrokerPosition *position, int timeout_ms)
 	give_back(p);
 	p->list = rd_kafka_topic_partition_list_new(1);
 	(void) rd_kafka_topic_partition_list_add(p->list, p->sink->topic, 0);
-	code = rd_kafka_committed(p->asker->rk, p->list, timeout_ms);
+	code = rd_kafka_committed(p->asker->rk, p->list, Max(timeout_ms, p->slow_ms));
+	if (code == RD_KAFKA_RESP_ERR__TIMED_OUT)
+		p->slow_ms = Min(Max(timeout_ms, p->slow_ms) * 2, SLOW_MAX_MS);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		code = p->list->elems[0].err;
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		if (code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
 			raise_refused(p, code, rd_kafka_err2str(code));
-		set_problem(p, rd_kafka_err2str(code));
+		set_problem(p, code, rd_kafka_err2str(code));
 		return false;
 	}
 	read_position(&p->list->elems[0], position);
@@ -361,7 +453,7 @@ queue_row(CsProducer *p, const CsOutboxRow *row)
 	snprintf(id, sizeof(id), "%s/" INT64_FORMAT, p->sink->producer_id, row->position);
 	code = rd_kafka_producev(p->client->rk, RD_KAFKA_V_TOPIC(p->sink->topic), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
 							 RD_KAFKA_V_KEY(key, strlen(key)), RD_KAFKA_V_VALUE(value, value ? strlen(value) : 0),
-							 RD_KAFKA_V_HEADER("clickstream.id", id, -1), RD_KAFKA_V_OPAQUE(p), RD_KAFKA_V_END);
+							 RD_KAFKA_V_HEADER(ID_HEADER, id, -1), RD_KAFKA_V_OPAQUE(p), RD_KAFKA_V_END);
 	if (key != row->key)
 		pfree(key);
 	if (value && value != row->value)
@@ -374,7 +466,7 @@ queue_row(CsProducer *p, const CsOutboxRow *row)
 	{
 		p->refused = code;
 		p->step = STEP_ABORT;
-		set_problem(p, rd_kafka_err2str(code));
+		set_problem(p, code, rd_kafka_err2str(code));
 	}
 	return true;
 }
@@ -402,12 +494,13 @@ flush_rows(CsProducer *p, int timeout_ms)
 	if (rd_kafka_flush(p->client->rk, Min(timeout_ms, SLICE_MS)) != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		if (p->client->last_error[0])
-			set_problem(p, "");
+			set_problem(p, RD_KAFKA_RESP_ERR__TIMED_OUT, "");
 		return;
 	}
-	if (p->refused != RD_KAFKA_RESP_ERR_NO_ERROR || p->delivered < p->queued)
+	/* Without a refusal the transaction has failed before: its next call says why. */
+	if (p->refused != RD_KAFKA_RESP_ERR_NO_ERROR || (p->delivered < p->queued && !p->sink->transactional))
 	{
-		set_problem(p, p->refused ? rd_kafka_err2str(p->refused) : "messages were not delivered");
+		set_problem(p, p->refused, p->refused ? rd_kafka_err2str(p->refused) : "messages were not delivered");
 		p->step = STEP_ABORT;
 	}
 	else
@@ -415,25 +508,34 @@ flush_rows(CsProducer *p, int timeout_ms)
 }
 
 static void
-send_position(CsProducer *p, int64 position, int64 token, int timeout_ms)
+send_position(CsProducer *p, int64 position, int64 token)
 {
-	rd_kafka_topic_partition_t *at;
-	rd_kafka_error_t		   *error;
-	char						text[32];
+	rd_kafka_error_t *error;
+	char			  text[32];
 
 	snprintf(text, sizeof(text), INT64_FORMAT, token);
-	p->list = rd_kafka_topic_partition_list_new(1);
-	at = rd_kafka_topic_partition_list_add(p->list, p->sink->topic, 0);
-	at->offset = position;
-	at->metadata = strdup(text); /* the list's */
-	at->metadata_size = strlen(text);
-	p->group = rd_kafka_consumer_group_metadata_new(p->target->options[p->target->noptions - 1].value);
-	error = rd_kafka_send_offsets_to_transaction(p->client->rk, p->list, p->group, timeout_ms);
-	give_back(p);
+	if (p->telling == NULL)
+		p->telling = cs_kafka_tell(p->client->rk, p->target->options[p->target->noptions - 1].value, p->sink->topic,
+								   position, text);
+	if (p->telling == NULL)
+	{
+		set_problem(p, RD_KAFKA_RESP_ERR__TIMED_OUT, "could not start a thread");
+		(void) rd_kafka_poll(p->client->rk, SLICE_MS);
+		return;
+	}
+	if (!cs_kafka_has_told(p->telling, SLICE_MS, &error))
+	{
+		if (cs_kafka_tells_since(p->telling, TELL_PATIENCE_MS))
+			ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
+							errmsg("the broker has not answered for %d seconds", TELL_PATIENCE_MS / 1000),
+							errdetail("It was to take the position of sink \"%s\".", p->sink->name)));
+		return;
+	}
+	p->telling = NULL;
 	if (error)
 		note_error(p, error);
 	else
-		p->step = STEP_COMMIT;
+		p->step = p->delivered < p->queued ? STEP_ABORT : STEP_COMMIT;
 }
 
 static CsSending
@@ -482,17 +584,34 @@ begin(CsProducer *p)
 
 	p->queued = p->delivered = 0;
 	p->refused = RD_KAFKA_RESP_ERR_NO_ERROR;
+	p->refused_position = 0;
 	if (error)
 		note_error(p, error);
 	else
 		p->step = STEP_QUEUE;
 }
 
+/* It gets no further.  That the topic is gone the library says only after minutes: raises then. */
+static void
+ask_why(CsProducer *p)
+{
+	int n;
+
+	if (cs_kafka_list((CsSource *) p->asker, &n, SLICE_MS) == NULL)
+		set_problem(p, RD_KAFKA_RESP_ERR__TIMED_OUT, p->asker->problem);
+	else if (!p->has_problem)
+		set_problem(p, RD_KAFKA_RESP_ERR__TIMED_OUT, "the broker does not answer");
+}
+
 CsSending
 cs_producer_send(CsProducer *p, const CsOutboxRow *rows, int n, int64 position, int64 token, int timeout_ms)
 {
+	Step	  step = p->step;
+	int		  delivered = p->delivered;
+	CsSending outcome = CS_SENDING;
+
 	cs_producer_serve(p);
-	switch (p->step)
+	switch (step)
 	{
 		case STEP_IDLE:
 			begin(p);
@@ -504,12 +623,21 @@ cs_producer_send(CsProducer *p, const CsOutboxRow *rows, int n, int64 position, 
 			flush_rows(p, timeout_ms);
 			break;
 		case STEP_POSITION:
-			send_position(p, position, token, timeout_ms);
+			send_position(p, position, token);
 			break;
 		case STEP_COMMIT:
-			return commit(p, timeout_ms);
+			outcome = commit(p, timeout_ms);
+			break;
 		case STEP_ABORT:
-			return abort_all(p, timeout_ms);
+			outcome = abort_all(p, timeout_ms);
+			break;
 	}
-	return CS_SENDING;
+	if (p->step != step || p->delivered != delivered || p->moved == 0)
+		p->moved = GetCurrentTimestamp();
+	else if (TimestampDifferenceExceeds(p->moved, GetCurrentTimestamp(), SILENCE_MS))
+	{
+		ask_why(p);
+		p->moved = GetCurrentTimestamp();
+	}
+	return outcome;
 }

@@ -44,10 +44,11 @@ typedef struct Sending
 	const CsSinkFrame *frame;
 	CsSink			  *sink;
 	CsProducer		  *producer;
-	MemoryContext	   round; /* reset by each */
-	int64			   sent;  /* position of the last row that is, or is being, sent */
-	int64			   token; /* and its token */
-	TimestampTz		   told;  /* when the broker was last told of it */
+	MemoryContext	   round;  /* reset by each */
+	int64			   sent;   /* position of the last row that is, or is being, sent */
+	int64			   token;  /* and its token */
+	TimestampTz		   told;   /* when the broker was last told of it */
+	TimestampTz		   looked; /* when its table was last known to be there */
 } Sending;
 
 static CsSink *
@@ -64,12 +65,35 @@ load(int32 sink_id, const CsSinkFrame *frame, MemoryContext context)
 	return sink;
 }
 
-/* Call it again and again until it says true. */
-static void
-pause_for(Sending *s)
+/* Its table may have been dropped by DROP TABLE: nobody tells us. */
+static bool
+is_gone(Sending *s)
 {
-	s->frame->show(cs_producer_problem(s->producer));
+	MemoryContext scratch = AllocSetContextCreate(s->round, "clickstream sink look", ALLOCSET_SMALL_SIZES);
+	bool		  gone;
+
+	s->frame->host->begin();
+	gone = cs_sink_load(s->sink->sink_id, scratch) == NULL;
+	s->frame->host->commit();
+	MemoryContextDelete(scratch);
+	s->looked = GetCurrentTimestamp();
+	return gone;
+}
+
+/*
+ * Between two waits for a broker.  False: it is to be opened anew, as a secret that the
+ * broker did not like may have been mended, or is gone.
+ */
+static bool
+may_go_on(Sending *s)
+{
+	const char *problem = cs_producer_problem(s->producer);
+
+	s->frame->show(problem);
 	s->frame->interrupts();
+	if (problem && cs_producer_is_outdated(s->producer))
+		return false;
+	return !TimestampDifferenceExceeds(s->looked, GetCurrentTimestamp(), IDLE_MS) || !is_gone(s);
 }
 
 /* ---- where to begin ---- */
@@ -131,24 +155,29 @@ agree(Sending *s, const CsBrokerPosition *broker)
 	raise_other_history(s, &ours, broker);
 }
 
-static void
+/* False: open it anew; so those that follow. */
+static bool
 find_begin(Sending *s)
 {
 	CsBrokerPosition broker;
 
 	pgstat_report_activity(STATE_RUNNING, "asking the broker where the topic stands");
 	while (!cs_producer_begin(s->producer, SLICE_MS))
-		pause_for(s);
+		if (!may_go_on(s))
+			return false;
 	while (!cs_producer_position(s->producer, &broker, SLICE_MS))
-		pause_for(s);
+		if (!may_go_on(s))
+			return false;
 	s->frame->host->begin();
 	agree(s, &broker);
 	s->frame->host->commit();
+	s->frame->show(NULL);
+	return true;
 }
 
 /* ---- rounds ---- */
 
-static void
+static bool
 send_all(Sending *s, const CsOutboxRow *rows, int n)
 {
 	CsSending outcome;
@@ -156,85 +185,78 @@ send_all(Sending *s, const CsOutboxRow *rows, int n)
 	pgstat_report_activity(STATE_RUNNING, "sending rows");
 	while ((outcome = cs_producer_send(s->producer, rows, n, s->sent, s->token, SLICE_MS)) != CS_SENT)
 	{
-		s->frame->show(cs_producer_problem(s->producer));
-		s->frame->interrupts();
+		if (!may_go_on(s))
+			return false;
 		if (outcome == CS_SEND_ABORTED)
 			s->frame->wait(SLICE_MS);
 	}
 	s->told = GetCurrentTimestamp();
 	s->frame->show(NULL);
+	return true;
 }
 
-static void
+static bool
 send_rows(Sending *s, const CsOutboxRow *rows, int n)
 {
 	s->sent = rows[n - 1].position;
 	s->token = rows[n - 1].token;
-	send_all(s, rows, n);
+	if (!send_all(s, rows, n))
+		return false;
 	s->frame->host->begin();
 	cs_outbox_sent(s->sink->sink_id, s->sent, s->token, cs_now());
 	s->frame->host->commit();
 	s->frame->went_well();
+	return true;
 }
 
 /* Also at the beginning, as it may have been stopped for long.  After reset_sink() there is nothing to remind it of. */
-static void
+static bool
 remind_broker(Sending *s)
 {
-	if (s->sink->transactional && s->token != 0 &&
-		TimestampDifferenceExceeds(s->told, GetCurrentTimestamp(), REMIND_MS))
-		send_all(s, NULL, 0);
+	if (!s->sink->transactional || s->token == 0 ||
+		!TimestampDifferenceExceeds(s->told, GetCurrentTimestamp(), REMIND_MS))
+		return true;
+	return send_all(s, NULL, 0);
 }
 
-/* False: nothing waits. */
+/* Until nothing waits. */
 static bool
-run_round(Sending *s)
+run_rounds(Sending *s)
 {
-	CsOutboxRow *rows;
-	int			 n;
+	for (;;)
+	{
+		CsOutboxRow *rows;
+		int			 n;
 
-	MemoryContextReset(s->round);
-	s->frame->host->begin();
-	MemoryContextSwitchTo(s->round);
-	rows = cs_outbox_read(s->sink->sink_id, s->sent, ROUND_ROWS, ROUND_BYTES, &n);
-	s->frame->host->commit();
-	MemoryContextSwitchTo(s->round);
-	if (n > 0)
-		send_rows(s, rows, n);
-	return n > 0;
-}
-
-/* Its table may have been dropped by DROP TABLE: nobody tells us. */
-static bool
-is_gone(Sending *s)
-{
-	bool gone;
-
-	s->frame->host->begin();
-	gone = cs_sink_load(s->sink->sink_id, s->round) == NULL;
-	s->frame->host->commit();
-	return gone;
+		s->frame->interrupts();
+		MemoryContextReset(s->round);
+		s->frame->host->begin();
+		MemoryContextSwitchTo(s->round);
+		rows = cs_outbox_read(s->sink->sink_id, s->sent, ROUND_ROWS, ROUND_BYTES, &n);
+		s->frame->host->commit();
+		MemoryContextSwitchTo(s->round);
+		if (n == 0)
+			return true;
+		if (!send_rows(s, rows, n))
+			return false;
+	}
 }
 
 void
 cs_sink_run(int32 sink_id, const CsSinkFrame *frame, MemoryContext context)
 {
-	Sending s = {.frame = frame};
+	Sending s = {.frame = frame, .looked = GetCurrentTimestamp()};
 
 	s.sink = load(sink_id, frame, context);
 	s.round = AllocSetContextCreate(context, "clickstream sink round", ALLOCSET_DEFAULT_SIZES);
 	s.producer = cs_producer_open(s.sink, context);
-	find_begin(&s);
-	frame->show(NULL);
-	for (;;)
+	if (!find_begin(&s))
+		return;
+	while (run_rounds(&s))
 	{
-		frame->interrupts();
-		if (run_round(&s))
-			continue;
 		cs_producer_serve(s.producer);
-		if (cs_producer_is_outdated(s.producer) || is_gone(&s))
+		if (cs_producer_is_outdated(s.producer) || is_gone(&s) || !remind_broker(&s))
 			return;
-		remind_broker(&s);
 		pgstat_report_activity(STATE_IDLE, "waiting for rows");
 		frame->wait(IDLE_MS);
 	}

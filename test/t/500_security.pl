@@ -82,7 +82,7 @@ my $wrong = 'Pwd-wrong-0b4';
 my $plain = 'org.apache.kafka.common.security.plain.PlainLoginModule required';
 my $scram = 'org.apache.kafka.common.security.scram.ScramLoginModule required;';
 my $kafka = start_kafka(
-	web => 2,
+	web => 2, results => 2,
 	'--listeners' => { SASL => 'SASL_PLAINTEXT', SASLTLS => 'SASL_SSL', TLS => 'SSL', ELSEWHERE => 'SSL', SHORT => 'SASL_PLAINTEXT' },
 	'--format' => join(' ',
 		map { my $user = $_; map { "--add-scram $_=[name=$user,password=$password{$user}]" } 'SCRAM-SHA-256', 'SCRAM-SHA-512' } qw(sam rita)),
@@ -192,6 +192,43 @@ sub is_counted
 	is(query("SELECT sum(consumed), bool_and(balanced) FROM clickstream.audit('$stream')"), "$sent|t", "$name: each message was counted once");
 }
 
+# A sink of a stream's rows, over the stream's own way to the broker.
+sub make_sink { query("SELECT clickstream.create_sink('$_[0]', '$_[0]_hours', 'results', backfill => true, check_broker => false)") }
+
+sub sink_has_problem
+{
+	my ($sink, $words, $name) = @_;
+
+	wait_until($node, "SELECT starts_with(problem, \$\$$words\$\$) AND state = 'waiting for broker' FROM clickstream.stat_sink WHERE sink = '$sink'");
+	pass("$name: the sink says $words");
+	$errors .= query("SELECT problem FROM clickstream.stat_sink WHERE sink = '$sink'");
+}
+
+# In the topic is each row of a sink, once.
+sub is_in_topic
+{
+	my ($sink) = @_;
+	my $id = query("SELECT producer_id FROM clickstream.sink WHERE name = '$sink'");
+	my ($out, $err);
+
+	query("SELECT clickstream.stop_sink('$sink')");
+	wait_until($node, "SELECT pid IS NULL FROM clickstream.stat_sink WHERE sink = '$sink'");
+	IPC::Run::run([ 'kcat', '-C', '-q', '-e', '-b', $kafka->address, '-t', 'results', '-o', 'beginning', '-X', 'isolation.level=read_committed',
+		'-f', '%h\n' ], '<', '/dev/null', '>', \$out, '2>', \$err) or die "kcat: $err";
+	my %times;
+	$times{$1}++ while $out =~ m{clickstream\.id=$id/(\d+)$}gm;
+	is(join(',', map { "$_:$times{$_}" } sort { $a <=> $b } keys %times),
+		query("SELECT string_agg(i || ':1', ',' ORDER BY i) FROM clickstream.stat_sink, generate_series(1, sent) AS i WHERE sink = '$sink'"), "$sink: each row is in the topic once");
+}
+
+sub is_sent
+{
+	my ($sink, $name) = @_;
+
+	wait_until($node, "SELECT state = 'running' AND waiting = 0 AND sent > 0 FROM clickstream.stat_sink WHERE sink = '$sink'");
+	pass("$name: rows are sent");
+}
+
 # ---- secrets that are none
 
 my $simple = sasl('SASL_PLAINTEXT', 'PLAIN', 'paula', 'paula');
@@ -233,6 +270,10 @@ is_counted('scram_512', 'SCRAM-SHA-512');
 is_counted('scram_file', 'an authority in a file of the server');
 is_counted('tls', 'a client certificate');
 
+make_sink($_) for qw(tls scram_256);
+is_sent('tls', 'a client certificate');
+is_sent('scram_256', 'SCRAM-SHA-256 over TLS');
+
 # ---- what is wrong is said, and mended without a start()
 
 ca($_, 'ours') for qw(naked expired stranger name);
@@ -248,7 +289,9 @@ make_stream('naked', 'TLS', tls('naked'));
 make_stream('name', 'ELSEWHERE', tls('name'));
 make_stream('protocol', 'TLS', '"security.protocol": "PLAINTEXT"');
 
+make_sink('late');
 has_problem('late', 'the broker refuses the user', 'a wrong password');
+sink_has_problem('late', 'the broker refuses the user', 'a wrong password');
 has_problem('foreign', q(the broker's certificate is not trusted), 'another authority than that of the broker');
 has_problem('name', q(the broker's certificate is not trusted), 'a certificate for another host');
 has_problem('expired', 'the broker refuses the client certificate', 'an expired certificate');
@@ -261,6 +304,7 @@ ca('foreign', 'ours');
 pair('expired', 'client');
 pair('stranger', 'client');
 is_counted('late', 'the right password in its place');
+is_sent('late', 'the right password in its place');
 is_counted('foreign', 'the right authority in its place');
 is_counted('expired', 'a valid certificate in its place');
 is_counted('stranger', 'a known certificate in its place');
@@ -321,11 +365,20 @@ send_lines(30);
 has_problem('rita', 'the broker refuses the user', 'the password was changed at the broker');
 secret('rita', $password{new});
 is_counted('rita', 'the new one in its file');
+make_sink('rita');
+my @may_not = ('--allow-principal', 'User:*', '--deny-principal', 'User:rita', '--operation', 'Read', '--operation', 'Write', '--topic', 'results');
+$kafka->tool('kafka.admin.AclCommand', '--add', @may_not);
+send_lines(30);
+sink_has_problem('rita', 'the user may not write to the topic', 'the right to write was taken away');
+$kafka->tool('kafka.admin.AclCommand', '--remove', '--force', @may_not);
+is_sent('rita', 'and given back');
 $kafka->tool('kafka.admin.AclCommand', '--add', '--deny-principal', 'User:rita', '--operation', 'Read', '--topic', 'web');
 has_problem('rita', 'the user may not read the topic', 'the right to read was taken away');
 send_lines(30);
 $kafka->tool('kafka.admin.AclCommand', '--remove', '--force', '--deny-principal', 'User:rita', '--operation', 'Read', '--topic', 'web');
 is_counted('rita', 'and given back');
+
+is_in_topic($_) for qw(tls scram_256 rita);
 
 # ---- no secret anywhere
 

@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(sleep);
 use ClickstreamTest;
 
-my $kafka = start_kafka(out => 2, loose => 1, gone => 1);
+my $kafka = start_kafka(out => 2, loose => 1, parts => 4, theirs => 4);
 my $address = $kafka->address;
 my $node = new_node('main',
 	"clickstream.commit_interval = '10ms'",
@@ -21,15 +21,22 @@ my $sent = 0;
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 
-# So many events, each of a visitor of its own minute: a row of the window for each, again and again.
+# So many events, each of a minute of its own: rows of the window, again and again.
+sub event_call
+{
+	my ($n) = @_;
+
+	return <<~END;
+		SELECT count(clickstream.produce('web', format('{"event_time": "2024-06-01T10:%s:00Z", "user_id": "u", "page_url": "/%s"}',
+			lpad((i % 60)::text, 2, '0'), i % 17))) FROM generate_series(1, $n) AS i
+		END
+}
+
 sub send_events
 {
 	my ($n) = @_;
 
-	query(<<~END);
-		SELECT count(clickstream.produce('web', format('{"event_time": "2024-06-01T10:%s:00Z", "user_id": "u", "page_url": "/%s"}',
-			lpad((i % 60)::text, 2, '0'), i % 17))) FROM generate_series(1, $n) AS i
-		END
+	query(event_call($n));
 	$sent += $n;
 	return;
 }
@@ -82,13 +89,54 @@ sub is_exact
 	return;
 }
 
+# What a sink's process waits for with its producer made, and nothing sent yet: whoever has locked the outbox.
+sub hold_outbox
+{
+	my $holder = $node->background_psql('postgres', on_error_stop => 1);
+	$holder->query_safe('BEGIN; LOCK TABLE clickstream.outbox IN ACCESS EXCLUSIVE MODE');
+	return $holder;
+}
+
+sub wait_held
+{
+	my ($sink, $n) = @_;
+	wait_until($node, <<~END);
+		SELECT count(*) = @{[ $n // 1 ]} FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE NOT l.granted AND l.relation = 'clickstream.outbox'::regclass AND a.application_name = 'clickstream sink: $sink'
+		END
+	return;
+}
+
+# Another producer with the sink's transactional.id; it sends nothing.
+sub fence_off
+{
+	my ($sink) = @_;
+	my $id = query("SELECT producer_id FROM clickstream.sink WHERE name = '$sink'");
+
+	system_or_bail('kcat', '-P', '-q', '-b', $address, '-t', 'out', '-X', "transactional.id=clickstream-sink-$id", '-l', '/dev/null');
+	return;
+}
+
+sub wait_ended
+{
+	my ($sink) = @_;
+	wait_until($node, "SELECT pid IS NULL FROM clickstream.stat_sink WHERE sink = '$sink'");
+	return;
+}
+
 sub kill_sink
 {
 	my ($sink) = @_;
-	my $pid = query("SELECT pid FROM clickstream.stat_sink WHERE sink = '$sink'");
 	my $offset = -s $node->logfile;
+	my $pid = '';
 
-	return if $pid eq '' || !kill('KILL', $pid);
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		(my $code, $pid) = ask($node, "SELECT pid FROM clickstream.stat_sink WHERE sink = '$sink'");
+		last if $code == 0 && $pid ne '';
+		sleep 0.1;
+	}
+	ok($pid ne '' && kill('KILL', $pid), "sink $sink is killed");
 	$node->wait_for_log(qr/database system is ready to accept connections/, $offset);
 	wait_until($node, q(SELECT count(*) = 1 FROM clickstream.stat_stream WHERE state = 'running'));
 	return;
@@ -133,9 +181,60 @@ for my $round (1 .. 3)
 drained('out');
 is_exact('killed at any moment');
 
+# ---- another producer has taken the topic, or the broker has given the transaction up: tried again once, and no more
+
+query(q(SELECT clickstream.stop_sink('out')));
+wait_ended('out');
+send_events(50);
+wait_for($node, 'web');
+my $holder = hold_outbox();
+query(q(SELECT clickstream.start_sink('out')));
+wait_held('out');
+fence_off('out');
+$holder->query_safe('COMMIT');
+$holder->quit;
+drained('out');
+is_exact('fenced off once');
+like(query(q(SELECT last_error FROM clickstream.stat_sink WHERE sink = 'out')), qr/takes nothing more from this producer/, 'and it was');
+query(q(SELECT clickstream.stop_sink('out')));
+wait_ended('out');
+send_events(50);
+wait_for($node, 'web');
+$holder = hold_outbox();
+query(q(SELECT clickstream.start_sink('out')));
+wait_held('out');
+fence_off('out');
+my $next = $node->background_psql('postgres', on_error_stop => 1);
+$next->query_until(qr/asks/, "\\echo asks\nBEGIN; LOCK TABLE clickstream.outbox IN ACCESS EXCLUSIVE MODE;\n");
+wait_until($node, q(SELECT count(*) = 2 FROM pg_locks WHERE NOT granted AND relation = 'clickstream.outbox'::regclass));
+$holder->query_safe('COMMIT');
+$holder->quit;
+wait_held('out');
+fence_off('out');
+$next->query_safe('COMMIT');
+$next->quit;
+wait_until($node, q(SELECT state = 'failed' FROM clickstream.stat_sink WHERE sink = 'out'));
+pass('fenced off twice it stops');
+
+# ---- the broker goes away in the midst of a transaction, with nothing left but the position: the process can be stopped
+
+query(q(SELECT clickstream.start_sink('out')));
+drained('out');
+query(q(SELECT clickstream.stop_sink('out')));
+wait_ended('out');
+$holder = hold_outbox();
+query(q(SELECT clickstream.start_sink('out')));
+wait_held('out');
+$kafka->stop;
+$holder->query_safe('COMMIT');
+$holder->quit;
+wait_until($node, q(SELECT state = 'waiting for broker' AND problem <> '' FROM clickstream.stat_sink WHERE sink = 'out'));
+query(q(SELECT clickstream.stop_sink('out')));
+wait_ended('out');
+query(q(SELECT clickstream.start_sink('out')));
+
 # ---- the broker is away: the stream goes on, rows wait
 
-$kafka->stop;
 send_events(50);
 wait_for($node, 'web');
 is(query('SELECT sum(n) FROM pages'), $sent, 'without a broker the stream goes on');
@@ -178,6 +277,34 @@ my %row = map { $_->{key} => $_->{value} } messages('out');
 is(join("\n", sort values %row), table_rows(),
 	'reset_sink() begins anew with all rows');
 
+# ---- a copy of the database: does not run by itself; where both run, one stops, and nothing is in the topic twice
+
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+my $position = query('SELECT sent FROM clickstream.stat_sink');
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('postgres') ], 'a dump');
+query('CREATE DATABASE copy');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('copy'), $dump ], 'is restored');
+is($node->safe_psql('copy', q(SELECT state, pid, problem FROM clickstream.stat_sink WHERE sink = 'out')),
+	'stopped||The sink came here with a copied or restored database. Run clickstream.start() for its stream when it shall run here, too.',
+	'the sink of a copy does not run, and says why');
+$node->safe_psql('copy', q(SELECT clickstream.start('web')));
+$node->safe_psql('copy', event_call(20));
+wait_until($node, "SELECT state = 'running' AND waiting = 0 AND sent > $position FROM clickstream.stat_sink", 'copy');
+send_events(20);
+wait_until($node, q(SELECT state = 'failed' AND last_error ~ 'has (rows of sink "out" up to|other rows of sink "out" than)' FROM clickstream.stat_sink));
+wait_until($node, "SELECT waiting > 0 AND sent = $position FROM clickstream.stat_sink");
+$node->safe_psql('copy', event_call(20));
+$node->safe_psql('copy', q(CALL clickstream.wait_for('web')));
+wait_until($node, q(SELECT state = 'running' AND waiting = 0 FROM clickstream.stat_sink), 'copy');
+my %times;
+$times{$_->{id}}++ for messages('out');
+is(join(',', grep { $times{$_} != 1 } sort keys %times), '', 'the source stops, the copy goes on, and no row is there twice');
+is(scalar(grep { $_ > $position } keys %times), $node->safe_psql('copy', 'SELECT sent FROM clickstream.stat_sink') - $position, 'nor is one left out');
+$node->safe_psql('copy', q(SELECT clickstream.drop_stream('web')));
+query('DROP DATABASE copy');
+query(q(SELECT clickstream.reset_sink('out')));
+drained('out');
+
 # ---- at least once
 
 query("SELECT clickstream.create_sink('loose', 'pages', 'loose', brokers => '$address', transactional => false, backfill => true)");
@@ -186,9 +313,49 @@ drained('loose');
 my %seen = map { $_->{id} => 1 } messages('loose');
 is(scalar(keys %seen), query(q(SELECT sent FROM clickstream.stat_sink WHERE sink = 'loose')), 'without transactions all are there, too');
 
-# ---- the topic goes
+# ---- options of a producer
 
-query("SELECT clickstream.create_sink('gone', 'pages', 'gone', brokers => '$address')");
+query("SELECT clickstream.create_sink('parts', 'pages', 'parts', brokers => '$address', backfill => true,"
+	. q{options => '{"compression.type": "zstd", "partitioner": "consistent", "linger.ms": 0}')});
+drained('parts');
+my %place = map { $_->{key} => $_->{p} } messages('parts');
+produce($address, 'theirs', [ map { "$_\tx" } sort keys %place ], kcat => [ '-X', 'topic.partitioner=consistent' ]);
+is_deeply(\%place, { map { $_->{key} => $_->{p} } messages('theirs') }, 'the partitioner that the sink was given');
+my ($segment) = grep { -s } glob("$kafka->{directory}/data/parts-*/*.log");
+is(unpack('x22 C', PostgreSQL::Test::Utils::slurp_file($segment)) & 7, 4, 'and the compression');
+query(q(SELECT clickstream.drop_sink('parts')));
+
+# ---- a broker that is far away
+
+my $far = start_broker(far => 1);
+my $far_address = $far->address;
+$far->command('rtt 3000');
+query("SELECT clickstream.create_sink('far', 'pages', 'far', brokers => '$far_address', backfill => true, check_broker => false)");
+wait_until($node, q(SELECT state = 'waiting for broker' AND problem <> '' FROM clickstream.stat_sink WHERE sink = 'far'));
+$far->command('rtt 600');
+drained('far');
+pass('rows come to a broker that is far away');
+query(q(SELECT clickstream.drop_sink('far')));
+$far->stop;
+
+# ---- large rows: the topic's limit decides, of the message as it is compressed
+
+$kafka->create_topic('gone', 1, 'max.message.bytes=1000000');
+query(q(ALTER TABLE pages ADD COLUMN pad text));
+query(q(UPDATE pages SET pad = repeat('x', 3000000) WHERE ctid = (SELECT min(ctid) FROM pages)));
+query("SELECT clickstream.create_sink('gone', 'pages', 'gone', brokers => '$address', backfill => true)");
+drained('gone');
+is(scalar(grep { length $_->{value} > 3000000 } messages('gone')), 1, 'a row that compresses well is sent');
+query(q(UPDATE pages SET pad = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 100000) AS i) WHERE pad IS NOT NULL));
+query(q(SELECT clickstream.reset_sink('gone')));
+wait_until($node, q(SELECT state = 'failed' FROM clickstream.stat_sink WHERE sink = 'gone'));
+like(query(q(SELECT last_error FROM clickstream.stat_sink WHERE sink = 'gone')), qr/could not send row \d+ to topic "gone".*too large/i, 'one that the topic does not take is not');
+like(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/DETAIL:  Its key is \{"window_start".*\}, its value has 3\d{6} bytes/, 'and which it is can be seen');
+query(q(UPDATE pages SET pad = NULL; SELECT clickstream.reset_sink('gone')));
+drained('gone');
+
+# ---- the end
+
 query(q(SELECT clickstream.drop_sink('loose'); SELECT clickstream.drop_sink('gone')));
 is(query('SELECT count(*) FROM clickstream.sink'), '1', 'sinks are dropped while they run');
 query(q(SELECT clickstream.drop_stream('web')));
