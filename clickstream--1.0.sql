@@ -429,6 +429,7 @@ CREATE TABLE backfill (
 	logged          bigint,
 	log_id          integer,
 	from_topic      boolean NOT NULL DEFAULT false,
+	from_time       timestamptz,
 	begun_at        timestamptz,
 	moved_at        timestamptz
 ) WITH (fillfactor = 50);
@@ -444,6 +445,7 @@ COMMENT ON COLUMN backfill.total IS 'how many there were when it was made';
 COMMENT ON COLUMN backfill.logged IS 'how many events the log had ever had by then';
 COMMENT ON COLUMN backfill.log_id IS 'event log that it is filled from; NULL: from the topic, or a rollup from its source';
 COMMENT ON COLUMN backfill.from_topic IS 'it is filled from the topic';
+COMMENT ON COLUMN backfill.from_time IS 'its history begins, in each partition, with the first message of this time or later; NULL: with the first';
 COMMENT ON COLUMN backfill.begun_at IS 'when it began';
 COMMENT ON COLUMN backfill.moved_at IS 'when it last moved on';
 
@@ -1009,11 +1011,12 @@ CREATE FUNCTION create_session(
 	emit          text     DEFAULT 'closed',
 	emit_interval interval DEFAULT '10 seconds',
 	if_not_exists boolean  DEFAULT false,
-	backfill      boolean  DEFAULT false)
+	backfill      boolean  DEFAULT false,
+	backfill_from timestamptz DEFAULT NULL)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_session'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION create_session(text, text, interval, text, text, text, interval, text, text, boolean, text, interval, text, interval, boolean, boolean) IS
+COMMENT ON FUNCTION create_session(text, text, interval, text, text, text, interval, text, text, boolean, text, interval, text, interval, boolean, boolean, timestamptz) IS
 	'makes a table of sessions: events of one visitor with no more than gap between them';
 
 CREATE FUNCTION alter_session(
@@ -1062,12 +1065,13 @@ CREATE FUNCTION create_window(
 	emit_interval interval    DEFAULT '10 seconds',
 	group_limit   bigint      DEFAULT 1000000,
 	if_not_exists boolean     DEFAULT false,
-	backfill      boolean     DEFAULT false)
+	backfill      boolean     DEFAULT false,
+	backfill_from timestamptz DEFAULT NULL)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_window'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION create_window(text, text, interval, text, interval, interval, text, text, text, timestamptz, interval,
-	text, interval, bigint, boolean, boolean) IS
+	text, interval, bigint, boolean, boolean, timestamptz) IS
 	'makes a table of tumbling windows, with a slide of hopping ones, with a step of cumulative ones: measures by time and group';
 
 CREATE FUNCTION alter_window(
@@ -1142,12 +1146,13 @@ CREATE FUNCTION create_funnel(
 	emit             text        DEFAULT NULL,
 	emit_interval    interval    DEFAULT '10 seconds',
 	if_not_exists    boolean     DEFAULT false,
-	backfill         boolean     DEFAULT false)
+	backfill         boolean     DEFAULT false,
+	backfill_from    timestamptz DEFAULT NULL)
 RETURNS regclass
 AS 'MODULE_PATHNAME', 'clickstream_create_funnel'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION create_funnel(text, text, interval, step[], text, text, text, interval, boolean, boolean, exclusion[], text,
-	interval, text, interval, boolean, boolean) IS
+	interval, text, interval, boolean, boolean, timestamptz) IS
 	'makes a table of attempts to go through steps: one row for each, with the level it reached';
 
 CREATE FUNCTION alter_funnel(
@@ -2116,7 +2121,18 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION trim_letters(text, interval, bigint) IS
 	'deletes dead letters and late events of a stream that came longer ago than keep, at most max_rows of each; returns how many';
 
-GRANT SELECT ON dead_letter, dead_letter_cause, late_event, ledger, letter_count TO PUBLIC;
+CREATE VIEW skipped AS
+SELECT s.name AS stream, o.topic, o.partition, o.first_offset, o.next_offset, o.passed_at
+FROM clickstream.passed_over o JOIN clickstream.stream s USING (stream_id)
+WHERE o.definition_id = 0;
+COMMENT ON VIEW skipped IS 'offsets that seek() and skip_message() have passed over since the stream''s beginning or its last reset()';
+COMMENT ON COLUMN skipped.stream IS 'name of the stream';
+COMMENT ON COLUMN skipped.topic IS 'topic';
+COMMENT ON COLUMN skipped.partition IS 'partition of the topic';
+COMMENT ON COLUMN skipped.first_offset IS 'the first one';
+COMMENT ON COLUMN skipped.next_offset IS 'the one behind the last';
+COMMENT ON COLUMN skipped.passed_at IS 'when that was';
+GRANT SELECT ON dead_letter, dead_letter_cause, late_event, ledger, letter_count, skipped TO PUBLIC;
 
 -- ---------------------------------------------------------------------
 -- quickstart: a whole pipeline in one call
@@ -3007,9 +3023,18 @@ BEGIN
 				USING ERRCODE = 'ambiguous_parameter', HINT = 'Give the topic, too.';
 	END;
 	topic := at.topic;
-	IF message_offset >= at.next_offset OR message_offset < at.start_offset THEN
-		outcome := CASE WHEN message_offset >= at.next_offset THEN 'not read yet' ELSE 'before the start' END;
+	IF message_offset >= at.next_offset THEN
+		outcome := 'not read yet';
 		detail := jsonb_build_object('start_offset', at.start_offset, 'next_offset', at.next_offset);
+		RETURN NEXT;
+		RETURN;
+	END IF;
+	SELECT jsonb_build_object('passed_at', o.passed_at, 'hint', 'seek() or skip_message() has passed over it') INTO detail
+	FROM clickstream.skipped o
+	WHERE o.stream = explain_event.stream AND o.topic = at.topic AND o.partition = at.partition
+	  AND explain_event.message_offset >= o.first_offset AND explain_event.message_offset < o.next_offset;
+	IF FOUND THEN
+		outcome := 'skipped';
 		RETURN NEXT;
 		RETURN;
 	END IF;
@@ -3032,8 +3057,11 @@ BEGIN
 		EXECUTE format('SELECT e.watermark FROM %s e WHERE e.topic = $1 AND e.partition = $2 AND e.message_offset = $3', log)
 			INTO watermark USING at.topic, partition, message_offset;
 	END IF;
-	outcome := coalesce(event ->> 'class', letter.outcome, CASE WHEN log IS NULL THEN 'unknown' ELSE 'not in the event log' END);
-	detail := CASE WHEN event IS NULL THEN jsonb_build_object('hint', CASE WHEN log IS NULL
+	outcome := coalesce(event ->> 'class', letter.outcome, CASE WHEN message_offset < at.start_offset THEN 'before the start' WHEN log IS NULL THEN 'unknown'
+		ELSE 'not in the event log' END);
+	detail := CASE WHEN message_offset < at.start_offset THEN jsonb_build_object('start_offset', at.start_offset, 'next_offset', at.next_offset,
+			'hint', 'a definition with history may have read it in the topic; its late event or dead letter is below')
+		WHEN event IS NULL THEN jsonb_build_object('hint', CASE WHEN log IS NULL
 		THEN 'an event log, made by create_event_log(), would tell; late events and dead letters of definitions are below'
 		ELSE 'it came before the log was made, is older than the log''s retention, or had no payload' END)
 		ELSE jsonb_strip_nulls(event - 'class') END || jsonb_strip_nulls(retried);

@@ -88,24 +88,24 @@ BEGIN
 END
 $$;
 -- Every kind of definition over such a stream.
-CREATE FUNCTION test.define_visits(stream text, suffix text, backfill boolean DEFAULT false) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION test.define_visits(stream text, suffix text, backfill boolean DEFAULT false, backfill_from timestamptz DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM clickstream.create_window('tumbling' || suffix, stream => stream, backfill => backfill, size => '10 minutes', group_by => 'page_url', allowed_lateness => '1 hour',
+	PERFORM clickstream.create_window('tumbling' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, size => '10 minutes', group_by => 'page_url', allowed_lateness => '1 hour',
 		measures => 'count(*) AS events, count(DISTINCT user_id) AS visitors, sum(amount) AS amount, first(user_id) AS who, sum(share) AS share, avg(share) AS avg_share');
-	PERFORM clickstream.create_window('hopping' || suffix, stream => stream, backfill => backfill, size => '1 hour', slide => '15 minutes',
+	PERFORM clickstream.create_window('hopping' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, size => '1 hour', slide => '15 minutes',
 		measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, max(amount) AS most', filter => 'amount > 20');
-	PERFORM clickstream.create_window('cumulative' || suffix, stream => stream, backfill => backfill, size => '1 day', step => '1 hour', time_zone => 'Europe/Berlin', measures => 'count(*) AS events');
-	PERFORM clickstream.create_window('crowded' || suffix, stream => stream, backfill => backfill, size => '1 hour', group_by => 'user_id', group_limit => 5, measures => 'count(*) AS events');
-	PERFORM clickstream.create_session('visits' || suffix, stream => stream, backfill => backfill, gap => '10 minutes', emit => 'changes', emit_interval => '0', allowed_lateness => '40 minutes',
+	PERFORM clickstream.create_window('cumulative' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, size => '1 day', step => '1 hour', time_zone => 'Europe/Berlin', measures => 'count(*) AS events');
+	PERFORM clickstream.create_window('crowded' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, size => '1 hour', group_by => 'user_id', group_limit => 5, measures => 'count(*) AS events');
+	PERFORM clickstream.create_session('visits' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, gap => '10 minutes', emit => 'changes', emit_interval => '0', allowed_lateness => '40 minutes',
 		measures => 'count(*) AS events, count(DISTINCT page_url) AS pages, first(page_url) AS landing, last(page_url) AS leaving, sum(1 / (amount <> 50)::int) AS amount');
-	PERFORM clickstream.create_session('split' || suffix, stream => stream, backfill => backfill, gap => '10 minutes', split_on => 'page_url', measures => 'count(*) AS events, max(amount) AS most');
-	PERFORM clickstream.create_session('cut' || suffix, stream => stream, backfill => backfill, gap => '10 minutes', max_length => '20 minutes',
+	PERFORM clickstream.create_session('split' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, gap => '10 minutes', split_on => 'page_url', measures => 'count(*) AS events, max(amount) AS most');
+	PERFORM clickstream.create_session('cut' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, gap => '10 minutes', max_length => '20 minutes',
 		measures => $m$count(*) AS events, sum(1 / (page_url <> '/4')::int) AS odd$m$);
-	PERFORM clickstream.create_funnel('funnel' || suffix, stream => stream, backfill => backfill, within => '20 minutes', allowed_lateness => '30 minutes', steps => ARRAY[
+	PERFORM clickstream.create_funnel('funnel' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, within => '20 minutes', allowed_lateness => '30 minutes', steps => ARRAY[
 		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2')$s$), clickstream.step('c', $s$page_url = '/3'$s$)]);
-	PERFORM clickstream.create_funnel('strict' || suffix, stream => stream, backfill => backfill, within => '20 minutes', mode => 'strict', steps => ARRAY[
+	PERFORM clickstream.create_funnel('strict' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, within => '20 minutes', mode => 'strict', steps => ARRAY[
 		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2', '/3')$s$)]);
-	PERFORM clickstream.create_funnel('unordered' || suffix, stream => stream, backfill => backfill, within => '20 minutes', mode => 'unordered', steps => ARRAY[
+	PERFORM clickstream.create_funnel('unordered' || suffix, stream => stream, backfill => backfill, backfill_from => backfill_from, within => '20 minutes', mode => 'unordered', steps => ARRAY[
 		clickstream.step('a', $s$page_url IN ('/0', '/1')$s$), clickstream.step('b', $s$page_url IN ('/1', '/2')$s$), clickstream.step('c', $s$page_url = '/3'$s$)]);
 	PERFORM clickstream.create_rollup('starts' || suffix, source => ('visits' || suffix)::regclass, backfill => backfill, size => '1 hour', measures => 'count(*) AS visits, sum(events) AS events, avg(pages) AS pages');
 	PERFORM clickstream.create_rollup('levels' || suffix, source => ('funnel' || suffix)::regclass, backfill => backfill, size => '1 hour', group_by => 'level, is_conversion AS done', measures => 'count(*) AS attempts');

@@ -48,6 +48,18 @@ SELECT definition, outcome, detail FROM clickstream.explain_event('s825', 0, 5) 
 -- Without a log.
 SELECT clickstream.drop_event_log('log825');
 SELECT definition, outcome, row_id, detail - '{arrived_at,watermark}'::text[] AS detail FROM clickstream.explain_event('s825', 0, 5);
+-- What was passed over; and from before the stream's beginning, that a definition with history has read.
+SELECT clickstream.create_stream('r825', start_from => 'latest', watermark_delay => '1 minute') > 0 AS made;
+SELECT test.feed('r825', E'a 0:00 /a\nb 0:01 /a raw=not JSON');
+CALL clickstream.process('r825');
+SELECT clickstream.create_session('since825', stream => 'r825', gap => '30 minutes', measures => 'count(*) AS n');
+SELECT clickstream.create_session('all825', stream => 'r825', gap => '30 minutes', measures => 'count(*) AS n', backfill => true);
+SELECT test.feed('r825', E'c 0:02 /a\nd 0:03 /a\ne 0:04 /a');
+CALL clickstream.process('r825', 1);
+SELECT clickstream.seek('r825', 0, 4) AS passed_over;
+CALL clickstream.process('r825');
+SELECT o AS message, definition, outcome, detail - '{arrived_at,passed_at}'::text[] AS detail FROM generate_series(0, 5) AS o, clickstream.explain_event('r825', 0, o) WITH ORDINALITY AS e(definition, outcome, row_id, detail, n) ORDER BY o, n;
+SELECT clickstream.drop_stream('r825');
 -- What is refused.
 \set VERBOSITY terse
 SELECT * FROM clickstream.explain_event('s825', 1, 0);

@@ -117,7 +117,24 @@ cs_draft_begin(CsDraft *draft, CsKind kind, const char *noun, char *table_name, 
 	draft->def.retention = -1;
 	draft->def.group_limit = CS_GROUP_LIMIT_DEFAULT;
 	draft->def.emit = CS_EMIT_CLOSED;
+	draft->backfill_from = CS_WM_NONE;
 	return InvalidOid;
+}
+
+void
+cs_draft_backfill(CsDraft *draft, FunctionCallInfo fcinfo, int backfill, int backfill_from)
+{
+	draft->backfill = cs_arg_bool(fcinfo, backfill, false);
+	if (PG_ARGISNULL(backfill_from))
+		return;
+	if (!draft->backfill)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("backfill_from has no meaning without backfill"),
+				 errhint("Say backfill => true as well, or leave backfill_from out.")));
+	draft->backfill_from = PG_GETARG_TIMESTAMPTZ(backfill_from);
+	if (TIMESTAMP_NOT_FINITE(draft->backfill_from))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("backfill_from must be finite"),
+						errhint("Leave it out to have all that there is.")));
 }
 
 void
@@ -230,15 +247,19 @@ event_log_of(const CsDraft *draft)
 static void
 begin_backfill(const CsDraft *draft)
 {
-	bool				rows = draft->def.kind == CS_KIND_ROLLUP;
-	const CsDefinition *log = rows ? NULL : event_log_of(draft);
-	Oid					table = rows ? draft->source : log ? log->table : InvalidOid;
+	const CsDefinition *def = &draft->def;
+	Oid					owner = draft->stream->owner;
+	const CsDefinition *log = def->kind == CS_KIND_ROLLUP ? NULL : event_log_of(draft);
 
-	if (OidIsValid(table))
-		cs_backfill_insert(draft->def.stream_id, draft->def.definition_id,
-						   cs_backfill_count(table, draft->stream->owner, rows), log);
+	if (def->kind == CS_KIND_ROLLUP)
+		cs_backfill_insert(def->stream_id, def->definition_id, cs_backfill_count_rows(draft->source, owner), NULL,
+						   CS_WM_NONE);
+	else if (log)
+		cs_backfill_insert(def->stream_id, def->definition_id,
+						   cs_backfill_count_events(log->table, owner, draft->backfill_from), log,
+						   draft->backfill_from);
 	else
-		cs_backfill_insert_topic(draft->def.stream_id, draft->def.definition_id);
+		cs_backfill_insert_topic(def->stream_id, def->definition_id, draft->backfill_from);
 }
 
 static bool

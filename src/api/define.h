@@ -26,6 +26,7 @@ typedef struct CsDraft
 	CsDefinition def;					/* as it will be loaded; table is set by finish */
 	const char	*emit;					/* in words, or NULL */
 	bool		 backfill;				/* it is to have what was before it */
+	TimestampTz	 backfill_from;			/* from this time on, or CS_WM_NONE: all of it */
 	Oid			 source;				/* rollup: table it reads */
 	CsValue		 values[CS_MAX_VALUES]; /* for the catalog, beside what def tells */
 	int			 nvalues;
@@ -37,6 +38,8 @@ typedef struct CsDraft
  */
 extern Oid cs_draft_begin(CsDraft *draft, CsKind kind, const char *noun, char *table_name, CsStream *stream,
 						  bool if_not_exists);
+/* Take the arguments with these numbers that say whether it is to have a history, and how much of it. */
+extern void cs_draft_backfill(CsDraft *draft, FunctionCallInfo fcinfo, int backfill, int backfill_from);
 /* Keep a value for the catalog. */
 extern void cs_draft_value(CsDraft *draft, CsValue value);
 /* Name for the draft's view. */

@@ -38,7 +38,8 @@ enum
 	A_EMIT,
 	A_EMIT_INTERVAL,
 	A_IF_NOT_EXISTS,
-	A_BACKFILL
+	A_BACKFILL,
+	A_BACKFILL_FROM
 };
 
 static const char *const reserved[] = {"attempt_id",	"level",	  "funnel_duration_seconds",
@@ -354,7 +355,7 @@ clickstream_create_funnel(PG_FUNCTION_ARGS)
 
 	if (OidIsValid(table))
 		PG_RETURN_OID(table);
-	draft.backfill = cs_arg_bool(fcinfo, A_BACKFILL, false);
+	cs_draft_backfill(&draft, fcinfo, A_BACKFILL, A_BACKFILL_FROM);
 	fill(fcinfo, &draft, &steps);
 	PG_RETURN_OID(cs_draft_finish(&draft, make_view(fcinfo, &draft, &steps)));
 }

@@ -28,7 +28,8 @@ enum
 	A_EMIT,
 	A_EMIT_INTERVAL,
 	A_IF_NOT_EXISTS,
-	A_BACKFILL
+	A_BACKFILL,
+	A_BACKFILL_FROM
 };
 
 static const char *const reserved[] = {"session_id", "session_start", "session_end", "closed_reason",
@@ -124,7 +125,7 @@ clickstream_create_session(PG_FUNCTION_ARGS)
 
 	if (OidIsValid(table))
 		PG_RETURN_OID(table);
-	draft.backfill = cs_arg_bool(fcinfo, A_BACKFILL, false);
+	cs_draft_backfill(&draft, fcinfo, A_BACKFILL, A_BACKFILL_FROM);
 	fill(fcinfo, &draft);
 	view = cs_view_begin(draft.what, psprintf("SELECT FROM " CS_SCHEMA ".event_%d e", stream->stream_id), reserved, 0);
 	cs_view_use_lookups(view, cs_lookups_load(stream, CurrentMemoryContext));

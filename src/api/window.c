@@ -35,7 +35,8 @@ enum
 	A_EMIT_INTERVAL,
 	A_GROUP_LIMIT,
 	A_IF_NOT_EXISTS,
-	A_BACKFILL
+	A_BACKFILL,
+	A_BACKFILL_FROM
 };
 
 static const char calendar_hint[] =
@@ -213,7 +214,7 @@ clickstream_create_window(PG_FUNCTION_ARGS)
 
 	if (OidIsValid(table))
 		PG_RETURN_OID(table);
-	draft.backfill = cs_arg_bool(fcinfo, A_BACKFILL, false);
+	cs_draft_backfill(&draft, fcinfo, A_BACKFILL, A_BACKFILL_FROM);
 	fill(fcinfo, &draft);
 	view = cs_window_view_begin(&draft, psprintf(CS_SCHEMA ".event_%d", stream->stream_id), "event_time", "", 0);
 	cs_view_use_lookups(view, cs_lookups_load(stream, CurrentMemoryContext));

@@ -29,26 +29,31 @@ run(const char *sql, int nargs, const Oid *types, const Datum *values, const cha
 }
 
 void
-cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, const CsDefinition *log)
+cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, const CsDefinition *log, TimestampTz from)
 {
-	static const Oid types[] = {INT4OID, INT4OID, INT8OID, OIDOID, INT4OID};
-	Datum			 values[] = {Int32GetDatum(stream_id), Int32GetDatum(definition_id), Int64GetDatum(total),
-								 ObjectIdGetDatum(log ? log->table : InvalidOid), Int32GetDatum(log ? log->definition_id : 0)};
+	static const Oid types[] = {INT4OID, INT4OID, INT8OID, OIDOID, INT4OID, TIMESTAMPTZOID};
+	Datum			 values[] = {Int32GetDatum(stream_id),
+								 Int32GetDatum(definition_id),
+								 Int64GetDatum(total),
+								 ObjectIdGetDatum(log ? log->table : InvalidOid),
+								 Int32GetDatum(log ? log->definition_id : 0),
+								 TimestampTzGetDatum(from)};
 
 	/* What the log has had until now; what it gets from now on is history, too. */
-	run("INSERT INTO clickstream.backfill (stream_id, definition_id, total, logged, log_id) SELECT $1, $2, $3,"
-		" (SELECT sum(q.used) FROM clickstream.stat_definition_partition q WHERE q.definition::oid = $4), nullif($5, 0)",
-		5, types, values, NULL);
+	run("INSERT INTO clickstream.backfill (stream_id, definition_id, total, logged, log_id, from_time) SELECT $1, $2, $3,"
+		" (SELECT sum(q.used) FROM clickstream.stat_definition_partition q WHERE q.definition::oid = $4), nullif($5, 0), $6",
+		6, types, values, from == CS_WM_NONE ? "     n" : NULL);
 }
 
 void
-cs_backfill_insert_topic(int32 stream_id, int32 definition_id)
+cs_backfill_insert_topic(int32 stream_id, int32 definition_id, TimestampTz from)
 {
-	static const Oid types[] = {INT4OID, INT4OID};
-	Datum			 values[] = {Int32GetDatum(stream_id), Int32GetDatum(definition_id)};
+	static const Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+	Datum			 values[] = {Int32GetDatum(stream_id), Int32GetDatum(definition_id), TimestampTzGetDatum(from)};
 
-	run("INSERT INTO clickstream.backfill (stream_id, definition_id, from_topic, total) VALUES ($1, $2, true, 0)", 2,
-		types, values, NULL);
+	run("INSERT INTO clickstream.backfill (stream_id, definition_id, from_topic, total, from_time)"
+		" VALUES ($1, $2, true, 0, $3)",
+		3, types, values, from == CS_WM_NONE ? "  n" : NULL);
 }
 
 static TimestampTz
@@ -73,7 +78,7 @@ cs_backfills_load(int32 stream_id, int *n)
 	SPI_connect();
 	SPI_execute_with_args(
 		"SELECT definition_id, commit_number, arrival, watermark, bucket, done, coalesce(log_id, 0),"
-		" from_topic"
+		" from_topic, from_time"
 		" FROM clickstream.backfill b WHERE stream_id = $1 AND EXISTS (SELECT FROM clickstream.definition d"
 		" WHERE d.definition_id = b.definition_id)", /* its table may have been dropped by hand */
 		1, types, values, NULL, true, 0);
@@ -93,6 +98,7 @@ cs_backfills_load(int32 stream_id, int *n)
 		rows[i].done = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
 		rows[i].log_id = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
 		rows[i].from_topic = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
+		rows[i].from = get_time(tuple, desc, 9);
 	}
 	SPI_finish();
 	cs_identity_leave(&frame);
@@ -282,33 +288,64 @@ ask(const char *sql, int nargs, Oid *types, Datum *values, bool *isnull)
 	return result;
 }
 
-int64
-cs_backfill_count(Oid table, Oid owner, bool closed)
+static int64
+count(const char *sql, int nargs, Oid *types, Datum *values, Oid owner)
 {
 	CsIdentity frame;
 	bool	   isnull;
 	Datum	   n;
 
 	cs_identity_enter(&frame, owner, true);
-	n = ask(psprintf("SELECT pg_catalog.count(*) FROM %s%s", cs_relation_name(table),
-					 closed ? " WHERE closed_reason IS NOT NULL" : ""),
-			0, NULL, NULL, &isnull);
+	n = ask(sql, nargs, types, values, &isnull);
 	cs_identity_leave(&frame);
 	return DatumGetInt64(n);
 }
 
 int64
-cs_event_log_first_offset(Oid log, const char *topic, int32 partition)
+cs_backfill_count_rows(Oid table, Oid owner)
 {
-	Oid	  types[] = {TEXTOID, INT4OID};
-	Datum values[] = {CStringGetTextDatum(topic), Int32GetDatum(partition)};
+	return count(psprintf("SELECT pg_catalog.count(*) FROM %s WHERE closed_reason IS NOT NULL",
+						  cs_relation_name(table)),
+				 0, NULL, NULL, owner);
+}
+
+/* Messages of a time or later; without one it is true of all, also those that have none. */
+#define OF_TIME "(message_timestamp OPERATOR(pg_catalog.>=) $1 OR $1 OPERATOR(pg_catalog.=) '-infinity')"
+
+int64
+cs_backfill_count_events(Oid log, Oid owner, TimestampTz from)
+{
+	Oid	  types[] = {TIMESTAMPTZOID};
+	Datum values[] = {TimestampTzGetDatum(from)};
+
+	return count(psprintf("SELECT pg_catalog.count(*) FROM %s WHERE " OF_TIME, cs_relation_name(log)), 1, types, values,
+				 owner);
+}
+
+int64
+cs_event_log_first_offset(Oid log, const char *topic, int32 partition, TimestampTz from)
+{
+	Oid	  types[] = {TIMESTAMPTZOID, TEXTOID, INT4OID};
+	Datum values[] = {TimestampTzGetDatum(from), CStringGetTextDatum(topic), Int32GetDatum(partition)};
 	bool  isnull;
-	Datum offset = ask(psprintf("SELECT pg_catalog.min(message_offset) FROM %s WHERE topic OPERATOR(pg_catalog.=) $1"
-								" AND partition OPERATOR(pg_catalog.=) $2",
+	Datum offset = ask(psprintf("SELECT pg_catalog.min(message_offset) FROM %s WHERE topic OPERATOR(pg_catalog.=) $2"
+								" AND partition OPERATOR(pg_catalog.=) $3 AND " OF_TIME,
 								cs_relation_name(log)),
-					   2, types, values, &isnull);
+					   3, types, values, &isnull);
 
 	return isnull ? -1 : DatumGetInt64(offset);
+}
+
+int64
+cs_event_log_first_commit(Oid log, TimestampTz from)
+{
+	Oid	  types[] = {TIMESTAMPTZOID};
+	Datum values[] = {TimestampTzGetDatum(from)};
+	bool  isnull;
+	Datum commit = ask(psprintf("SELECT pg_catalog.min(commit_number) FROM %s WHERE " OF_TIME, cs_relation_name(log)),
+					   1, types, values, &isnull);
+
+	return isnull ? -1 : DatumGetInt64(commit);
 }
 
 TimestampTz

@@ -22,6 +22,7 @@ typedef struct CsBackfillRow
 	int64		done;		/* events, of a rollup rows */
 	int32		log_id;		/* definition of the log that it reads; 0: none */
 	bool		from_topic; /* it reads the topic; neither: a rollup, from its source */
+	TimestampTz from; /* of each partition, the first message of this time or later begins it; CS_WM_NONE: the first */
 } CsBackfillRow;
 
 /* Where history that is read from the topic stands in a partition. */
@@ -44,10 +45,14 @@ typedef struct CsPassedOver
 	int64 next_offset;
 } CsPassedOver;
 
-/* A definition is made that is to be filled: from total events of a log, or (log NULL) rows of its source. */
-extern void cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, const CsDefinition *log);
+/*
+ * A definition is made that is to be filled: from total events of a log, or (log NULL) rows of its source; from:
+ * as in CsBackfillRow.
+ */
+extern void cs_backfill_insert(int32 stream_id, int32 definition_id, int64 total, const CsDefinition *log,
+							   TimestampTz from);
 /* The same, from the topic. */
-extern void cs_backfill_insert_topic(int32 stream_id, int32 definition_id);
+extern void cs_backfill_insert_topic(int32 stream_id, int32 definition_id, TimestampTz from);
 /* Those of a definition; *n of them in the current context. */
 extern CsBackfillPlace *cs_backfill_places_load(const CsStream *stream, int32 definition_id, int *n);
 extern void cs_backfill_place_store(const CsStream *stream, int32 definition_id, const CsBackfillPlace *place);
@@ -57,8 +62,10 @@ extern CsPassedOver *cs_passed_over_load(const CsStream *stream, int32 definitio
 extern CsPassedOver *cs_passed_over_letters(const CsStream *stream, const CsPassedOver *among, int *n);
 /* definition_id 0: no history takes them. */
 extern void cs_passed_over_insert(const CsStream *stream, int32 definition_id, const CsPassedOver *range);
-/* How many there are in the table: all, or those that count into rollups. */
-extern int64 cs_backfill_count(Oid table, Oid owner, bool closed);
+/* How many rows there are in a table that count into rollups. */
+extern int64 cs_backfill_count_rows(Oid table, Oid owner);
+/* How many events there are in a log, of from or later (CS_WM_NONE: all). */
+extern int64 cs_backfill_count_events(Oid log, Oid owner, TimestampTz from);
 /* Those of a stream; *n of them in the current context. */
 extern CsBackfillRow *cs_backfills_load(int32 stream_id, int *n);
 /*
@@ -70,8 +77,10 @@ extern void cs_backfill_store(const CsBackfillRow *row);
 /* It has joined, or is gone; definition_id 0: all of the stream. */
 extern void cs_backfill_delete(int32 stream_id, int32 definition_id);
 
-/* First offset of a partition that the log holds; -1 if there is none. */
-extern int64 cs_event_log_first_offset(Oid log, const char *topic, int32 partition);
+/* First offset of a partition that the log holds, of messages of from or later (CS_WM_NONE: all); -1 if there is none. */
+extern int64 cs_event_log_first_offset(Oid log, const char *topic, int32 partition, TimestampTz from);
+/* Number of the first commit with a message of from or later; -1 if there is none. */
+extern int64 cs_event_log_first_commit(Oid log, TimestampTz from);
 
 /* Start of the first row at or after a moment that counts into rollups; CS_WM_DONE: none. */
 extern TimestampTz cs_source_next_start(Oid table, const char *column, TimestampTz from);

@@ -115,7 +115,7 @@ cs_backfill_counts(const CsStage *stage, const CsMessage *message, int64 since)
 }
 
 void
-cs_backfill_note_retried(CsEngine *e, const CsStage *stage)
+cs_backfill_note_retried(CsEngine *e, const CsStage *stage, const bool *hidden)
 {
 	if (!cs_stage_fills(stage) || stage->backfill->history == NULL)
 		return;
@@ -125,7 +125,7 @@ cs_backfill_note_retried(CsEngine *e, const CsStage *stage)
 		CsPassedOver	 place = {m->partition->topic, m->partition->id, m->offset, m->offset + 1};
 
 		/* Also what the stream has left out: the topic has the message as it was. */
-		if (e->events[i].class != CS_CLASS_DEAD && !cs_history_has_passed(stage->backfill->history, m))
+		if (e->events[i].class != CS_CLASS_DEAD && !hidden[i] && !cs_history_has_passed(stage->backfill->history, m))
 			cs_passed_over_insert(e->stream, stage->op->def->definition_id, &place);
 	}
 }
@@ -276,6 +276,13 @@ apply_piece(Filling *f)
 	cs_backfill_advance(e, f->stage, f->watermark);
 }
 
+/* What came before the time that history is to begin with is not, whenever it was logged. */
+static bool
+is_wanted(const Filling *f, const CsPartition *p, int64 offset)
+{
+	return f->stage->backfill->row.from == CS_WM_NONE || offset >= p->counts[f->stage - f->e->stages].since;
+}
+
 static void
 take_event(const Datum *values, const bool *isnull, const CsLogged *logged, void *arg)
 {
@@ -289,7 +296,7 @@ take_event(const Datum *values, const bool *isnull, const CsLogged *logged, void
 	MemoryContext old;
 
 	f->last = logged->mark;
-	if (!logged->seen || p == NULL)
+	if (!logged->seen || p == NULL || !is_wanted(f, p, place.offset))
 		return;
 	old = MemoryContextSwitchTo(e->chunk);
 	if (e->events == NULL)
@@ -311,21 +318,32 @@ take_event(const Datum *values, const bool *isnull, const CsLogged *logged, void
 		apply_piece(f);
 }
 
-/* The definition counts from the first offset on that the log holds. */
+/* Nothing before it is wanted; if nothing is, it is behind the last one. */
+static int64
+first_commit(const CsEngine *e, TimestampTz from)
+{
+	int64 commit = cs_event_log_first_commit(e->event_log_table, from);
+
+	return commit < 0 ? e->stored.commit_number + 1 : commit;
+}
+
+/* The definition counts from the first offset on that the log holds, and that it is to have. */
 static void
 begin_counting(CsEngine *e, CsStage *stage)
 {
+	TimestampTz from = stage->backfill->row.from;
+
 	for (int i = 0; i < e->npartitions; i++)
 	{
 		CsPartition *p = e->partitions[i];
-		int64		 first = cs_event_log_first_offset(e->event_log_table, e->stream->topics[p->topic], p->id);
+		int64		 first = cs_event_log_first_offset(e->event_log_table, e->stream->topics[p->topic], p->id, from);
 
 		if (first < 0)
 			continue;
 		p->counts[stage - e->stages].since = Min(first, p->counts[stage - e->stages].since);
 		p->counts_changed = true;
 	}
-	stage->backfill->row.mark = (CsLogMark){0, -1};
+	stage->backfill->row.mark = (CsLogMark){from == CS_WM_NONE ? 0 : first_commit(e, from), -1};
 }
 
 /* Up to max events of the log through the definition; false: the log holds no more. */

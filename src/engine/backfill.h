@@ -32,8 +32,8 @@ extern void cs_backfill_run(CsEngine *e);
 extern bool cs_backfill_reads_log(const CsStage *stage);
 /* Does a definition that is live, or reads the topic, count a message that comes again?  It counts from since on. */
 extern bool cs_backfill_counts(const CsStage *stage, const CsMessage *message, int64 since);
-/* What of the chunk's messages is yet to come as history from the topic has been used now. */
-extern void cs_backfill_note_retried(CsEngine *e, const CsStage *stage);
+/* What of the chunk's messages is yet to come as history from the topic has been used now, if not hidden. */
+extern void cs_backfill_note_retried(CsEngine *e, const CsStage *stage, const bool *hidden);
 extern bool cs_backfill_remains(const CsEngine *e);
 /* The topic's history that is being read; NULL: none is.  One at a time. */
 extern CsHistory *cs_backfill_reading(const CsEngine *e);

@@ -74,6 +74,7 @@ struct CsHistory
 {
 	int32		  definition_id;
 	const char	 *name;
+	TimestampTz	  from; /* nothing that came before, or CS_WM_NONE: all */
 	MemoryContext context;
 	MemoryContext source_context;
 	CsStream	  stream; /* as the engine's */
@@ -132,7 +133,10 @@ cs_history_load(CsEngine *e, CsStage *stage)
 	h->context = context;
 	h->definition_id = stage->op->def->definition_id;
 	h->name = stage->op->def->name;
+	h->from = stage->backfill->row.from;
 	h->stream = *e->stream;
+	h->stream.start_from = h->from == CS_WM_NONE ? CS_START_EARLIEST : CS_START_TIMESTAMP;
+	h->stream.start_time = h->from;
 	h->messages = palloc(CS_CHUNK_MESSAGES * sizeof(CsMessage));
 	h->passed = cs_passed_over_load(e->stream, h->definition_id, &h->npassed);
 	cs_passed_over_sort(h->passed, h->npassed);
@@ -271,18 +275,41 @@ note_problem(CsHistory *h)
 		h->problem[0] = '\0';
 }
 
-/* The first offset that a partition has; false: the broker did not say. */
+/* The first offset that a partition has, or that history is to have of it; false: the broker did not say. */
 static bool
-first_there(CsHistory *h, const CsPartition *p, int64 *offset)
+ask_offset(CsHistory *h, const CsPartition *p, bool wanted, int64 *offset)
 {
 	CsPartition probe = {.topic = p->topic, .id = p->id, .end_offset = -1};
 
-	if (!h->source->ops->start_offset(h->source, &probe, false, ASK_MS))
+	if (!h->source->ops->start_offset(h->source, &probe, wanted, ASK_MS))
 	{
 		note_problem(h);
 		return false;
 	}
 	*offset = probe.next_offset;
+	return true;
+}
+
+static bool
+first_there(CsHistory *h, const CsPartition *p, int64 *offset)
+{
+	return ask_offset(h, p, false, offset);
+}
+
+/* Where history begins, and how many messages before it the topic does not hold any more. */
+static bool
+find_beginning(CsHistory *h, const CsPartition *live, int64 *first, int64 *gone)
+{
+	int64 there = live->next_offset; /* of a topic that is gone */
+
+	*first = *gone = there;
+	if (live->is_gone)
+		return true;
+	if (!first_there(h, live, &there) || (h->from != CS_WM_NONE && !ask_offset(h, live, true, first)))
+		return false;
+	*first = h->from == CS_WM_NONE ? there : Max(*first, there);
+	*first = Min(*first, live->next_offset);
+	*gone = *first > there ? 0 : *first;
 	return true;
 }
 
@@ -313,12 +340,12 @@ pass_over_gone(CsHistory *h, Past *past, int64 offset)
 }
 
 static Past *
-begin_partition(CsHistory *h, CsPartition *live, int64 first)
+begin_partition(CsHistory *h, CsPartition *live, int64 first, int64 gone)
 {
-	CsBackfillPlace place = {.topic = live->topic, .partition = live->id};
+	CsBackfillPlace place = {.topic = live->topic, .partition = live->id, .gone = gone};
 	Past		   *past;
 
-	place.first_offset = place.next_offset = place.gone = Min(first, live->next_offset);
+	place.first_offset = place.next_offset = first;
 	/* A partition of which nothing is left holds the watermark where the stream has it. */
 	place.max_time = place.first_offset == live->next_offset ? live->max_time : CS_WM_NONE;
 	past = add_past(h, &place);
@@ -352,7 +379,7 @@ cs_history_holds(const CsHistory *h, const CsMessage *message)
 {
 	const Past *past = past_of(h, message->partition);
 
-	return past == NULL || message->offset >= past->first;
+	return past ? message->offset >= past->first : message->timestamp >= h->from;
 }
 
 /* The definition counts from where its history begins: also where the batch that began it was undone. */
@@ -389,14 +416,13 @@ meet_partitions(CsEngine *e, CsStage *stage, CsHistory *h)
 		CsPartition *live = e->partitions[i];
 		Past		*past = past_of(h, live);
 		int64		 first;
+		int64		 gone;
 
 		if (past == NULL)
 		{
-			if (live->is_gone)
-				first = live->next_offset;
-			else if (!first_there(h, live, &first))
+			if (!find_beginning(h, live, &first, &gone))
 				return false;
-			past = begin_partition(h, live, first);
+			past = begin_partition(h, live, first, gone);
 			h->assigned = false;
 		}
 		past->live = live;

@@ -21,7 +21,7 @@ extern void cs_history_abort(CsHistory *h);
 extern void cs_history_leave(CsEngine *e, CsHistory *h);
 /* Has history come by the message's place? */
 extern bool cs_history_has_passed(const CsHistory *h, const CsMessage *message);
-/* Is the message's place history's?  Not those from before its beginning; until that is known, each. */
+/* Is the message's place history's?  Not those from before its beginning; until that is known, the time decides. */
 extern bool cs_history_holds(const CsHistory *h, const CsMessage *message);
 /* It has joined: give back what was needed to read. */
 extern void cs_history_close(CsHistory *h);

@@ -98,7 +98,7 @@ run_definition(CsEngine *e, int stage)
 		event->skip |= hidden[i];
 	}
 	cs_chunk_run_stage(e, &e->stages[stage]);
-	cs_backfill_note_retried(e, &e->stages[stage]);
+	cs_backfill_note_retried(e, &e->stages[stage], hidden);
 	for (int i = 0; i < e->nevents; i++)
 	{
 		if (hidden[i])
