@@ -7,7 +7,7 @@
 #   make chaos        a stream through everything that can happen to it (CHAOS_MINUTES=60)
 #   make soak         steady load with a long snapshot in it: what grows? (SOAK_MINUTES=60)
 #   make bounded      a million events of one visitor, visitors of one window, groups that close at once: in bounded memory?
-#   make check-kafka  more of what a real Kafka does: codecs, compaction, transactions, topics made anew
+#   make check-kafka  more of what a real Kafka does: codecs, compaction, transactions, topics made anew, bad networks
 #   make check-flink  the same pipeline in a Flink: are the rows equal?
 #   make check-clickhouse   random questions to the aggregates and to a ClickHouse: are the answers equal?
 #   make check-versions   builds and regression tests on PostgreSQL 15, 16, 17 and 18, pg_upgrade

@@ -192,6 +192,9 @@ give_tree() {
 copy_kafka() {
 	test/setup.sh kafka || return
 	cp -r "$(test/setup.sh kafka-libs)" "$work/kafka-libs"
+	case " ${tap_files[*]}" in
+		*" test/kafka/"*) cp -r "$(test/setup.sh librdkafka)" "$work/kafka-libs/client" || return ;;
+	esac
 	chmod -R a+rX "$work/kafka-libs"
 }
 

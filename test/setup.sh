@@ -5,6 +5,8 @@
 #   test/setup.sh kafka        the jars of one Kafka server, by Maven, into a cache
 #                              outside the tree
 #   test/setup.sh kafka-libs   prints where those jars are (or will be)
+#   test/setup.sh librdkafka   a librdkafka that can do OAUTHBEARER, out of a Python package,
+#                              into the cache; prints where it is: for "make check-kafka"
 #   test/setup.sh flink        a Flink with its connectors, by pip and Maven, into
 #                              the cache: for "make check-flink" only
 #   test/setup.sh flink-jars   prints where those jars are (or will be)
@@ -28,6 +30,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 kafka_version=3.9.1
 cache=${CLICKSTREAM_CACHE:-${HOME:-/var/tmp}/.cache/clickstream}
 kafka_libs=$cache/kafka-$kafka_version
+librdkafka_version=2.16.1
 superset_version=6.1.0
 # A virtual environment cannot be copied, and root's home cannot be read by user
 # postgres, as whom the tests run.
@@ -139,6 +142,20 @@ setup_kafka() {
 	fetch Kafka mvn -q -B -f "$here/kafka/pom.xml" -Dkafka.version="$kafka_version" dependency:copy-dependencies \
 		-DincludeScope=runtime -DoutputDirectory="$new/jars"
 	keep_as "$kafka_libs"
+}
+
+setup_librdkafka() {
+	directory=$cache/librdkafka-$librdkafka_version
+	if [ ! -d "$directory" ]; then
+		python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip >&2
+		say "fetching librdkafka $librdkafka_version into $directory" >&2
+		new_directory
+		fetch librdkafka python3 -m pip download --no-deps --only-binary :all: -d "$new" confluent-kafka=="$librdkafka_version"
+		python3 -m zipfile -e "$new"/*.whl "$new/package"
+		mv "$new"/package/confluent_kafka.libs/librdkafka-*.so.1 "$new/jars/librdkafka.so.1"
+		keep_as "$directory"
+	fi
+	echo "$directory"
 }
 
 # The jars of Flink itself are those of its Python package.  They are all that
@@ -278,6 +295,7 @@ case ${1:-} in
 	packages) install_packages $(missing_packages) ;;
 	kafka) setup_kafka ;;
 	kafka-libs) echo "$kafka_libs" ;;
+	librdkafka) setup_librdkafka ;;
 	flink) setup_flink ;;
 	flink-jars) echo "$flink_jars" ;;
 	superset) setup_superset ;;
@@ -288,7 +306,7 @@ case ${1:-} in
 	postgres-asserts) setup_postgres_asserts ;;
 	root) setup_root "$2" ;;
 	*)
-		echo "usage: $0 packages|kafka|kafka-libs|flink|flink-jars|superset|superset-venv|clickhouse|clickhouse-module|postgres-16|postgres-asserts|root SUITE" >&2
+		echo "usage: $0 packages|kafka|kafka-libs|librdkafka|flink|flink-jars|superset|superset-venv|clickhouse|clickhouse-module|postgres-16|postgres-asserts|root SUITE" >&2
 		exit 2
 		;;
 esac

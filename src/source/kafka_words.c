@@ -37,6 +37,9 @@ static const Meaning meanings[] = {
 	{"Authentication failed", "the broker refuses the user: see sasl.username, sasl.password and sasl.mechanism"},
 	{"SASL authentication error", "the broker refuses the user: see sasl.username, sasl.password and sasl.mechanism"},
 	{"might be caused by incorrect security.protocol", "security.protocol does not fit this port of the broker"},
+	/* The library says so of any connection that ends soon after it worked. */
+	{"broker might require SASL authentication",
+	 "the broker, or something on the way to it, closes the connection; security.protocol may not fit this port"},
 	{"verify that security.protocol is correctly configured", "security.protocol does not fit this port of the broker"},
 	{"unexpected eof while reading", "security.protocol does not fit this port of the broker"},
 	{"wrong version number", "security.protocol does not fit this port of the broker"},

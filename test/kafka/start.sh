@@ -8,8 +8,9 @@
 # A DIR that was used before starts with its data and, unless told otherwise,
 # its addresses.  stop.sh DIR stops it.
 #
-# DIR/listeners, if there is one, names more listeners, "NAME PROTOCOL" a line;
-# DIR/addresses then says where each listens.  DIR/more.properties is added to
+# DIR/listeners, if there is one, names more listeners, "NAME PROTOCOL" a line,
+# and behind that the address that clients are told, if it is another one (of a
+# proxy); DIR/addresses then says where each listens.  DIR/more.properties is added to
 # the configuration, DIR/format.options to the command that formats the disk.
 #
 # CLICKSTREAM_KAFKA_LIBS   the jars (default: where test/setup.sh puts them)
@@ -49,13 +50,15 @@ free_ports() {
 place_listeners() {
 	[ -f "$dir/listeners" ] && [ ! -f "$dir/addresses" ] || return 0
 	free_ports "$(wc -l <"$dir/listeners")" | paste -d ' ' "$dir/listeners" - |
-		while read -r name protocol free; do echo "$name $protocol 127.0.0.1:$free"; done >"$dir/addresses"
+		while read -r name protocol told free; do # without an address to tell that is the port
+			echo "$name $protocol 127.0.0.1:${free:-$told} ${free:+$told}"
+		done >"$dir/addresses"
 }
 
-# listed FORMAT: DIR/addresses as a list; %1 is the name, %2 the protocol, %3 the address.
+# listed FORMAT: DIR/addresses as a list; %1 is the name, %2 the protocol, %3 the address, %4 what clients are told.
 listed() {
-	[ ! -f "$dir/addresses" ] || while read -r name protocol at; do
-		printf ',%s' "$1" | sed "s,%1,$name,; s,%2,$protocol,; s,%3,$at,"
+	[ ! -f "$dir/addresses" ] || while read -r name protocol at told; do
+		printf ',%s' "$1" | sed "s,%1,$name,; s,%2,$protocol,; s,%3,$at,; s,%4,${told:-$at},"
 	done <"$dir/addresses"
 }
 
@@ -66,7 +69,7 @@ write_configuration() {
 		node.id=1
 		controller.quorum.voters=1@127.0.0.1:$controller
 		listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller$(listed %1://%3)
-		advertised.listeners=PLAINTEXT://127.0.0.1:$port$(listed %1://%3)
+		advertised.listeners=PLAINTEXT://127.0.0.1:$port$(listed %1://%4)
 		controller.listener.names=CONTROLLER
 		inter.broker.listener.name=PLAINTEXT
 		listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT$(listed %1:%2)

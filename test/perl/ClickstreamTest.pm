@@ -25,7 +25,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(new_node start_broker start_kafka produce ask wait_for wait_until worker_of is_soon digest read_csv);
+our @EXPORT = qw(new_node start_broker start_kafka start_proxy start_tokens produce ask wait_for wait_until worker_of is_soon digest
+	read_csv);
 
 our $top = dirname(dirname(dirname(File::Spec->rel2abs(__FILE__))));
 
@@ -70,6 +71,22 @@ sub start_kafka
 	$kafka->create_topic($_, $topics{$_}) for sort keys %topics;
 	return $kafka;
 }
+
+# A script of test/kafka that prints its port and obeys commands.
+sub start_servant
+{
+	my ($script) = @_;
+	my $servant = ClickstreamTest::Servant->new($script);
+
+	push @running, $servant;
+	return $servant;
+}
+
+# A proxy that behaves like a bad network when told so; proxy.pl describes its commands.
+sub start_proxy { return start_servant('proxy.pl') }
+
+# A token endpoint for OAUTHBEARER; tokens.pl describes its commands.
+sub start_tokens { return start_servant('tokens.pl') }
 
 # Sends lines, each KEY<TAB>PAYLOAD, in this order.  Without an option the
 # key decides the partition.  Options: partition => N; kcat => [more arguments].
@@ -216,11 +233,57 @@ END
 	$? = $code;
 }
 
+# ---- a process that obeys commands, one a line, each answered by "ok"
+package ClickstreamTest::Servant;
+
+use IPC::Open2 qw(open2);
+
+sub new
+{
+	my ($class, $script) = @_;
+	my $self = bless {}, $class;
+
+	$self->{pid} = open2($self->{out}, $self->{in}, "$ClickstreamTest::top/test/kafka/$script");
+	chomp(my $port = readline $self->{out});
+	$self->{address} = "127.0.0.1:$port";
+	return $self;
+}
+
+sub address { return $_[0]{address} }
+
+# Gives one command; returns the lines before its "ok".
+sub command
+{
+	my ($self, $command) = @_;
+	my @lines;
+
+	print { $self->{in} } "$command\n";
+	$self->{in}->flush;
+	while (defined(my $line = readline $self->{out}))
+	{
+		chomp $line;
+		return @lines if $line eq 'ok';
+		die "$command: $line" if $line =~ /^error/;
+		push @lines, $line;
+	}
+	die "$command: no answer";
+}
+
+sub stop
+{
+	my ($self, $signal) = @_;
+	my $pid = delete $self->{pid} or return;
+
+	kill $signal // 'TERM', $pid;
+	waitpid $pid, 0;
+}
+
 # ---- the embedded broker: demo/broker.c, which describes its commands
 package ClickstreamTest::Broker;
 
 use IPC::Open2 qw(open2);
 use Time::HiRes qw(usleep);
+our @ISA = ('ClickstreamTest::Servant');
 
 sub new
 {
@@ -243,35 +306,6 @@ sub new
 	$self->{address} =~ s/\s+//g;
 	readline $self->{out};    # the address, once more
 	return $self;
-}
-
-sub address { return $_[0]{address} }
-
-# Gives the broker one command; returns the lines before its "ok".
-sub command
-{
-	my ($self, $command) = @_;
-	my @lines;
-
-	print { $self->{in} } "$command\n";
-	$self->{in}->flush;
-	while (defined(my $line = readline $self->{out}))
-	{
-		chomp $line;
-		return @lines if $line eq 'ok';
-		die "broker: $command: $line" if $line =~ /^error/;
-		push @lines, $line;
-	}
-	die "broker: $command: no answer";
-}
-
-sub stop
-{
-	my ($self, $signal) = @_;
-	my $pid = delete $self->{pid} or return;
-
-	kill $signal // 'TERM', $pid;
-	waitpid $pid, 0;
 }
 
 # ---- a real Kafka server
