@@ -73,7 +73,8 @@ sub pass
 	my $max = $one->{from_far} ? allowed() : $PIECE;
 	return if $max < 1;
 
-	my $n = sysread $one->{socket}, my $bytes, $max;
+	my $bytes;
+	my $n = sysread $one->{socket}, $bytes, $max;
 	return end_link($one) unless $n;
 	$allowance -= $n if $rate && $one->{from_far};
 	for (my $done = 0; $done < $n;)
