@@ -308,9 +308,9 @@ raise_refused(CsProducer *p, rd_kafka_resp_err_t code, const char *words)
 /*
  * Fenced: the broker has given our transaction up, as we were out of its reach for longer
  * than it may take, and it does not say that; or another producer has begun with our
- * transactional.id, of a copy of this database or of a process thought dead.  So
- * the code is one with which a fresh producer is tried once (judge() in
- * worker/stream_worker.c): it sees by the broker's position whether another has sent.
+ * transactional.id, of a copy of this database or of a process thought dead, whose
+ * question may have lain at the broker for long.  Whether another has sent a fresh producer
+ * sees by the broker's position, and that alone decides: so this is no error for good.
  */
 static void
 raise_fatal(CsProducer *p, rd_kafka_resp_err_t code, const char *words)
@@ -322,14 +322,12 @@ raise_fatal(CsProducer *p, rd_kafka_resp_err_t code, const char *words)
 	cs_kafka_copy_text(text, lacks(code) ? lacks(code) : words, sizeof(text));
 	if (!is_fenced)
 		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE), errmsg("the Kafka client cannot go on: %s", text)));
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-		 errmsg("the broker takes nothing more from this producer of sink \"%s\"", p->sink->name),
-		 errdetail("The broker said: %s", text),
-		 errhint("It was out of reach for more than a minute, or another process sends for the sink, of a copy of this "
-				 "database.  A fresh producer is tried once; clickstream.start_sink('%s') tries again.",
-				 p->sink->name)));
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_EXCEPTION),
+			 errmsg("the broker takes nothing more from this producer of sink \"%s\"", p->sink->name),
+			 errdetail("The broker said: %s", text),
+			 errhint("It was out of reach for more than a minute, or a copy of this database sends, too.  A fresh "
+					 "producer goes on, if no other has sent.")));
 }
 
 /*
