@@ -76,7 +76,7 @@ LANGUAGE sql AS $$
 	) AS e
 $$;
 CREATE FUNCTION test.create_visits_stream(stream text) RETURNS boolean LANGUAGE sql AS $$
-	SELECT clickstream.create_stream(stream, extra_columns => 'amount numeric, share double precision', watermark_delay => '60 seconds',
+	SELECT clickstream.create_stream(stream, extra_columns => 'amount numeric, share double precision', watermark_delay => '60 seconds', idle_timeout => '1 hour',
 		filter => $f$event_type <> 'bot'$f$, dedupe_by => $d$event_properties->>'id'$d$, dedupe_horizon => '1 day') > 0
 $$;
 -- The events of table event in order of arrival, cut into parts, into so many partitions.
