@@ -62,7 +62,7 @@ sub worker { return try("SELECT pid FROM clickstream.stat_stream WHERE stream = 
 sub meanwhile
 {
 	my ($sql, $wait) = @_;
-	my $session = eval { $node->background_psql('postgres', on_error_stop => 0) } or return;
+	my $session = eval { background($node, on_error_stop => 0) } or return;
 
 	eval { $session->query($sql); a_while($wait); $session->quit };
 	eval { $session->{run}->kill_kill } if $@;
@@ -90,7 +90,7 @@ my %events = (
 	},
 	'worker killed' => sub { kill_pid('KILL', worker()) },
 	'backend killed' => sub {
-		my $session = eval { $node->background_psql('postgres') } or return;
+		my $session = eval { background($node) } or return;
 		kill_pid('KILL', eval { $session->query('SELECT pg_backend_pid()') } // '');
 		eval { $session->quit };
 	},

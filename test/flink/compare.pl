@@ -193,7 +193,7 @@ sub load_rows
 sub run_ours
 {
 	psql_file('ours.sql', '-v', 'brokers=' . $kafka->address);
-	wait_for($node, 'web', '10 minutes');
+	wait_for($node, 'web', undef, '10 minutes');
 	query(q{CALL clickstream.finish('web')});
 	is(query('SELECT sum(consumed) || \' \' || sum(used) FROM clickstream.ledger'),
 		"$events $events", 'clickstream has used every event');

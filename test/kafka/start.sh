@@ -141,11 +141,11 @@ tries=0
 until kcat -b "127.0.0.1:$port" -L -m 2 >/dev/null 2>&1; do
 	tries=$((tries + 1))
 	if ! kill -0 "$pid" 2>/dev/null; then
-		grep -q 'Address already in use' "$dir/kafka.log" "$dir/stdout.log" && [ "$tries" -lt 600 ] || fail "the server ended"
+		grep -q 'Address already in use' "$dir/kafka.log" "$dir/stdout.log" && [ "$tries" -lt 1000 ] || fail "the server ended"
 		choose_ports
 		launch
 	fi
-	[ "$tries" -lt 600 ] || { # a JVM on a busy machine takes its time
+	[ "$tries" -lt 1000 ] || { # a JVM on a busy machine takes its time
 		kill -9 "$pid"
 		fail "the server does not answer"
 	}

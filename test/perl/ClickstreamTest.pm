@@ -25,7 +25,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(new_node start_broker start_kafka start_proxy start_tokens produce ask wait_for wait_until worker_of is_soon digest
+our @EXPORT = qw(new_node start_broker start_kafka start_proxy start_tokens produce ask wait_for wait_until worker_of background is_soon digest
 	read_csv);
 
 our $top = dirname(dirname(dirname(File::Spec->rel2abs(__FILE__))));
@@ -111,15 +111,16 @@ sub produce
 # Waits until everything that is in the topic now has been committed.
 sub wait_for
 {
-	my ($node, $stream, $timeout) = @_;
-	$timeout //= $PostgreSQL::Test::Utils::timeout_default . ' seconds';
+	my ($node, $stream, $database, $timeout) = @_;
+	$database //= 'postgres';
+	$timeout //= "$PostgreSQL::Test::Utils::timeout_default seconds";
 
 	my ($code, $out, $err) =
-	  $node->psql('postgres', "CALL clickstream.wait_for('$stream', '$timeout')");
+	  $node->psql($database, "CALL clickstream.wait_for('$stream', '$timeout')");
 	return if $code == 0;
 	for my $view (qw(stat_stream stat_partition))
 	{
-		my (undef, $rows) = $node->psql('postgres', "SELECT row_to_json(v) FROM clickstream.$view v");
+		my (undef, $rows) = $node->psql($database, "SELECT row_to_json(v) FROM clickstream.$view v");
 		diag("$view: $rows");
 	}
 	die "wait_for('$stream') failed: $err";
@@ -161,6 +162,16 @@ sub worker_of
 		sleep 0.1;
 	}
 	die "no worker runs $stream";
+}
+
+# A psql that stays.  Each of its queries may take as long as anything else does here, not all of them together.
+sub background
+{
+	my ($node, %option) = @_;
+	my $psql = $node->background_psql('postgres', %option);
+
+	$psql->set_query_timer_restart;
+	return $psql;
 }
 
 # Is it so, or will it be?  What a stream is doing is shown a moment after what it has done.
@@ -296,7 +307,7 @@ sub new
 	$self->{pid} = open2($self->{out}, $self->{in},
 		"$ClickstreamTest::top/demo/bin/clickstream-broker",
 		@topics, @brokers, '--ready-file', $ready, '--commands');
-	for (1 .. 600)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		last if -s $ready;
 		waitpid($self->{pid}, 1) == 0 or die 'the embedded broker ended';    # 1: WNOHANG

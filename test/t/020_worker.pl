@@ -178,7 +178,7 @@ is_state('shop', 'stopped', 'shop_copy');
 query('ALTER DATABASE shop RENAME TO store');
 is_state('shop', 'running', 'store');
 produce_one('shop', 'store');
-query("CALL clickstream.wait_for('shop')", 'store');
+wait_for($node, 'shop', 'store');
 is(position('shop', 'store'), 1, 'a renamed database goes on');
 query('DROP DATABASE store');
 is_soon($node, q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'clickstream stream' AND datname = 'store'), 0,

@@ -266,7 +266,7 @@ $node->restart;
 is_open_state('after a restart the state is whole');
 
 # An old snapshot that has not yet touched the log.
-my $reader = $node->background_psql('postgres', on_error_stop => 1);
+my $reader = background($node, on_error_stop => 1);
 my $state_then = digest($node, $sessions);
 my $half_then = $log->{half};
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');

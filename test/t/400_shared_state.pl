@@ -196,7 +196,7 @@ traffic_for(3);
 
 # ---- old snapshots
 
-my $old = $node->background_psql('postgres', on_error_stop => 1);
+my $old = background($node, on_error_stop => 1);
 $old->query_safe('SET log_min_messages = debug1; BEGIN ISOLATION LEVEL REPEATABLE READ');
 is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'a snapshot is taken');
 my $open = $old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session_id) FROM clickstream.open_sessions('visits')));
@@ -208,13 +208,14 @@ is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'and 90 commits later');
 is(join(' ', sources($from)), '0 3', 'in the log');
 is($old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session_id) FROM clickstream.open_sessions('visits'))), $open, 'the very same');
 $old->query_safe('COMMIT');
+$old->quit;
 
 # ---- these tests would notice
 
 sub mutant_is_seen
 {
 	my ($mutant, $where) = @_;
-	my $reader = $node->background_psql('postgres', on_error_stop => 1);
+	my $reader = background($node, on_error_stop => 1);
 	my $seen = 0;
 
 	query("ALTER SYSTEM SET clickstream.mutant = '$mutant'; SELECT pg_reload_conf()") if $where eq 'worker';
@@ -236,7 +237,6 @@ sub mutant_is_seen
 
 mutant_is_seen('gone_at_once', 'worker');
 mutant_is_seen('since_ignored', 'reader');
-$old->quit;
 
 # ---- the worker ends, and comes again
 

@@ -156,7 +156,7 @@ my $trouble = sub {
 	elsif ($part == 6)
 	{
 		wait_for($node, 'little');
-		$reader = $node->background_psql('postgres', on_error_stop => 1);
+		$reader = background($node, on_error_stop => 1);
 		$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 		$seen = $reader->query_safe($open);
 	}

@@ -55,7 +55,7 @@ sub worker_is
 # ---- processes that are ended
 
 hold_worker();
-my $other = $node->background_psql('postgres');
+my $other = background($node);
 kill 'KILL', $other->query_safe('SELECT pg_backend_pid()');
 release_worker();
 $twins->are_same('SIGKILL of another backend');
@@ -106,7 +106,7 @@ $twins->feed(sub { $twins->fault_happened }) or die 'nobody came by';
 release_worker();
 $twins->fault('before_log:pause');
 $twins->feed(sub { $twins->fault_happened }) or die 'nobody came by';
-my $user = $node->background_psql('postgres');
+my $user = background($node);
 $user->query_safe("SET deadlock_timeout = '1h'; BEGIN; SELECT * FROM clickstream.partition FOR UPDATE");
 my $user_pid = $user->query_safe('SELECT pg_backend_pid()');
 $user->query_until(qr/altering/, "\\echo altering\nALTER TABLE t_sessions ADD COLUMN note text DEFAULT 'added'; COMMIT;\n");
@@ -120,7 +120,7 @@ is($twins->query("SELECT count(*) FROM pg_attribute WHERE attrelid = 't_sessions
 
 # ---- a lock held for longer than the worker waits
 
-$user = $node->background_psql('postgres');
+$user = background($node);
 $user->query_safe('BEGIN; LOCK TABLE t_pages IN ACCESS EXCLUSIVE MODE');
 my $waited = '';
 $twins->feed(sub {
@@ -134,7 +134,7 @@ $twins->are_same('the lock is gone');
 
 # ---- no room for locks
 
-$user = $node->background_psql('postgres');
+$user = background($node);
 $user->query_safe(<<~'END');
 	BEGIN;
 	DO $$

@@ -107,7 +107,7 @@ sub begin_reader
 	my %reader = (out => '', err => '');
 
 	$reader{run} = IPC::Run::start([ 'psql', '-X', '-At', '-d', $node->connstr('postgres') . " application_name=$name", '-c', $sql ],
-		'<', \undef, '>', \$reader{out}, '2>', \$reader{err}, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+		'<', \undef, '>', \$reader{out}, '2>', \$reader{err}, IPC::Run::timeout(3 * $PostgreSQL::Test::Utils::timeout_default));
 	return \%reader;
 }
 
@@ -202,7 +202,8 @@ stop_at('mid_publication', 'killed') for 1 .. 3;
 
 # ---- and then
 
-query("CALL clickstream.wait_for('live'); CALL clickstream.finish('live')");
+wait_for($node, 'live');
+query("CALL clickstream.finish('live')");
 query(q(SELECT clickstream.stop('live')));
 query("CALL clickstream.process('calm')");
 query("CALL clickstream.finish('calm')");

@@ -141,7 +141,7 @@ query("SELECT clickstream.start('web')");
 phase('warming up', $seconds / 8, 0, 2);
 my $cycles = phase('before', $seconds / 8, 0, 4);
 
-my $reader = $node->background_psql('postgres');
+my $reader = background($node);
 $reader->query_safe('SET log_min_messages = debug1; BEGIN ISOLATION LEVEL REPEATABLE READ');
 my $seen = $reader->query_safe($open_state);
 phase('snapshot', $seconds / 4, $cycles, 0);
@@ -196,7 +196,7 @@ for my $point (qw(before_trim mid_trim))
 	load_slice(sub { -e $paused }) until -e $paused;
 
 	# The half is truncated under the eyes of a snapshot that may have seen it, and of a dump that waits for it.
-	my $caught = $node->background_psql('postgres');
+	my $caught = background($node);
 	$caught->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	$caught->query_safe('SELECT count(*) FROM t_pages');
 	$caught->query_until(qr/reading/, "\\echo reading\n$open_state;\n");

@@ -51,7 +51,7 @@ sub hold
 	my ($stream, $locks, %option) = @_;
 	my $idle = $option{idle_timeout} // '1 day';
 	my $more = $option{more} // '';
-	my $holder = $node->background_psql('postgres', on_error_stop => 1);
+	my $holder = background($node, on_error_stop => 1);
 
 	$holder->query_safe("SELECT pg_advisory_lock($_)") for @$locks;
 	query(<<~END);
@@ -123,7 +123,7 @@ sub is_closed
 # ---- a reader
 
 my $holder = hold('held', [ 1, 2 ]);
-my $reader = $node->background_psql('postgres', on_error_stop => 1);
+my $reader = background($node, on_error_stop => 1);
 my $look = join ' UNION ALL ', map { "SELECT '$_ ' || (to_jsonb(v) - 'is_final')::text AS line FROM held.${_}_live AS v" } @tables;
 $look = qq(SELECT count(*), md5(string_agg(line, E'\\n' ORDER BY line COLLATE "C")) FROM ($look) AS l);
 

@@ -58,7 +58,7 @@ sub is_stopped_copy
 sub run_out
 {
 	my ($database) = @_;
-	query("CALL clickstream.wait_for('shop', '180 seconds')", $database);
+	wait_for($node, 'shop', $database);
 	query("CALL clickstream.finish('shop')", $database);
 }
 
@@ -82,7 +82,7 @@ query(<<~END, 'shop');
 	END
 produce_part();    # before it starts: a partition that never had a message holds back no other
 query("SELECT clickstream.start('shop')", 'shop');
-query("CALL clickstream.wait_for('shop')", 'shop');
+wait_for($node, 'shop', 'shop');
 produce_part();    # it works on this while it is dumped
 
 $node->command_ok([ 'pg_dump', '-Fc', '-f', "$dumps/whole", 'shop' ], 'pg_dump while the stream runs');

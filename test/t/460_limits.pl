@@ -69,7 +69,7 @@ wait_for_state('three', 'running');
 wait_for_state('four', 'running', 'other');
 wait_for($node, 'three');
 is(query('SELECT sum(n) FROM three_views'), 1, 'with a worker it runs');
-query("CALL clickstream.wait_for('four')", 'other');
+wait_for($node, 'four', 'other');
 is_soon($node, "SELECT problem IS NULL FROM clickstream.stat_stream WHERE stream = 'three'", 't', 'and has no problem any more');
 is(query("SELECT clickstream.stop('three')"), '', 'stopped');
 query("SELECT clickstream.stop('four')", 'other');

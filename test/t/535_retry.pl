@@ -67,7 +67,7 @@ for my $fault (qw(evaluated applied before_write before_log after_log at_commit)
 send_messages(100);
 $sent += 100;
 wait_for($node, 'web');
-my $first = $node->background_psql('postgres', on_error_stop => 1);
+my $first = background($node, on_error_stop => 1);
 is($first->query_safe("BEGIN; $retry"), '10|10', 'one brings some back');
 my $answer;
 my $second = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SET application_name = 'second'; $retry" ], '>', \$answer);

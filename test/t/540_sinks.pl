@@ -163,7 +163,7 @@ drained('out');
 is_exact('plain');
 
 # Killed between Kafka's commit and ours: a lock keeps ours from happening.
-my $lock = $node->background_psql('postgres', on_error_stop => 1);
+my $lock = background($node, on_error_stop => 1);
 $lock->query_safe('BEGIN; LOCK TABLE clickstream.sink_sent IN EXCLUSIVE MODE');
 send_events(20);
 wait_until($node, q(SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE application_name = 'clickstream sink: out'));
