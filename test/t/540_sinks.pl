@@ -92,7 +92,7 @@ sub is_exact
 # What a sink's process waits for with its producer made, and nothing sent yet: whoever has locked the outbox.
 sub hold_outbox
 {
-	my $holder = $node->background_psql('postgres', on_error_stop => 1);
+	my $holder = background($node, on_error_stop => 1);
 	$holder->query_safe('BEGIN; LOCK TABLE clickstream.outbox IN ACCESS EXCLUSIVE MODE');
 	return $holder;
 }
@@ -204,7 +204,7 @@ $holder = hold_outbox();
 query(q(SELECT clickstream.start_sink('out')));
 wait_held('out');
 fence_off('out');
-my $next = $node->background_psql('postgres', on_error_stop => 1);
+my $next = background($node, on_error_stop => 1);
 $next->query_until(qr/asks/, "\\echo asks\nBEGIN; LOCK TABLE clickstream.outbox IN ACCESS EXCLUSIVE MODE;\n");
 wait_until($node, q(SELECT count(*) = 2 FROM pg_locks WHERE NOT granted AND relation = 'clickstream.outbox'::regclass));
 $holder->query_safe('COMMIT');
@@ -292,7 +292,7 @@ send_events(20);
 wait_until($node, q(SELECT state = 'failed' AND last_error ~ 'has (rows of sink "out" up to|other rows of sink "out" than)' FROM clickstream.stat_sink));
 wait_until($node, "SELECT waiting > 0 AND sent = $position FROM clickstream.stat_sink");
 $node->safe_psql('copy', event_call(20));
-$node->safe_psql('copy', q(CALL clickstream.wait_for('web')));
+wait_for($node, 'web', 'copy');
 wait_until($node, q(SELECT state = 'running' AND waiting = 0 FROM clickstream.stat_sink), 'copy');
 my %times;
 $times{$_->{id}}++ for messages('out');
