@@ -116,8 +116,7 @@ for my $from (qw(kafka embedded))
 
 # ---- new partitions
 
-# nothing is late, whichever of the new ones is found first
-make_stream('grows', 'kafka', 'grows', 'latest', "watermark_delay => '10 days'");
+make_stream('grows', 'kafka', 'grows', 'latest');
 wait_until($node, "SELECT count(*) = 1 FROM clickstream.stat_partition WHERE stream = 'grows'");
 produce($kafka, 'grows', lines(5));
 wait_for($node, 'grows');
