@@ -2,7 +2,7 @@
 # Where the worker's time goes in live traffic: a small, repeatable run
 # for pairs of before and after, on a machine that others use too.
 #
-#   bench/profile.sh [perf | time | instructions]
+#   bench/profile.sh [perf | time | instructions | lookups]
 #
 #   perf    where the worker's time goes, by perf (the default): shares, which
 #           a loaded machine changes less than times
@@ -12,6 +12,8 @@
 #           misses a cache of 1 MB, and where, by callgrind: the same on any
 #           machine, but blind to what was announced to the processor, and to
 #           the kernel
+#   lookups how many instructions a lookup adds to an event, by callgrind; needs
+#           neither warm-up nor worker
 #
 # Events of generate.c at 6,000 a second of event time come through the local
 # topic, a second of them in one transaction, the next when that is committed:
@@ -22,7 +24,7 @@
 #
 # environment, with defaults:
 #   BENCH_WORK=/var/tmp/clickstream-profile   BENCH_WARM=1200000
-#   BENCH_BATCHES=60 (instructions: 20)  BENCH_FRESH=
+#   BENCH_BATCHES=60 (instructions: 20, lookups: 10)  BENCH_FRESH=
 set -eu
 bench=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$bench")
@@ -30,7 +32,12 @@ mode=${1:-perf}
 work=${BENCH_WORK:-/var/tmp/clickstream-profile}
 warm=${BENCH_WARM:-1200000}
 rate=6000
-batches=${BENCH_BATCHES:-$([ "$mode" = instructions ] && echo 20 || echo 60)}
+case $mode in
+	perf | time) batches=${BENCH_BATCHES:-60} ;;
+	instructions) batches=${BENCH_BATCHES:-20} ;;
+	lookups) batches=${BENCH_BATCHES:-10} ;;
+	*) echo "profile.sh: no such mode: $mode" >&2 && exit 2 ;;
+esac
 out=$bench/out
 postmaster=
 
@@ -59,9 +66,6 @@ prepare() {
 	make -s -C "$top" install DESTDIR="$work/server" >/dev/null
 	chmod a+rx "$work"
 	chmod -R a+rX "$work/server"
-	if [ -n "${BENCH_FRESH:-}" ] || [ ! -f "$work/warm/ready" ]; then
-		make_warm
-	fi
 }
 
 start_cluster() { # DATA [WRAPPER...]
@@ -94,13 +98,12 @@ feed() {
 	until [ "$(ask 'SELECT sum(next_offset) FROM clickstream.partition')" = "$2" ]; do sleep 0.1; done
 }
 
-make_warm() {
-	total=$((warm + 70 * rate))
-	rm -rf "$work/warm"
-	mkdir "$work/warm"
-	[ "$(id -u)" != 0 ] || chown "$account" "$work" "$work/warm"
-	as_server "$bin/initdb" -D "$work/warm" -A trust -U postgres -E UTF8 --locale=C.UTF-8 >/dev/null
-	cat >>"$work/warm/postgresql.conf" <<-END
+make_cluster() { # DATA
+	rm -rf "$1"
+	mkdir "$1"
+	[ "$(id -u)" != 0 ] || chown "$account" "$work" "$1"
+	as_server "$bin/initdb" -D "$1" -A trust -U postgres -E UTF8 --locale=C.UTF-8 >/dev/null
+	cat >>"$1/postgresql.conf" <<-END
 		listen_addresses = ''
 		port = 5499
 		unix_socket_directories = '$work'
@@ -110,6 +113,11 @@ make_warm() {
 		autovacuum = off
 		clickstream.state_memory = '2GB'
 	END
+}
+
+make_warm() {
+	total=$((warm + 70 * rate))
+	make_cluster "$work/warm"
 	start_cluster "$work/warm"
 	ask "CREATE EXTENSION clickstream;
 		SELECT clickstream.quickstart('web', target_schema => 'web', start => false);
@@ -140,7 +148,50 @@ run_batches() { # FROM COUNT
 	done
 }
 
+# A stream of one window and as many batches, whose events are of USERS users in each batch.
+make_stream() { # NAME USERS GROUP_BY
+	ask "SELECT clickstream.create_stream('$1', watermark_delay => '0', idle_timeout => '1 day')" >/dev/null
+	[ "$1" = none ] || ask "SELECT clickstream.create_lookup('profile', stream => '$1', key => 'user_id')" >/dev/null
+	ask "SELECT clickstream.create_window('of_$1', stream => '$1', size => '1 minute', group_by => '$3', measures => 'count(*) AS events');
+		SELECT count(clickstream.produce('$1', json_build_object('event_time', to_char('2024-06-01'::timestamp + i / $rate * interval '1 second', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+			'user_id', 'u' || (i % $2 + i / $rate * 1000), 'event_type', 'page_view', 'page_url', '/product/' || i % 1000, 'device_type', (ARRAY['desktop', 'mobile', 'tablet'])[1 + i % 3],
+			'browser', 'Firefox', 'country', 'DE', 'utm_source', 'mail', 'event_properties', json_build_object('n', i))::text))
+		FROM generate_series(0, $batches * $rate - 1) AS i" >/dev/null
+}
+
+# Instructions an event of a stream, all its batches together; the process opens it and plans, too.
+count_stream() { # NAME
+	pid=$(printf '%s;\n' 'SELECT pg_backend_pid()' "SET clickstream.batch_messages = $rate" "CALL clickstream.process('$1')" |
+		as_server psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$work" -p 5499 -U postgres -d postgres)
+	until [ -s "$work/callgrind.$pid" ]; do sleep 0.1; done
+	callgrind_annotate --inclusive=yes "$work/callgrind.$pid" >"$out/lookups-$1.txt" 2>/dev/null
+	awk -v name="$1" -v n=$((batches * rate)) '$1 == "totals:" { printf "%-10s %6.0f instructions an event\n", name, $2 / n }' "$work/callgrind.$pid"
+}
+
+measure_lookups() {
+	make_cluster "$work/run"
+	start_cluster "$work/run"
+	ask "CREATE EXTENSION clickstream;
+		CREATE TABLE profile (user_id text PRIMARY KEY, plan_type text, signup_date date, company_name text);
+		INSERT INTO profile SELECT 'u' || i, (ARRAY['free', 'pro', 'team'])[1 + i % 3], date '2024-05-01' - i % 1000, 'Company ' || i / 10 FROM generate_series(0, 99999) AS i;
+		ANALYZE profile"
+	make_stream none $rate device_type
+	make_stream each $rate profile.plan_type   # each event of a batch another user
+	make_stream tenth $((rate / 10)) profile.plan_type
+	make_stream few 60 profile.plan_type
+	ask "VACUUM ANALYZE"
+	stop_cluster fast
+	rm -f "$work"/callgrind.*
+	start_cluster "$work/run" valgrind -q --tool=callgrind --collect-atstart=no --toggle-collect=cs_engine_batch \
+		--callgrind-out-file="$work/callgrind.%p"
+	for stream in none each tenth few; do count_stream "$stream"; done
+	stop_cluster fast
+}
+
 measure() {
+	if [ -n "${BENCH_FRESH:-}" ] || [ ! -f "$work/warm/ready" ]; then
+		make_warm
+	fi
 	rm -rf "$work/run"
 	as_server cp -a "$work/warm" "$work/run"
 	case $mode in
@@ -186,4 +237,4 @@ measure() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 prepare
-measure
+if [ "$mode" = lookups ]; then measure_lookups; else measure; fi
