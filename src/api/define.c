@@ -54,13 +54,13 @@ cs_stream_check_owner(const CsStream *stream)
 }
 
 void
-cs_stream_touch(const CsStream *stream)
+cs_stream_touch(CsStream *stream)
 {
 	cs_stream_check_owner(stream);
-	if (cs_stream_bump(stream->stream_id))
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream \"%s\" was dropped at this moment", stream->name)));
+	if (!cs_stream_bump(stream->stream_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream \"%s\" was dropped at this moment", stream->name)));
+	cs_stream_load_events(stream);
 }
 
 void

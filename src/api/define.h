@@ -51,8 +51,12 @@ extern void cs_draft_insert(CsDraft *draft, Oid table);
 
 /* Raise unless the current user may change the stream. */
 extern void cs_stream_check_owner(const CsStream *stream);
-/* Lock the stream's row and let a running worker know that something changed. */
-extern void cs_stream_touch(const CsStream *stream);
+/*
+ * Lock the stream's row and let a running worker know that something changed.
+ * What the stream says of its events' columns holds from here on: a lookup that
+ * was made meanwhile has added to them.
+ */
+extern void cs_stream_touch(CsStream *stream);
 
 /* Raise if the stream has no events: it keeps the table of a lookup. */
 extern void cs_stream_check_events(const CsStream *stream);

@@ -100,17 +100,13 @@ has_unique_key(Relation rel, AttrNumber key)
 	return found;
 }
 
-/*
- * The stream's row is locked, and only then is the stream read that is worked
- * with: whoever held the lock before may have added columns to its events.
- */
 static CsStream *
 lock_stream(const char *name)
 {
 	CsStream *stream = cs_stream_load_by_name(name, CurrentMemoryContext);
 
 	cs_stream_touch(stream);
-	return cs_stream_load_by_id(stream->stream_id, CurrentMemoryContext);
+	return stream;
 }
 
 /* A kind of relation that can be read, and whose key is unique where that can be known. */

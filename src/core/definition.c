@@ -410,17 +410,31 @@ count_extra(TupleDesc desc)
 	return n - CS_SEED_COLUMNS - CS_SYS_COLUMNS;
 }
 
-/* The columns of the event relation, and how many of them are extra; none if a user dropped it. */
+/*
+ * The columns of the event relation, and how many of them are extra; none if a
+ * user dropped it.  The lock is given back: who waits for the stream's row must
+ * not hold up who has it, and adds columns.
+ */
 static void
 load_event_desc(CsStream *stream)
 {
 	Relation rel = try_relation_open(stream->event_relation, AccessShareLock);
 
+	stream->event_desc = NULL;
 	if (rel == NULL)
 		return;
 	stream->event_desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	stream->nextra = count_extra(stream->event_desc);
-	relation_close(rel, NoLock);
+	relation_close(rel, AccessShareLock);
+}
+
+void
+cs_stream_load_events(CsStream *stream)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(stream));
+
+	load_event_desc(stream);
+	MemoryContextSwitchTo(old);
 }
 
 /* Run one of our queries with a parameter, as the extension's owner, inside of SPI. */
