@@ -208,8 +208,7 @@ map_ordinary(Size size)
 				 errdetail("The request was for %zu bytes.", size), errhint("Reduce clickstream.state_memory.")));
 	if (begin > place)
 		(void) munmap(place, begin - place);
-	if (begin < place + page)
-		(void) munmap(begin + size, place + page - begin);
+	(void) munmap(begin + size, place + page - begin);
 	mapping = begin;
 	mapped = size;
 	advise((uintptr_t) begin, (uintptr_t) begin + size);

@@ -339,8 +339,11 @@ message_key(CsUpsertDecoder *decoder, const CsMessage *message, Datum *value)
 	is_json = message->key[0] == '{' || message->key[0] == '"';
 	if (!is_json || !parse(decoder, message->key, message->key_len, &problem))
 	{
-		char *copy = pnstrdup(message->key, message->key_len);
+		char *copy;
 
+		if (memchr(message->key, '\0', message->key_len) != NULL)
+			ereport(ERROR, (errcode(ERRCODE_UNTRANSLATABLE_CHARACTER), errmsg("the message's key holds a zero byte")));
+		copy = pnstrdup(message->key, message->key_len);
 		*value = from_text(decoder, decoder->key, pg_any_to_server(copy, (int) message->key_len, PG_UTF8));
 		return true;
 	}

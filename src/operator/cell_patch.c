@@ -60,11 +60,15 @@ set_bytes(CsGrouping *g, CsState *state, CsWork *work, const CsCopies *copies)
 }
 
 #ifdef USE_ASSERT_CHECKING
-/* The cell by the other way, as it was; and as it is then: the same bytes? */
+/* The cell by the other way, as it was; and as it is then: the same bytes?  What points to the old ones lives no longer than that. */
 static CsCell *
 check_begin(CsGrouping *g, CsState *state, CsWork *work)
 {
-	return cs_cell_peek(g, state, cs_cell_make(g), NULL, work);
+	uint32	room = work->image_room;
+	CsCell *cell = cs_cell_peek(g, state, cs_cell_make(g), NULL, work);
+
+	work->image_room = room;
+	return cell;
 }
 
 static void

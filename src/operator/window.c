@@ -401,9 +401,9 @@ revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired)
 	cs_cell_sort(works, n);
 	for (int i = 0; i < n; i++)
 	{
-		CsCell *cell = works[i]->work;
+		CsCell *cell = works[i]->work; /* not decoded: its row was shown, and no event has come */
 
-		if (!cell->touched ||
+		if (cell == NULL || !cell->touched ||
 			!cs_is_passed(cs_assigned_end(&w->assign, CS_BUCKET_START(works[i]->key.bucket)), w->op.closed))
 			continue;
 		cell->touched = false;

@@ -86,7 +86,11 @@ cs_kafka_check_end(KafkaSource *source, KafkaPartition *p, int64 end)
 void
 cs_kafka_check_again(KafkaSource *source, KafkaPartition *p, TimestampTz now)
 {
-	if (p->short_since == 0 || now - p->short_since < KAFKA_MISSING_PATIENCE * CS_USECS_PER_MSEC ||
+	if (p->short_since == 0)
+		return;
+	if (!p->is_reachable || p->is_refused || p->partition->paused || p->end > p->partition->last_offset)
+		p->short_since = now; /* nothing can come, or it is on its way */
+	if (now - p->short_since < KAFKA_MISSING_PATIENCE * CS_USECS_PER_MSEC ||
 		source->fault.code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return;
 	p->is_checked = false;

@@ -151,8 +151,9 @@ extern void	   cs_work_dirty(CsState *state, CsWork *work);
 /*
  * The bytes that a work without a decoded form is to have, in place of what
  * its serializer would make: for changes that are made in the bytes
- * themselves.  Copied to batch memory.  Whoever decodes the work later, from
- * these bytes, sets image to NULL.
+ * themselves.  Copied to batch memory, over what the work had if there is room.
+ * Whoever decodes the work later, from these bytes, sets image to NULL; who only
+ * keeps pointers to them sets image_room to 0.
  */
 extern void cs_work_set_image(CsState *state, CsWork *work, const char *data, uint32 len);
 /* The same by one who has made them out of the committed ones, and says how (state/delta.h). */

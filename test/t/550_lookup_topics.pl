@@ -146,6 +146,10 @@ query('ALTER TABLE profiles ALTER plan_type TYPE varchar(20)');
 produce($broker, 'users', [ qq(longer\t{"plan_type": "enterprise"}) ]);
 wait_until($node, q(SELECT sum(consumed) = 5003 FROM clickstream.audit('user_profiles')));
 is(query(q(SELECT plan_type FROM profiles WHERE user_id = 'longer')), 'enterprise', 'what fits now is written');
+# A key that begins with a zero byte, as those of a schema registry do.
+produce($broker, 'users', [ "\0" . ('x' x 300) . qq(\t{"plan_type": "pro"}) ]);
+wait_until($node, q(SELECT sum(consumed) = 5004 FROM clickstream.audit('user_profiles')));
+is(query(q(SELECT count(*) FROM clickstream.dead_letter WHERE stream = 'user_profiles' AND error = 'the message''s key holds a zero byte')), '1', 'a key that is no text is a dead letter');
 query("SELECT clickstream.stop('user_profiles')");
 $node->stop;
 done_testing();
