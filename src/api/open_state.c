@@ -6,10 +6,9 @@
  * sees, so what is open and the result table agree within one query.  While a
  * worker runs the stream it comes out of shared memory, each entry as it is
  * now; otherwise, and for old snapshots, the state log is folded in the calling
- * backend (state/shared.h).  Sessions and attempts are read by parts of their
- * keys, so that a million of them need not lie in memory at once; rows of
- * windows are put together from all there is.  With each row goes the number of the commit that
- * its entry's content is of.  Reads only; takes AccessShareLock on the log's halves.
+ * backend (state/shared.h).  It is read by parts of the keys, so that a million
+ * of them need not lie in memory at once.  With each row goes the number of the commit that
+ * its entry's content is of, of windows that which was the newest.  Reads only; takes AccessShareLock on the log's halves.
  *
  * Rows are shown to who may SELECT the result table or is a member of the
  * stream's owner; expressions over aggregates are run as the owner.
@@ -132,26 +131,50 @@ show_entry(CsEntry *entry, void *arg)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/*
- * Entries that show themselves are read by parts of their keys, each of which
- * fits the memory of a hash table, about; all parts are as of one commit.
- */
+static bool
+show_part(CsOpenReader *reader)
+{
+	const CsOperatorOps *ops = reader->op->ops;
+
+	if (ops->show_all)
+		ops->show_all(reader->op, reader->state, reader->row_context, reader->row, reader->arg);
+	else
+		cs_state_walk(reader->state, reader->def->definition_id, show_entry, reader);
+	return true;
+}
+
+static bool
+survey_part(CsOpenReader *reader)
+{
+	return reader->op->ops->survey(reader->op, reader->state);
+}
+
+/* Each part of the keys that fits the memory of a hash table, about; all are as of one commit.  Until one says false. */
+static void
+each_part(CsOpenReader *reader, const CsProgressRow *progress, int64 n, int64 wanted, bool (*take)(CsOpenReader *))
+{
+	CsPart part = cs_part_from(0, n, wanted);
+	bool   more = true;
+
+	while (more)
+	{
+		read_part(reader, progress, part);
+		more = take(reader) && part.last != PG_UINT64_MAX;
+		MemoryContextReset(reader->part_context);
+		if (more)
+			part = cs_part_from(part.last + 1, n, wanted);
+	}
+}
+
 static void
 show_parts(CsOpenReader *reader, const CsProgressRow *progress)
 {
-	int64  wanted = (int64) (get_hash_memory_limit() / ENTRY_ABOUT);
-	int64  n = count_entries(reader, progress);
-	CsPart part = cs_part_from(0, n, wanted);
+	int64 wanted = (int64) (get_hash_memory_limit() / ENTRY_ABOUT);
+	int64 n = count_entries(reader, progress);
 
-	for (;;)
-	{
-		read_part(reader, progress, part);
-		cs_state_walk(reader->state, reader->def->definition_id, show_entry, reader);
-		MemoryContextReset(reader->part_context);
-		if (part.last == PG_UINT64_MAX)
-			break;
-		part = cs_part_from(part.last + 1, n, wanted);
-	}
+	if (reader->op->ops->survey && n > wanted)
+		each_part(reader, progress, n, wanted, survey_part);
+	each_part(reader, progress, n, wanted, show_part);
 }
 
 static void
@@ -176,9 +199,8 @@ cs_open_read(CsOpenReader *reader)
 void
 cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg)
 {
-	const CsOperatorOps *ops = reader->op->ops;
-	CsTopicRanks		 before;
-	CsProgressRow		 progress;
+	CsTopicRanks  before;
+	CsProgressRow progress;
 
 	reader->row = row;
 	reader->arg = arg;
@@ -186,13 +208,7 @@ cs_open_rows(CsOpenReader *reader, CsShowRow row, void *arg)
 	before = cs_topics_use(reader->stream);
 	PG_TRY();
 	{
-		if (ops->show_all)
-		{
-			read_part(reader, &progress, CS_PART_WHOLE);
-			ops->show_all(reader->op, reader->state, reader->row_context, row, arg);
-		}
-		else
-			show_parts(reader, &progress);
+		show_parts(reader, &progress);
 	}
 	PG_FINALLY();
 	{

@@ -145,7 +145,13 @@ typedef struct CsOperatorOps
 	 * where rows are put together from several, all there is (show_all).
 	 * Rows and what they point to live in the current context; show_all()
 	 * resets the one it is given from time to time.
+	 *
+	 * The state may be a part of the keys, each with all of its entries.  Then
+	 * survey() has seen the parts before the first show_all(), in their
+	 * order: it takes note of what rows of all parts depend on.  False: the
+	 * other parts have nothing of that.  NULL: nothing does.
 	 */
+	bool (*survey)(CsOperator *op, CsState *state);
 	void (*show)(CsOperator *op, CsState *state, const CsEntry *entry, CsShowRow row, void *arg);
 	void (*show_all)(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg);
 

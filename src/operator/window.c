@@ -604,6 +604,7 @@ const CsOperatorOps cs_window_ops = {
 	.is_marked = cs_cell_is_marked,
 	.due_of = window_due_of,
 	.recovered = window_recovered,
+	.survey = cs_window_survey,
 	.show_all = cs_window_show_all,
 	.check = window_check,
 	.lost = window_lost,

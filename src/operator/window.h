@@ -66,6 +66,14 @@ typedef struct CsClosing
 	uint64		from;	  /* the part of its groups that is not written begins there */
 } CsClosing;
 
+/* What a reader knows of all groups, also while it has the state of some. */
+typedef struct CsSurvey
+{
+	CsClosing closing;
+	int64	 *buckets; /* cumulative: all there are, in order */
+	int		  n;
+} CsSurvey;
+
 typedef struct CsWindow
 {
 	CsOperator	  op;
@@ -81,6 +89,7 @@ typedef struct CsWindow
 	TimestampTz closed_before, retired_before; /* as of the last commit */
 	bool		stale_before, midway_before;
 	TimestampTz emit_before;
+	CsSurvey   *survey; /* readers by parts */
 } CsWindow;
 
 /* Has a watermark passed the window's last millisecond? */
@@ -153,6 +162,7 @@ extern TimestampTz cs_windows_differ_until(CsWindow *w, const int64 *buckets, in
 
 /* ---- window_show.c ---- */
 
+extern bool cs_window_survey(CsOperator *op, CsState *state);
 extern void cs_window_show_all(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg);
 
 /* ---- cumulative.c ---- */

@@ -121,40 +121,103 @@ drop_written(const CsClosing *closing, CsSpan *spans, int n)
 }
 
 static void
-show_spans(CsWindow *w, const CsClosing *closing, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
+show_spans(CsWindow *w, const CsSurvey *survey, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
 {
 	Reading r = {.row = row, .arg = arg};
-	int		n, nbuckets;
+	int		n;
 	CsSpan *spans = cs_windows_between(w, state, w->op.closed, CS_WM_DONE, &n);
-	int64  *buckets = cs_state_buckets(state, w->op.def->definition_id, &nbuckets);
 
 	if (w->assign.form == CS_WINDOW_CUMULATIVE)
-		n = drop_written(closing, spans, n);
+		n = drop_written(&survey->closing, spans, n);
 	begin(&r, &w->op, &w->grouping, state, scratch);
 	for (int i = 0; i < n; i++)
 	{
 		bool is_first = i == 0 || spans[i - 1].start != spans[i].start;
 
 		/* The first open one in any case: what was added to a sum may have no newer step. */
-		if (is_first ||
-			spans[i].end <= cs_windows_differ_until(w, buckets, nbuckets, CS_BUCKET_OF(spans[i].start, CS_BUCKET_PANE)))
+		if (is_first || spans[i].end <= cs_windows_differ_until(w, survey->buckets, survey->n,
+																CS_BUCKET_OF(spans[i].start, CS_BUCKET_PANE)))
 			show_span(&r, w, spans[i]);
 	}
+	if (spans)
+		pfree(spans);
+}
+
+/* Add the buckets of some groups. */
+static void
+add_buckets(CsSurvey *survey, const int64 *buckets, int n)
+{
+	int64 *all = palloc((survey->n + n + 1) * sizeof(int64));
+	int	   nall = 0;
+
+	for (int i = 0, k = 0; i < survey->n || k < n;)
+	{
+		if (k == n || (i < survey->n && survey->buckets[i] < buckets[k]))
+			all[nall++] = survey->buckets[i++];
+		else
+		{
+			if (i < survey->n && survey->buckets[i] == buckets[k])
+				i++;
+			all[nall++] = buckets[k++];
+		}
+	}
+	if (survey->buckets)
+		pfree(survey->buckets);
+	survey->buckets = all;
+	survey->n = nall;
+}
+
+static void
+survey_buckets(CsWindow *w, CsState *state, CsSurvey *survey)
+{
+	int	   n;
+	int64 *buckets;
+
+	if (w->assign.form != CS_WINDOW_CUMULATIVE)
+		return;
+	buckets = cs_state_buckets(state, w->op.def->definition_id, &n);
+	add_buckets(survey, buckets, n);
 	pfree(buckets);
+}
+
+/* A window that is being closed is open to readers until all of it is. */
+static void
+survey_closing(CsWindow *w, CsState *state, CsSurvey *survey)
+{
+	cs_closing_recover(w, state);
+	survey->closing = w->closing;
+	cs_closing_end(w);
+	w->retired = cs_retired_at(w->op.def, w->op.closed);
+}
+
+/* The first part has the entry that says how far a closing has come: its key is 0. */
+bool
+cs_window_survey(CsOperator *op, CsState *state)
+{
+	CsWindow *w = (CsWindow *) op;
+
+	if (w->survey == NULL)
+	{
+		w->survey = palloc0(sizeof(CsSurvey));
+		survey_closing(w, state, w->survey);
+	}
+	survey_buckets(w, state, w->survey);
+	return w->assign.form == CS_WINDOW_CUMULATIVE;
 }
 
 void
 cs_window_show_all(CsOperator *op, CsState *state, MemoryContext scratch, CsShowRow row, void *arg)
 {
 	CsWindow *w = (CsWindow *) op;
-	CsClosing closing;
+	CsSurvey  own = {0};
 
-	cs_closing_recover(w, state);
-	closing = w->closing;
-	cs_closing_end(w); /* a window that is being closed is open to readers until all of it is */
-	w->retired = cs_retired_at(op->def, op->closed);
+	if (w->survey == NULL)
+	{
+		survey_closing(w, state, &own);
+		survey_buckets(w, state, &own);
+	}
 	if (w->assign.form == CS_WINDOW_TUMBLING)
 		cs_cells_show_open(op, &w->grouping, state, scratch, op->closed, row, arg);
 	else
-		show_spans(w, &closing, state, scratch, row, arg);
+		show_spans(w, w->survey ? w->survey : &own, state, scratch, row, arg);
 }
