@@ -361,7 +361,8 @@ begin_batch(CsEngine *e)
 	e->ctx.now = cs_now();
 	e->ctx.catching_up = e->catching_up;
 	e->batch_messages = 0;
-	e->previewed_next = CS_WM_NONE;
+	e->previewed_next = e->previewed_rows = CS_WM_NONE;
+	e->previews_left = false;
 	cs_write_begin(e);
 	cs_lookups_begin(e);
 }
@@ -475,7 +476,7 @@ store(CsEngine *e, CsProgressRow *next)
 	next->log_copied_xid = position.copied_xid;
 	next->next_set_id = position.next_set_id;
 	next->watermark = e->watermark;
-	next->shown = Max(next->shown, e->previewed_next);
+	next->shown = Max(next->shown, e->previewed_rows);
 	if (!e->closings_left)
 		next->closed = e->watermark;
 	cs_counts_store(e, next);
@@ -607,7 +608,7 @@ outcome_of(CsEngine *e, bool full)
 	bool was_catching_up = e->catching_up;
 
 	e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
-	if (full || e->ends_before || e->closings_left || cs_backfill_remains(e))
+	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e))
 		return CS_BATCH_MORE;
 	if (was_catching_up && !e->catching_up)
 		return CS_BATCH_MORE;

@@ -128,6 +128,8 @@ struct CsEngine
 	bool		  closings_left;
 	TimestampTz	  previewed;	  /* rows are shown as of up to here since the last message; CS_WM_NONE not at all */
 	TimestampTz	  previewed_next; /* as this batch leaves it */
+	TimestampTz	  previewed_rows; /* of this batch: rows as of up to here may be there */
+	bool		  previews_left;  /* of this batch: to the next one */
 	TimestampTz	  preview_again;  /* clock: not before; a preview commits no oftener than messages do */
 	char		  problem[512];
 

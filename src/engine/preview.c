@@ -9,6 +9,8 @@
  * if nothing had been shown: the operators show from copies, and remember only
  * what they have shown.
  *
+ * What is too much for one transaction goes on in the next, as with closings.
+ *
  * As the silence lasts, the moment moves on with the clock.  What is shown
  * since the last message is not looked at again, and a look is worth a
  * transaction only where an operator says that there is something to show.
@@ -21,8 +23,6 @@
 #include "core/settings.h"
 #include "engine/backfill.h"
 #include "engine/internal.h"
-
-#define PREVIEWS_PER_BATCH 100000 /* entries that one operator shows in one transaction, about */
 
 static bool
 is_silent(const CsEngine *e)
@@ -79,6 +79,7 @@ void
 cs_preview_run(CsEngine *e, TimestampTz as_of)
 {
 	TimestampTz upto = as_of;
+	int			max = cs_closings_at_once(e);
 
 	for (int i = 0; i < e->nstages; i++)
 	{
@@ -86,10 +87,12 @@ cs_preview_run(CsEngine *e, TimestampTz as_of)
 		TimestampTz all = as_of;
 
 		if (op->ops->preview && !cs_stage_fills(&e->stages[i]))
-			all = op->ops->preview(op, &e->ctx, shown_upto(e), as_of, PREVIEWS_PER_BATCH);
+			all = op->ops->preview(op, &e->ctx, shown_upto(e), as_of, max);
 		upto = Min(upto, all);
 	}
 	e->previewed_next = upto;
+	e->previewed_rows = as_of; /* of some operators, or parts of a window */
+	e->previews_left = upto < as_of;
 }
 
 /* After COMMIT: a message begins a new silence, and all is to be looked at again. */
@@ -97,7 +100,7 @@ void
 cs_preview_committed(CsEngine *e)
 {
 	e->previewed = e->batch_messages > 0 ? CS_WM_NONE : Max(e->previewed, e->previewed_next);
-	if (e->previewed_next != CS_WM_NONE)
+	if (e->previewed_next != CS_WM_NONE && !e->previews_left)
 		e->preview_again = e->ctx.now + cs_commit_interval * INT64CONST(1000);
 }
 

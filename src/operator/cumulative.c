@@ -136,7 +136,7 @@ pass_family(CsWindow *w, CsBatchContext *batch, const Family *family, TimestampT
 		if (closing->span.start != span.start || closing->span.end != span.end)
 			*closing = (CsClosing){.wm = closing->wm, .span = span};
 		if (*left <= 0 || (is_final && !add_up(w, batch->state, pane, family->start, left)) ||
-			!cs_window_emit_rest(w, batch, span, left))
+			!cs_window_emit_rest(w, batch, span, &closing->from, left))
 			return false;
 		closing->span.end++; /* behind it */
 	}

@@ -14,12 +14,7 @@
 static int
 span_cmp(const void *x, const void *y)
 {
-	const CsSpan *a = x;
-	const CsSpan *b = y;
-
-	if (a->end != b->end)
-		return a->end < b->end ? -1 : 1;
-	return a->start < b->start ? -1 : a->start > b->start;
+	return cs_span_cmp(x, y);
 }
 
 typedef struct SpanList
@@ -168,19 +163,19 @@ count_cells(CsWindow *w, CsState *state, CsSpan span, int64 *most)
 }
 
 bool
-cs_window_emit_rest(CsWindow *w, CsBatchContext *batch, CsSpan span, int64 *left)
+cs_window_emit_rest(CsWindow *w, CsBatchContext *batch, CsSpan span, uint64 *from, int64 *left)
 {
 	int64 most;
 	int64 n = count_cells(w, batch->state, span, &most);
 
 	while (*left > 0)
 	{
-		CsPart part = cs_part_from(w->closing.from, n, *left);
+		CsPart part = cs_part_from(*from, n, *left);
 
 		*left -= cs_window_emit_part(w, batch, span, part) + 1;
 		if (part.last == PG_UINT64_MAX)
 			return true;
-		w->closing.from = part.last + 1;
+		*from = part.last + 1;
 	}
 	return false;
 }
@@ -199,7 +194,7 @@ emit_hopping(CsWindow *w, CsBatchContext *batch, CsSpan span, bool is_final, int
 			return cs_running_emit(running, batch, span, is_final, &w->closing.from, left);
 		cs_running_forget(running);
 	}
-	return cs_window_emit_rest(w, batch, span, left);
+	return cs_window_emit_rest(w, batch, span, &w->closing.from, left);
 }
 
 bool
@@ -213,7 +208,7 @@ cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz retired, int64 *
 	for (int i = 0; i < n && done; i++)
 	{
 		bool is_final = cs_is_passed(spans[i].end, retired);
-		int	 order = span_cmp(&spans[i], &closing->span);
+		int	 order = cs_span_cmp(&spans[i], &closing->span);
 
 		if (order < 0 || (!is_final && cs_is_passed(spans[i].end, w->op.closed)))
 			continue;

@@ -65,6 +65,7 @@ window_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	w->op.emit_at = w->emit_before = CS_WM_DONE;
 	cs_closing_end(w);
 	w->closing_before = w->closing;
+	w->previewed = w->previewed_before = CS_PREVIEWED_NONE;
 	cs_query_parts(def, &parts);
 	cs_operator_needs(&w->op, (Node *) parts.filter);
 	cs_operator_needs(&w->op, (Node *) parts.groups);
@@ -243,6 +244,7 @@ window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 	CsWindow	 *w = (CsWindow *) op;
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 
+	w->previewed = CS_PREVIEWED_NONE;
 	w->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
 	fetch_spilled(w, batch->state, events, n);
 	for (int i = 0; i < n; i++)
@@ -284,31 +286,39 @@ show_cells(CsWindow *w, CsBatchContext *batch, int64 bucket, CsPart part)
 	return n;
 }
 
+/* The same from a part on, which moves, to the end; false: more than are left. */
+static bool
+show_rest(CsWindow *w, CsBatchContext *batch, int64 bucket, uint64 *from, int64 *left)
+{
+	int64 n = cs_state_bucket_count(batch->state, w->op.def->definition_id, bucket);
+
+	while (*left > 0)
+	{
+		CsPart part = cs_part_from(*from, n, *left);
+
+		*left -= show_cells(w, batch, bucket, part) + 1;
+		if (part.last == PG_UINT64_MAX)
+			return true;
+		*from = part.last + 1;
+	}
+	return false;
+}
+
 /* All of it, in parts; false: more than are left. */
 static bool
 show_closed(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int64 bucket, int64 *left)
 {
 	CsClosing *closing = &w->closing;
-	int64	   n = cs_state_bucket_count(batch->state, w->op.def->definition_id, bucket);
 
 	cs_closing_begin(w, wm);
 	if (bucket < closing->span.start)
 		return true;
 	if (bucket > closing->span.start)
 		*closing = (CsClosing){.wm = closing->wm, .span = {bucket, bucket}};
-	while (*left > 0)
-	{
-		CsPart part = cs_part_from(closing->from, n, *left);
-
-		*left -= show_cells(w, batch, bucket, part) + 1;
-		if (part.last == PG_UINT64_MAX)
-		{
-			closing->span.start++; /* behind it */
-			return true;
-		}
-		closing->from = part.last + 1;
-	}
-	return false;
+	if (!show_rest(w, batch, bucket, &closing->from, left))
+		return false;
+	closing->span.start++; /* behind it */
+	return true;
 }
 
 /* So many cells as are left; false: that was not all. */
@@ -458,6 +468,25 @@ window_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 	return done;
 }
 
+/* Rows of one window, from where the last batch has stopped; false: more than are left. */
+static bool
+preview_span(CsWindow *w, CsBatchContext *batch, CsSpan span, int64 *left)
+{
+	CsPreviewed *at = &w->previewed;
+	int			 order = cs_span_cmp(&span, &at->span);
+
+	if (order < 0)
+		return true;
+	if (order > 0)
+		*at = (CsPreviewed){span, 0};
+	if (*left <= 0 ||
+		!(w->assign.form == CS_WINDOW_TUMBLING ? show_rest(w, batch, CS_BUCKET(span.start), &at->from, left)
+											   : cs_window_emit_rest(w, batch, span, &at->from, left)))
+		return false;
+	at->span.start++; /* behind it */
+	return true;
+}
+
 /* Rows of open windows are there anyway with emit 'changes'. */
 static TimestampTz
 window_preview(CsOperator *op, CsBatchContext *batch, TimestampTz after, TimestampTz as_of, int max)
@@ -465,7 +494,7 @@ window_preview(CsOperator *op, CsBatchContext *batch, TimestampTz after, Timesta
 	CsWindow	 *w = (CsWindow *) op;
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
 	TimestampTz	  upto = as_of;
-	int64		  shown = 0;
+	int64		  left = max;
 	CsSpan		 *spans;
 	int			  n = 0;
 
@@ -473,15 +502,11 @@ window_preview(CsOperator *op, CsBatchContext *batch, TimestampTz after, Timesta
 		spans = cs_windows_between(w, batch->state, after, as_of, &n);
 	for (int i = 0; i < n; i++)
 	{
-		if (shown > max)
+		if (!preview_span(w, batch, spans[i], &left))
 		{
-			upto = spans[i].end - CS_USECS_PER_MSEC - 1; /* this one is the next batch's */
+			upto = spans[i].end - CS_USECS_PER_MSEC - 1; /* the next batch goes on in this one */
 			break;
 		}
-		if (w->assign.form != CS_WINDOW_TUMBLING)
-			shown += cs_window_emit_part(w, batch, spans[i], CS_PART_WHOLE);
-		else
-			shown += show_cells(w, batch, CS_BUCKET(spans[i].start), CS_PART_WHOLE);
 	}
 	MemoryContextSwitchTo(old);
 	return upto;
@@ -507,6 +532,7 @@ window_end_batch(CsOperator *op, bool committed)
 		w->had_rest_before = w->has_rest;
 		w->stale_before = w->op.stale;
 		w->midway_before = op->midway;
+		w->previewed_before = w->previewed;
 		w->emit_before = op->emit_at;
 		return;
 	}
@@ -518,6 +544,7 @@ window_end_batch(CsOperator *op, bool committed)
 	w->is_marked = w->marked_before;
 	w->has_rest = w->had_rest_before;
 	op->midway = w->midway_before;
+	w->previewed = w->previewed_before;
 	w->op.stale = w->stale_before;
 	op->emit_at = w->emit_before;
 }

@@ -66,6 +66,15 @@ typedef struct CsClosing
 	uint64		from;	  /* the part of its groups that is not written begins there */
 } CsClosing;
 
+/* How far the rows are shown of a topic that is silent. */
+typedef struct CsPreviewed
+{
+	CsSpan span; /* windows before this one */
+	uint64 from; /* and of it the groups before this part */
+} CsPreviewed;
+
+#define CS_PREVIEWED_NONE ((CsPreviewed){{DT_NOBEGIN, DT_NOBEGIN}, 0})
+
 /* What a reader knows of all groups, also while it has the state of some. */
 typedef struct CsSurvey
 {
@@ -89,6 +98,7 @@ typedef struct CsWindow
 	TimestampTz closed_before, retired_before; /* as of the last commit */
 	bool		stale_before, midway_before;
 	TimestampTz emit_before;
+	CsPreviewed previewed, previewed_before;
 	CsSurvey   *survey; /* readers by parts */
 } CsWindow;
 
@@ -106,6 +116,15 @@ cs_retired_at(const CsDefinition *def, TimestampTz wm)
 	if (wm == CS_WM_NONE || wm == CS_WM_DONE || def->lateness == 0)
 		return wm;
 	return wm < PG_INT64_MIN + 1 + def->lateness ? CS_WM_NONE : wm - def->lateness;
+}
+
+/* In the order in which windows close. */
+static inline int
+cs_span_cmp(const CsSpan *a, const CsSpan *b)
+{
+	if (a->end != b->end)
+		return a->end < b->end ? -1 : 1;
+	return a->start < b->start ? -1 : a->start > b->start;
 }
 
 /* ---- window_rows.c ---- */
@@ -150,8 +169,8 @@ extern TimestampTz cs_windows_next_end(CsWindow *w, CsState *state, TimestampTz 
 extern TimestampTz cs_window_first_pane(CsWindow *w, CsSpan span);
 /* Rows of a window that is not retired, from all its cells of a part of the groups.  Returns how many. */
 extern int64 cs_window_emit_part(CsWindow *w, CsBatchContext *batch, CsSpan span, CsPart part);
-/* The same of the groups that closing has not come to yet; false: more than are left. */
-extern bool cs_window_emit_rest(CsWindow *w, CsBatchContext *batch, CsSpan span, int64 *left);
+/* The same of the groups from there on, which moves; false: more than are left. */
+extern bool cs_window_emit_rest(CsWindow *w, CsBatchContext *batch, CsSpan span, uint64 *from, int64 *left);
 
 /*
  * Of cumulative windows only those that have begun to differ are shown: up to
