@@ -273,17 +273,34 @@ clickstream_create_sink(PG_FUNCTION_ARGS)
 
 /* ---- changing ---- */
 
-/* The sink that is named, its stream touched, for those who may change it. */
+/*
+ * The sink of that name, its stream touched, for those who may change it; NULL: there is
+ * none.  The touch waits for whoever changes the stream, and he may have dropped the
+ * sink, or have made one of the same name, even of another stream: it is looked up again.
+ */
+static CsSink *
+lock_sink(const char *name)
+{
+	int32	touched = 0; /* no stream has this number */
+	CsSink *sink;
+
+	while ((sink = cs_sink_find(name, CurrentMemoryContext)) != NULL && sink->stream_id != touched)
+	{
+		cs_stream_touch(cs_stream_load_by_id(sink->stream_id, CurrentMemoryContext));
+		touched = sink->stream_id;
+	}
+	return sink;
+}
+
 static CsSink *
 sink_argument(FunctionCallInfo fcinfo)
 {
 	char   *name = cs_arg_required(fcinfo, 0, "name");
-	CsSink *sink = cs_sink_find(name, CurrentMemoryContext);
+	CsSink *sink = lock_sink(name);
 
 	if (sink == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("sink \"%s\" does not exist", name),
 						errhint("Sinks are made by clickstream.create_sink() and listed in clickstream.stat_sink.")));
-	cs_stream_touch(cs_stream_load_by_id(sink->stream_id, CurrentMemoryContext));
 	return sink;
 }
 
@@ -362,12 +379,13 @@ cs_sinks_drop_of(int32 stream_id, int32 definition_id)
 Datum
 clickstream_drop_sink(PG_FUNCTION_ARGS)
 {
-	char *name = cs_arg_required(fcinfo, 0, "name");
+	char		 *name = cs_arg_required(fcinfo, 0, "name");
+	const CsSink *sink = cs_arg_bool(fcinfo, 1, false) ? lock_sink(name) : sink_argument(fcinfo);
 
-	if (cs_arg_bool(fcinfo, 1, false) && cs_sink_find(name, CurrentMemoryContext) == NULL)
+	if (sink == NULL)
 		ereport(NOTICE, (errmsg("sink \"%s\" does not exist, skipping", name)));
 	else
-		cs_sink_drop(sink_argument(fcinfo)->sink_id);
+		cs_sink_drop(sink->sink_id);
 	PG_RETURN_VOID();
 }
 

@@ -171,6 +171,19 @@ on_sent(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 		note_refused(p, message);
 }
 
+/* The partitions are of no interest, and nobody resets the context of whoever asks time and again. */
+static bool
+finds_topic(CsSource *asker, int timeout_ms)
+{
+	int			 n;
+	CsPartition *partitions = cs_kafka_list(asker, &n, timeout_ms); /* raises where the topic is not */
+
+	if (partitions == NULL)
+		return false;
+	pfree(partitions);
+	return true;
+}
+
 CsProducer *
 cs_producer_open(const CsSink *sink, MemoryContext cxt)
 {
@@ -196,10 +209,9 @@ cs_producer_check(const CsSink *sink, int timeout_ms)
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "clickstream sink check", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	CsSource	 *asker = cs_kafka_open(target_of(sink), cxt);
-	int			  n;
 	const char	 *problem = NULL;
 
-	if (cs_kafka_list(asker, &n, timeout_ms) == NULL)
+	if (!finds_topic(asker, timeout_ms))
 		problem = asker->ops->problem(asker) ? asker->ops->problem(asker) : "";
 	MemoryContextSwitchTo(old);
 	if (problem)
@@ -402,10 +414,9 @@ bool
 cs_producer_position(CsProducer *p, CsBrokerPosition *position, int timeout_ms)
 {
 	rd_kafka_resp_err_t code;
-	int					n;
 
 	position->known = false;
-	if (cs_kafka_list((CsSource *) p->asker, &n, timeout_ms) == NULL) /* raises where the topic is not */
+	if (!finds_topic((CsSource *) p->asker, timeout_ms))
 	{
 		set_problem(p,
 					strstr(p->asker->problem, "Topic authorization failed")
@@ -593,9 +604,7 @@ begin(CsProducer *p)
 static void
 ask_why(CsProducer *p)
 {
-	int n;
-
-	if (cs_kafka_list((CsSource *) p->asker, &n, SLICE_MS) == NULL)
+	if (!finds_topic((CsSource *) p->asker, SLICE_MS))
 		set_problem(p, RD_KAFKA_RESP_ERR__TIMED_OUT, p->asker->problem);
 	else if (!p->has_problem)
 		set_problem(p, RD_KAFKA_RESP_ERR__TIMED_OUT, "the broker does not answer");

@@ -73,7 +73,7 @@ static uint32  my_generation;
 static bool	   attached = false;
 
 static MemoryContext worker_context; /* of this process: the engine's parent, copied errors */
-static MemoryContext round_context;	 /* current outside transactions; reset before each batch */
+static MemoryContext round_context;	 /* current outside transactions; reset before each batch, or sink's opening */
 static CsEngine		*engine = NULL;
 static MemoryContext sink_context = NULL; /* of a sink: what it has open */
 
@@ -587,6 +587,7 @@ run_sink(void)
 									  .wait = wait_ms,
 									  .went_well = sink_went_well};
 
+	MemoryContextReset(round_context);
 	sink_context = AllocSetContextCreate(worker_context, "clickstream sink", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(sink_context);
 	pgstat_report_activity(STATE_RUNNING, "opening the sink");

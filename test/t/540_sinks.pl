@@ -18,6 +18,9 @@ my $node = new_node('main',
 	'fsync = off',
 	'restart_after_crash = on');
 my $sent = 0;
+my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
+note "CLICKSTREAM_SEED=$seed";
+srand($seed);
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 
@@ -183,19 +186,28 @@ is_exact('killed at any moment');
 
 # ---- another producer has taken the topic, or the broker has given the transaction up: the position says whether to go on
 
-query(q(SELECT clickstream.stop_sink('out')));
-wait_ended('out');
-send_events(50);
-wait_for($node, 'web');
-my $holder = hold_outbox();
-query(q(SELECT clickstream.start_sink('out')));
-wait_held('out');
-fence_off('out');
-$holder->query_safe('COMMIT');
-$holder->quit;
-drained('out');
+# A worker waits no longer than 10 s for a lock and then makes a fresh producer: on a slow machine it may not be fenced off, so again.
+my $fenced = qr/takes nothing more from this producer/;
+my ($holder, $error);
+for (1 .. 10)
+{
+	query(q(SELECT clickstream.stop_sink('out')));
+	wait_ended('out');
+	send_events(50);
+	wait_for($node, 'web');
+	$holder = hold_outbox();
+	query(q(SELECT clickstream.start_sink('out')));
+	wait_held('out');
+	fence_off('out');
+	$holder->query_safe('COMMIT');
+	$holder->quit;
+	drained('out');
+	$error = query(q(SELECT last_error FROM clickstream.stat_sink WHERE sink = 'out'));
+	last if $error =~ $fenced;
+	note "not fenced off: $error";
+}
 is_exact('fenced off once');
-like(query(q(SELECT last_error FROM clickstream.stat_sink WHERE sink = 'out')), qr/takes nothing more from this producer/, 'and it was');
+like($error, $fenced, 'and it was');
 query(q(SELECT clickstream.stop_sink('out')));
 wait_ended('out');
 send_events(50);
