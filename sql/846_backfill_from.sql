@@ -152,6 +152,30 @@ SELECT hours('of_log_none', '2030-01-01');
 CALL clickstream.process('b846');
 SELECT * FROM has WHERE definition::text LIKE 'of_log%';
 SELECT clickstream.audit('b846') IS NOT NULL AS audited;
+-- What is logged while a definition waits for a closing that was under way when it was made: it begins behind what is of an earlier
+-- time.  Sessions close one at a time, and a message is read with each.
+SELECT clickstream.create_stream('w846', watermark_delay => '0', idle_timeout => '1 day') > 0 AS made;
+SELECT clickstream.create_event_log('waited_log', stream => 'w846');
+SELECT clickstream.create_session('visits', stream => 'w846', gap => '10 minutes');
+SELECT test.feed('w846', (SELECT string_agg(format('v%s 0:00 /a', i), E'\n') FROM generate_series(0, 19) i) || E'\nx 1:00 /a');
+SET clickstream.force_closings = 1;
+CALL clickstream.process('w846', 21);
+SELECT closed IS DISTINCT FROM watermark AS closes FROM clickstream.progress JOIN clickstream.stream USING (stream_id) WHERE name = 'w846';
+SELECT clickstream.create_window(name, stream => 'w846', size => '10 minutes', group_by => 'user_id', measures => 'count(*) AS n', backfill => true, backfill_from => since)
+FROM (VALUES ('waited_all', NULL), ('waited_between', sent('1:03')), ('waited_none', '2030-01-01')) AS v (name, since);
+SELECT test.feed('w846', (SELECT string_agg(format('w%s 1:0%1$s /a part=%s', i, i / 2 % 2), E'\n') FROM generate_series(1, 5) i));
+CALL clickstream.process('w846', 5);
+SELECT closed IS DISTINCT FROM watermark AS closes, bool_or(p.next_offset > 21) AS has_read FROM clickstream.progress JOIN clickstream.stream AS s USING (stream_id)
+	JOIN clickstream.partition AS p USING (stream_id) WHERE s.name = 'w846' GROUP BY 1;
+RESET clickstream.force_closings;
+CALL clickstream.process('w846');
+SELECT test.feed('w846', 'z 1:30 /a');
+CALL clickstream.process('w846');
+SELECT definition, partition, since_offset, used FROM clickstream.stat_definition_partition WHERE definition::text ~ '^waited_(all|between|none)$' ORDER BY 1, 2;
+CALL clickstream.finish('w846');
+SELECT t, v.* FROM unnest('{waited_all,waited_between,waited_none}'::regclass[]) AS t, clickstream.verify(t) AS v;
+SELECT clickstream.audit('w846') IS NOT NULL AS audited;
+SELECT clickstream.drop_stream('w846');
 -- what is refused
 SELECT hours('refused', '2024-06-01', backfill => false);
 SELECT hours('refused', 'infinity');

@@ -327,7 +327,10 @@ first_commit(const CsEngine *e, TimestampTz from)
 	return commit < 0 ? e->stored.commit_number + 1 : commit;
 }
 
-/* The definition counts from the first offset on that the log holds, and that it is to have. */
+/*
+ * The definition counts from the first offset on that the log holds, and that it is to have.  With a time to begin at, that
+ * may lie behind what has been logged since the definition was made: it has waited for a closing.
+ */
 static void
 begin_counting(CsEngine *e, CsStage *stage)
 {
@@ -336,11 +339,13 @@ begin_counting(CsEngine *e, CsStage *stage)
 	for (int i = 0; i < e->npartitions; i++)
 	{
 		CsPartition *p = e->partitions[i];
+		CsCount		*count = &p->counts[stage - e->stages];
 		int64		 first = cs_event_log_first_offset(e->event_log_table, e->stream->topics[p->topic], p->id, from);
 
-		if (first < 0)
-			continue;
-		p->counts[stage - e->stages].since = Min(first, p->counts[stage - e->stages].since);
+		if (from != CS_WM_NONE)
+			count->since = first >= 0 ? first : p->next_offset; /* nothing is read yet: what is logged lies below it */
+		else if (first >= 0)
+			count->since = Min(first, count->since);
 		p->counts_changed = true;
 	}
 	stage->backfill->row.mark = (CsLogMark){from == CS_WM_NONE ? 0 : first_commit(e, from), -1};
