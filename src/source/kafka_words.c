@@ -34,6 +34,8 @@ static const Meaning meanings[] = {
 	{"alert certificate revoked", "the client certificate in ssl.certificate.pem was revoked"},
 	{"mechanism handshake failed", "the broker does not take this sasl.mechanism at this port"},
 	{"Failed to acquire SASL OAUTHBEARER token", "no token from sasl.oauthbearer.token.endpoint.url"},
+	{"invalid_token",
+	 "the broker does not take the token, or takes it no more: see sasl.oauthbearer.token.endpoint.url"},
 	{"Authentication failed", "the broker refuses the user: see sasl.username, sasl.password and sasl.mechanism"},
 	{"SASL authentication error", "the broker refuses the user: see sasl.username, sasl.password and sasl.mechanism"},
 	{"might be caused by incorrect security.protocol", "security.protocol does not fit this port of the broker"},
