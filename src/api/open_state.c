@@ -172,7 +172,7 @@ show_parts(CsOpenReader *reader, const CsProgressRow *progress)
 	int64 wanted = (int64) (get_hash_memory_limit() / ENTRY_ABOUT);
 	int64 n = count_entries(reader, progress);
 
-	if (reader->op->ops->survey && n > wanted)
+	if (reader->op->ops->survey && cs_part_from(0, n, wanted).last != PG_UINT64_MAX)
 		each_part(reader, progress, n, wanted, survey_part);
 	each_part(reader, progress, n, wanted, show_part);
 }

@@ -428,15 +428,6 @@ load_event_desc(CsStream *stream)
 	relation_close(rel, AccessShareLock);
 }
 
-void
-cs_stream_load_events(CsStream *stream)
-{
-	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(stream));
-
-	load_event_desc(stream);
-	MemoryContextSwitchTo(old);
-}
-
 /* Run one of our queries with a parameter, as the extension's owner, inside of SPI. */
 static void
 select_rows(const char *query, const char *condition, int expected, Oid type, Datum value)
@@ -480,6 +471,18 @@ require_whole(CsStream *stream)
 				 errdetail("A view of it in schema clickstream was dropped."),
 				 errhint("Drop the stream with clickstream.drop_stream() and make it again.")));
 	return stream;
+}
+
+void
+cs_stream_load_events(CsStream *stream)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(stream));
+	bool		  was_whole = stream->event_desc != NULL;
+
+	load_event_desc(stream);
+	MemoryContextSwitchTo(old);
+	if (was_whole)
+		(void) require_whole(stream);
 }
 
 CsStream *

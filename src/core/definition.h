@@ -155,7 +155,7 @@ typedef struct CsDefinition
 /* The stream by name or id; raises ERRCODE_UNDEFINED_OBJECT if missing. */
 extern CsStream *cs_stream_load_by_id(int32 stream_id, MemoryContext cxt);
 extern CsStream *cs_stream_load_by_name(const char *name, MemoryContext cxt);
-/* The columns of its events anew. */
+/* The columns of its events anew; raises if they are lost meanwhile. */
 extern void cs_stream_load_events(CsStream *stream);
 /* The same, but NULL if missing. */
 extern CsStream *cs_stream_find(const char *name, MemoryContext cxt);

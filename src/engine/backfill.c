@@ -387,7 +387,7 @@ join_live(CsEngine *e, CsStage *stage)
 	if (stage->backfill->history)
 		cs_dedupe_forget(e, CS_DEDUPE_OF(stage->op->def->definition_id));
 	stage->backfill->joined = true;
-	e->previewed = CS_WM_NONE; /* what is to be shown of a silent topic is looked for again */
+	stage->previewed = CS_WM_NONE;
 }
 
 bool

@@ -297,7 +297,8 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait, Purpose purpose)
 	}
 	e->catching_up = true;
 	e->reported = -1;
-	e->previewed = CS_WM_NONE;
+	for (int i = 0; i < e->nstages; i++)
+		e->stages[i].previewed = CS_WM_NONE;
 	e->preview_again = CS_WM_NONE;
 }
 
@@ -325,6 +326,9 @@ open_engine(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent
 	host->begin();
 	MemoryContextSwitchTo(context);
 	e->stream = cs_stream_load_by_id(stream_id, context);
+	/* Lookups and definitions are read later, by newer snapshots: no columns come in between. */
+	LockRelationOid(e->stream->event_relation, AccessShareLock);
+	cs_stream_load_events(e->stream);
 	GetUserIdAndSecContext(&user, &sec);
 	become_owner(e);
 	(void) cs_topics_use(e->stream);
@@ -361,8 +365,7 @@ begin_batch(CsEngine *e)
 	e->ctx.now = cs_now();
 	e->ctx.catching_up = e->catching_up;
 	e->batch_messages = 0;
-	e->previewed_next = e->previewed_rows = CS_WM_NONE;
-	e->previews_left = false;
+	cs_preview_begin(e);
 	cs_write_begin(e);
 	cs_lookups_begin(e);
 }

@@ -64,9 +64,11 @@ typedef struct CsStage
 	CsSourceRow		  **rows_tail;
 	struct CsStageSink *sinks;	  /* to which its rows go; outbox.c */
 	TupleDesc			key_desc; /* of their keys, once there was one */
-	struct CsBackfill  *backfill; /* it is being filled with history; NULL: it is live; engine/backfill.h */
-	CsEffort			effort;	  /* this transaction included */
-	CsEffort			committed_effort;
+	TimestampTz previewed;		 /* its rows are shown as of up to here since the last message; CS_WM_NONE not at all */
+	TimestampTz previewed_next;	 /* as this batch leaves it; CS_WM_NONE as it was */
+	struct CsBackfill *backfill; /* it is being filled with history; NULL: it is live; engine/backfill.h */
+	CsEffort		   effort;	 /* this transaction included */
+	CsEffort		   committed_effort;
 } CsStage;
 
 struct CsEngine
@@ -126,8 +128,6 @@ struct CsEngine
 	int64		  reported;		  /* commit number that the host knows of; -1: none */
 	bool		  reported_holds; /* and what it was told of rows held back */
 	bool		  closings_left;
-	TimestampTz	  previewed;	  /* rows are shown as of up to here since the last message; CS_WM_NONE not at all */
-	TimestampTz	  previewed_next; /* as this batch leaves it */
 	TimestampTz	  previewed_rows; /* of this batch: rows as of up to here may be there */
 	bool		  previews_left;  /* of this batch: to the next one */
 	TimestampTz	  preview_again;  /* clock: not before; a preview commits no oftener than messages do */
@@ -186,6 +186,7 @@ extern bool		   cs_watermark_idle(CsEngine *e, TimestampTz now);
 extern TimestampTz cs_watermark_idle_deadline(CsEngine *e);
 
 /* preview.c */
+extern void		   cs_preview_begin(CsEngine *e);
 extern TimestampTz cs_preview_as_of(CsEngine *e);
 extern void		   cs_preview_run(CsEngine *e, TimestampTz as_of);
 extern void		   cs_preview_committed(CsEngine *e);

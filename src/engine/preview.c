@@ -37,11 +37,20 @@ is_silent(const CsEngine *e)
 	return true;
 }
 
-/* Everything up to here is shown or closed. */
+/* Of its rows everything up to here is shown or closed. */
 static TimestampTz
-shown_upto(const CsEngine *e)
+shown_upto(const CsEngine *e, const CsStage *stage)
 {
-	return Max(e->previewed, e->watermark);
+	return Max(stage->previewed, e->watermark);
+}
+
+void
+cs_preview_begin(CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+		e->stages[i].previewed_next = CS_WM_NONE;
+	e->previewed_rows = CS_WM_NONE;
+	e->previews_left = false;
 }
 
 /* The next moment as of which some operator has something to show. */
@@ -56,7 +65,7 @@ next_due(CsEngine *e)
 		TimestampTz next = CS_WM_DONE;
 
 		if (op->ops->preview_due && !cs_stage_fills(&e->stages[i]))
-			next = op->ops->preview_due(op, e->state, shown_upto(e));
+			next = op->ops->preview_due(op, e->state, shown_upto(e, &e->stages[i]));
 		due = Min(due, next);
 	}
 	return due;
@@ -70,7 +79,7 @@ cs_preview_as_of(CsEngine *e)
 
 	if (e->batch_messages > 0 || e->closings_left || e->watermark == CS_WM_DONE || !is_silent(e))
 		return CS_WM_NONE;
-	if (as_of <= shown_upto(e) || e->ctx.now < e->preview_again || next_due(e) > as_of)
+	if (as_of <= e->watermark || e->ctx.now < e->preview_again || next_due(e) > as_of)
 		return CS_WM_NONE;
 	return as_of;
 }
@@ -78,29 +87,35 @@ cs_preview_as_of(CsEngine *e)
 void
 cs_preview_run(CsEngine *e, TimestampTz as_of)
 {
-	TimestampTz upto = as_of;
-	int			max = cs_closings_at_once(e);
+	int max = cs_closings_at_once(e);
 
 	for (int i = 0; i < e->nstages; i++)
 	{
-		CsOperator *op = e->stages[i].op;
-		TimestampTz all = as_of;
+		CsStage	   *stage = &e->stages[i];
+		CsOperator *op = stage->op;
 
-		if (op->ops->preview && !cs_stage_fills(&e->stages[i]))
-			all = op->ops->preview(op, &e->ctx, shown_upto(e), as_of, max);
-		upto = Min(upto, all);
+		if (op->ops->preview == NULL || cs_stage_fills(stage))
+			continue;
+		stage->previewed_next = op->ops->preview(op, &e->ctx, shown_upto(e, stage), as_of, max);
+		e->previews_left |= stage->previewed_next < as_of;
 	}
-	e->previewed_next = upto;
 	e->previewed_rows = as_of; /* of some operators, or parts of a window */
-	e->previews_left = upto < as_of;
 }
 
 /* After COMMIT: a message begins a new silence, and all is to be looked at again. */
 void
 cs_preview_committed(CsEngine *e)
 {
-	e->previewed = e->batch_messages > 0 ? CS_WM_NONE : Max(e->previewed, e->previewed_next);
-	if (e->previewed_next != CS_WM_NONE && !e->previews_left)
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsStage *stage = &e->stages[i];
+
+		if (e->batch_messages > 0)
+			stage->previewed = CS_WM_NONE;
+		else if (stage->previewed_next != CS_WM_NONE)
+			stage->previewed = stage->previewed_next;
+	}
+	if (e->previewed_rows != CS_WM_NONE && !e->previews_left)
 		e->preview_again = e->ctx.now + cs_commit_interval * INT64CONST(1000);
 }
 

@@ -116,9 +116,10 @@ typedef struct CsSessions
 	bool			has_written;  /* and has */
 	bool			stale_before; /* op.stale and op.emit_at as of the last commit */
 	TimestampTz		emit_before;
-	struct HTAB	   *ahead;		/* entries with rows that close later than what was previewed */
-	TimestampTz		ahead_of;	/* moment as of which `ahead` was filled */
-	bool			ahead_lost; /* a batch failed: look at all entries again */
+	struct HTAB	   *ahead;		  /* entries with rows that close later than what was previewed */
+	TimestampTz		ahead_of;	  /* moment as of which `ahead` was filled */
+	bool			ahead_lost;	  /* a batch that looked failed: look at all entries again */
+	bool			looked_ahead; /* this batch has */
 } CsSessions;
 
 /* wm shifted by a span; -infinity and +infinity stay what they are. */

@@ -121,8 +121,9 @@ cs_session_end_rewrite(CsSessions *s, bool committed)
 	{
 		s->op.stale = s->stale_before;
 		s->op.emit_at = s->emit_before;
-		s->ahead_lost = true;
+		s->ahead_lost |= s->looked_ahead;
 	}
+	s->looked_ahead = false;
 	s->rewritten = NULL;
 	s->nrewritten = 0;
 }
@@ -192,6 +193,7 @@ cs_session_preview(CsOperator *op, CsBatchContext *batch, TimestampTz after, Tim
 
 	s->ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
 	after = begin_preview(s, after);
+	s->looked_ahead = true;
 	works = cs_state_preview(batch->state, op->def->definition_id, after, as_of, max, &n, &upto);
 	for (int i = 0; i < n; i++)
 		preview_entry(s, batch, works[i], upto);
