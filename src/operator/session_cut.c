@@ -344,11 +344,12 @@ decide_waiting(CsSessions *s, CsBatchContext *batch, CsVisitor *v, TimestampTz l
 	v->waiting_min = v->nwaiting > 0 ? v->waiting[0].first.time : CS_WM_DONE;
 }
 
-void
-cs_session_settle(CsSessions *s, CsBatchContext *batch, CsVisitor *v, TimestampTz line)
+/* Those the line has passed, unless an event waits that may belong to them; true if there were any. */
+static bool
+retire_passed(CsSessions *s, CsBatchContext *batch, CsVisitor *v, TimestampTz line)
 {
-	if (v->nwaiting > 0 && v->waiting_min <= Max(line, undisputed(s, v, line)))
-		decide_waiting(s, batch, v, line);
+	int before = v->n;
+
 	for (int i = 0; i < v->n;)
 	{
 		if (cs_session_is_final(s, &v->sessions[i], line) && !cs_session_is_awaited(s, v, &v->sessions[i]))
@@ -356,6 +357,22 @@ cs_session_settle(CsSessions *s, CsBatchContext *batch, CsVisitor *v, TimestampT
 		else
 			i++;
 	}
+	return v->n < before;
+}
+
+/*
+ * All that the line decides.  A session that is gone holds no decision back any
+ * more, so it goes on until nothing is left to do: what a second call would do
+ * must not depend on whether there was one, at the end of a batch.
+ */
+void
+cs_session_settle(CsSessions *s, CsBatchContext *batch, CsVisitor *v, TimestampTz line)
+{
+	do
+	{
+		if (v->nwaiting > 0 && v->waiting_min <= Max(line, undisputed(s, v, line)))
+			decide_waiting(s, batch, v, line);
+	} while (retire_passed(s, batch, v, line) && v->nwaiting > 0);
 }
 
 static void
