@@ -238,7 +238,9 @@ cs_backfill_advance(CsEngine *e, CsStage *stage, TimestampTz wm)
 	CsBackfill	 *b = stage->backfill;
 	MemoryContext old = MemoryContextSwitchTo(e->batch);
 
-	if (wm <= b->row.watermark)
+	/* Where it stays there may still be rows to write again: of an event that came late, but not too late. */
+	wm = Max(wm, b->row.watermark);
+	if (wm == CS_WM_NONE || b->row.watermark == CS_WM_DONE)
 	{
 		MemoryContextSwitchTo(old);
 		return;
@@ -251,8 +253,8 @@ cs_backfill_advance(CsEngine *e, CsStage *stage, TimestampTz wm)
 	}
 	while (!op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, wm == CS_WM_DONE))
 		CHECK_FOR_INTERRUPTS();
+	b->moved |= wm > b->row.watermark;
 	b->row.watermark = wm;
-	b->moved = true;
 	MemoryContextSwitchTo(old);
 }
 
