@@ -17,8 +17,8 @@ BEGIN
 	END LOOP;
 END
 $$;
--- parts: how often the process ends in the middle
-CREATE PROCEDURE run(run text, at_once int, parts int) LANGUAGE plpgsql AS $$
+-- to where the topic falls silent
+CREATE PROCEDURE fall_silent(at_once int) LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM set_config('clickstream.mock_clock', '2024-06-01 12:00+00', false), set_config('clickstream.force_closings', at_once::text, false);
 	PERFORM clickstream.create_stream('s431', watermark_delay => '10 seconds', idle_timeout => '1 minute', max_future => NULL);
@@ -35,13 +35,10 @@ BEGIN
 	COMMIT;
 	CALL clickstream.process('s431');
 	PERFORM set_config('clickstream.mock_clock', '2024-06-01 12:30+00', false);
-	FOR i IN 1 .. parts LOOP
-		CALL clickstream.process('s431', 1);
-	END LOOP;
-	IF parts = 0 THEN
-		CALL clickstream.process('s431');
-		CALL keep(run, 'shown');
-	END IF;
+END
+$$;
+CREATE PROCEDURE speak_again(run text) LANGUAGE plpgsql AS $$
+BEGIN
 	-- it speaks: what has been shown is open again, and goes on
 	PERFORM clickstream.produce('s431', format('{"user_id": "u%s", "event_time": "2024-06-01T11:59:59Z"}', i)) FROM generate_series(50, 59) AS i;
 	COMMIT;
@@ -57,12 +54,42 @@ BEGIN
 	PERFORM clickstream.drop_stream('s431');
 END
 $$;
-CALL run('whole', 0, 0);
+CREATE PROCEDURE run(run text, at_once int) LANGUAGE plpgsql AS $$
+BEGIN
+	CALL fall_silent(at_once);
+	CALL clickstream.process('s431');
+	CALL keep(run, 'shown');
+	CALL speak_again(run);
+END
+$$;
+CALL run('whole', 0);
 SELECT name, moment, array_length(string_to_array(content, E'\n'), 1) AS lines FROM result ORDER BY 1, 2;
-CALL run('in parts', 7, 0);
-CALL run('one part', 7, 1);
-CALL run('some parts', 7, 5);
-CALL run('one by one', 1, 0);
+CALL run('in parts', 7);
+CALL run('one by one', 1);
+-- A process that ends in the middle of a window: another one goes on, or the topic speaks before one has.
+CREATE FUNCTION end_here() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.user_id = 'u30' THEN
+		RAISE 'ended at %', NEW.user_id;
+	END IF;
+	RETURN NEW;
+END
+$$;
+\set VERBOSITY terse
+CALL fall_silent(7);
+CREATE TRIGGER end_here BEFORE INSERT ON hopping FOR EACH ROW EXECUTE FUNCTION end_here();
+CALL clickstream.process('s431');
+SELECT count(*) > 0 AND count(*) < 240 AS some_are_shown, count(*) % 60 <> 0 AS in_the_middle_of_a_window FROM hopping;
+DROP TRIGGER end_here ON hopping;
+CALL clickstream.process('s431');
+CALL keep('gone on', 'shown');
+CALL speak_again('gone on');
+CALL fall_silent(7);
+CREATE TRIGGER end_here BEFORE INSERT ON hopping FOR EACH ROW EXECUTE FUNCTION end_here();
+CALL clickstream.process('s431');
+SELECT count(*) > 0 AND count(*) < 240 AS some_are_shown, count(*) % 60 <> 0 AS in_the_middle_of_a_window FROM hopping;
+DROP TRIGGER end_here ON hopping;
+CALL speak_again('spoken midway');
 SELECT r.run, r.name, r.moment FROM result AS r JOIN result AS w USING (name, moment) WHERE w.run = 'whole' AND r.content IS DISTINCT FROM w.content ORDER BY 1, 2, 3;
 SELECT run, count(*) FROM result GROUP BY 1 ORDER BY 1;
 RESET clickstream.force_closings;
