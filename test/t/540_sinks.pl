@@ -186,19 +186,26 @@ is_exact('killed at any moment');
 
 # ---- another producer has taken the topic, or the broker has given the transaction up: the position says whether to go on
 
-# A worker waits no longer than 10 s for a lock and then makes a fresh producer: on a slow machine it may not be fenced off, so again.
-my $fenced = qr/takes nothing more from this producer/;
-my ($holder, $error);
-for (1 .. 10)
+# A worker that is to send, held up until the outbox is let go, and fenced off meanwhile; returns who holds it.
+sub fence_off_held
 {
 	query(q(SELECT clickstream.stop_sink('out')));
 	wait_ended('out');
 	send_events(50);
 	wait_for($node, 'web');
-	$holder = hold_outbox();
+	my $holder = hold_outbox();
 	query(q(SELECT clickstream.start_sink('out')));
 	wait_held('out');
 	fence_off('out');
+	return $holder;
+}
+
+# A worker waits no longer than 10 s for a lock and then makes a fresh producer: on a slow machine it may not be fenced off, so again.
+my $fenced = qr/takes nothing more from this producer/;
+my ($holder, $error);
+for (1 .. 10)
+{
+	$holder = fence_off_held();
 	$holder->query_safe('COMMIT');
 	$holder->quit;
 	drained('out');
@@ -208,14 +215,7 @@ for (1 .. 10)
 }
 is_exact('fenced off once');
 like($error, $fenced, 'and it was');
-query(q(SELECT clickstream.stop_sink('out')));
-wait_ended('out');
-send_events(50);
-wait_for($node, 'web');
-$holder = hold_outbox();
-query(q(SELECT clickstream.start_sink('out')));
-wait_held('out');
-fence_off('out');
+$holder = fence_off_held();
 my $next = background($node, on_error_stop => 1);
 $next->query_until(qr/asks/, "\\echo asks\nBEGIN; LOCK TABLE clickstream.outbox IN ACCESS EXCLUSIVE MODE;\n");
 wait_until($node, q(SELECT count(*) = 2 FROM pg_locks WHERE NOT granted AND relation = 'clickstream.outbox'::regclass));
