@@ -120,6 +120,20 @@ SELECT detail ->> 'who' AS who FROM clickstream.explain_event('o830', 0, 0) WHER
 SELECT clickstream.drop_stream('o830'), clickstream.drop_stream('n830');
 DROP OWNED BY regress_cs_maker;
 DROP ROLE regress_cs_maker;
+-- a session that ends in the very second in which the watermark stands, behind it, when finish() comes: what the content closed, and what finish()
+-- closed, are told apart in one go, by verify() as by history
+SELECT clickstream.create_stream('e830', watermark_delay => '0') > 0 AS made;
+SELECT clickstream.create_event_log('log5', stream => 'e830');
+SELECT clickstream.create_session('ends', stream => 'e830', gap => '10 minutes', measures => 'count(*) AS n');
+SELECT test.feed('e830', E'a 0:00:00.5 /a\nb 0:00:00.1 /a\nc 0:05 /a\na 0:04 /a\nd 0:10:00.2 /a\na 0:05:00.5 /a\nd 0:15:00.2 /a');
+CALL clickstream.process('e830');
+CALL clickstream.finish('e830');
+SELECT * FROM clickstream.verify('ends');
+SELECT clickstream.create_session('ends_later', stream => 'e830', gap => '10 minutes', measures => 'count(*) AS n', backfill => true);
+CALL clickstream.process('e830');
+SELECT * FROM clickstream.verify('ends_later');
+SELECT effective_user_id, session_end, n, closed_reason, is_final FROM ends_later ORDER BY 1;
+SELECT clickstream.drop_stream('e830');
 -- bad input
 SELECT * FROM clickstream.verify(NULL);
 SELECT * FROM clickstream.verify('log2');

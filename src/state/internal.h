@@ -274,8 +274,10 @@ extern void cs_reserve(CsState *state);
 /* And what a new entry takes, before it is read back: then only the table of keys may not grow, and that is seen first. */
 extern void cs_reserve_entry(CsState *state, CsDefState *def, const CsKey *key, uint32 len, TimestampTz due);
 /* The timer of a moment's second; made if missing. */
-extern CsTimer	*cs_timer_of(CsDefState *def, TimestampTz due);
-extern void		 cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
+extern CsTimer *cs_timer_of(CsDefState *def, TimestampTz due);
+extern void		cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
+/* Queue an entry that stands before its due second there; true if it was moved. */
+extern bool		 cs_timer_move(CsState *state, CsDefState *def, CsEntry *entry);
 extern void		 cs_timer_leave(CsDefState *def, CsEntry *entry);
 extern CsBucket *cs_bucket_of(CsDefState *def, int64 bucket, bool create);
 

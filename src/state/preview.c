@@ -45,18 +45,6 @@ seconds_between(CsState *state, CsDefState *def, int64 from, int64 to, int *n)
 	return seconds;
 }
 
-/* Queue the entry where it is due, if it stands earlier; true if it was moved. */
-static bool
-requeue(CsState *state, CsDefState *def, CsEntry *entry)
-{
-	if (entry->due != CS_WM_DONE && entry->due / USECS_PER_SEC <= entry->queued)
-		return false;
-	dlist_delete(&entry->list_node);
-	entry->queued = CS_WM_DONE;
-	cs_timer_set(state, def, entry);
-	return true;
-}
-
 /*
  * Everything that is queued up to `to` stands at its own second.  Moves go to
  * later seconds only, so one pass over the seconds there were does.
@@ -73,7 +61,7 @@ put_in_place(CsState *state, CsDefState *def, int64 from, int64 to)
 		dlist_mutable_iter iter;
 
 		dlist_foreach_modify(iter, &timer->entries)
-			(void) requeue(state, def, dlist_container(CsEntry, list_node, iter.cur));
+			(void) cs_timer_move(state, def, dlist_container(CsEntry, list_node, iter.cur));
 	}
 	pfree(seconds);
 }
@@ -103,20 +91,6 @@ first_second(TimestampTz after)
 	return after == CS_WM_NONE ? PG_INT64_MIN : after / USECS_PER_SEC;
 }
 
-/* What advance() has taken out of the second that the watermark stands in, and left as it is, is looked at like others. */
-static void
-put_back_popped(CsState *state, CsDefState *def)
-{
-	for (int i = 0; i < state->npopped; i++)
-	{
-		CsEntry *entry = state->popped[i];
-
-		if ((int32) entry->key.def == def->definition_id && entry->queued == CS_WM_DONE &&
-			(entry->work == NULL || !entry->work->dirty))
-			cs_timer_set(state, def, entry);
-	}
-}
-
 CsWork **
 cs_state_preview(CsState *state, int32 definition_id, TimestampTz after, TimestampTz limit, int max, int *n,
 				 TimestampTz *upto)
@@ -127,7 +101,6 @@ cs_state_preview(CsState *state, int32 definition_id, TimestampTz after, Timesta
 	int64	   *seconds;
 	int			nseconds;
 
-	put_back_popped(state, def);
 	limit = cs_spill_load_between(state, def, after, limit, max);
 	last = limit / USECS_PER_SEC;
 	put_in_place(state, def, first_second(after), last);

@@ -9,8 +9,8 @@
  * had; when it comes up and is due later, it is queued again.  So an event
  * that only prolongs a session costs no timer work.
  *
- * What a batch takes out of the timers is put back at its end, by publish as
- * by abort.  No locking: private to the process.
+ * What a batch takes out of the timers, because it is due or was changed, is
+ * put back at its end, by publish as by abort.  No locking: private to the process.
  */
 #include "postgres.h"
 
@@ -231,6 +231,17 @@ cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 	}
 	dlist_push_tail(&cs_timer_of(def, entry->due)->entries, &entry->list_node);
 	entry->queued = second;
+}
+
+bool
+cs_timer_move(CsState *state, CsDefState *def, CsEntry *entry)
+{
+	if (entry->due != CS_WM_DONE && entry->due / USECS_PER_SEC <= entry->queued)
+		return false;
+	dlist_delete(&entry->list_node);
+	entry->queued = CS_WM_DONE;
+	cs_timer_set(state, def, entry);
+	return true;
 }
 
 /* A second in which nothing is due any more goes: what is spilled of a month would leave a million of them. */
@@ -485,21 +496,32 @@ due_add(DueList *list, CsWork *work)
 	list->works[list->n++] = work;
 }
 
-/* Take the first timer's entries; false if max was reached. */
+/*
+ * Take what is due of the first timer; false if max was reached.  What is not
+ * due yet stays or moves to its second: a second call in the same batch, with a
+ * later limit, must find it.
+ */
 static bool
-pop_timer(DueList *list, CsTimer *timer, TimestampTz limit)
+pop_timer(DueList *list, CsDefState *def, CsTimer *timer, TimestampTz limit)
 {
-	while (!dlist_is_empty(&timer->entries))
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &timer->entries)
 	{
-		CsEntry *entry = dlist_container(CsEntry, list_node, dlist_head_node(&timer->entries));
+		CsEntry *entry = dlist_container(CsEntry, list_node, iter.cur);
 		bool	 dirty = entry->work && entry->work->dirty;
 
 		if (list->n >= list->max)
 			return false;
+		if (!dirty && entry->due > limit)
+		{
+			(void) cs_timer_move(list->state, def, entry);
+			continue;
+		}
 		dlist_delete(&entry->list_node);
 		entry->queued = CS_WM_DONE;
 		remember_popped(list->state, entry);
-		if (!dirty && entry->due <= limit)
+		if (!dirty)
 			due_add(list, cs_state_open(list->state, entry));
 	}
 	return true;
@@ -519,11 +541,13 @@ cs_state_due(CsState *state, int32 definition_id, TimestampTz limit, int max, in
 
 		if (limit != CS_WM_DONE && timer->second > limit / USECS_PER_SEC)
 			break;
-		if (!pop_timer(&list, timer, limit))
+		if (!pop_timer(&list, def, timer, limit))
 		{
 			*more = true;
 			break;
 		}
+		if (!dlist_is_empty(&timer->entries))
+			break; /* the limit lies in this second */
 		pairingheap_remove_first(def->timer_heap);
 		hash_search(def->timers, &timer->second, HASH_REMOVE, NULL);
 	}
