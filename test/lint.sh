@@ -45,6 +45,14 @@ layers() {
 rdkafka_users() { grep -rnI 'include.*rdkafka' src | grep -v -e '^src/source/' -e '^src/sink/topic'; }
 spi_users() { grep -rnE 'executor/spi\.h|\bSPI_[a-z_]+ *\(' src | grep -v -e '^src/sink/' -e '^src/state/' -e '^src/core/'; }
 
+# Versions differ in compat.h only.  What a later one has no more, or only in
+# the header named for it, builds here and fails there.
+other_versions() {
+	grep -rnE --include='*.[ch]' --include='*.cpp' 'PG_VERSION_NUM|pg_attribute_noreturn' src | grep -v '^src/compat\.h:'
+	grep -rlE --include='*.c' '\bpg_(add|sub|mul)_[su](16|32|64)_overflow\b' src | xargs -r grep -L '"common/int\.h"' |
+		sed 's,$,: no #include "common/int.h",'
+}
+
 # Functions by their braces in column 0, as the style sets them.
 long_functions() {
 	c_files | xargs -r awk -v max=$FUNCTION_MAX '
@@ -127,6 +135,7 @@ versions() {
 rule "an #include that points up or sideways" layers
 rule "librdkafka outside source/ and sink/topic" rdkafka_users
 rule "SPI outside sink/, state/ and core/" spi_users
+rule "what another version of PostgreSQL does not take" other_versions
 rule "a function of more than $FUNCTION_MAX lines" long_functions
 rule "a file of more than $FILE_MAX lines" long_files
 rule "a test without its expected file, or the reverse" orphans sql sql expected

@@ -41,12 +41,13 @@ copy_tree_to() {
 		tar -C "$1" -xf -
 }
 
+# Another root has no directories of this machine's.
 debian() {
 	local version=$1 root
 	shift
 	root=$(test/setup.sh root "$(suite_of "$version")") || return
 	copy_tree_to "$root/var/tmp/clickstream" || return
-	in_root "$root" env CLICKSTREAM_POSTGRES="$version" PG_CONFIG="/usr/lib/postgresql/$version/bin/pg_config" \
+	in_root "$root" env -u CLICKSTREAM_TMP -u TMPDIR CLICKSTREAM_POSTGRES="$version" PG_CONFIG="/usr/lib/postgresql/$version/bin/pg_config" \
 		sh -c 'cd /var/tmp/clickstream && exec "$@"' sh "$@"
 }
 

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "core/settings.h"
 #include "decode/decode.h"
 #include "decode/json.h"
@@ -463,7 +464,8 @@ read_column(CsUpsertDecoder *decoder, const Change *change, int i, Datum *value,
 		*value = node_value(decoder, i, node, change->schema);
 }
 
-pg_attribute_noreturn() static void refuse_keyless(const CsUpsertDecoder *decoder)
+pg_noreturn static void
+refuse_keyless(const CsUpsertDecoder *decoder)
 {
 	ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
 					errmsg("the message has no key: no \"%s\"", decoder->columns[decoder->key].name)));

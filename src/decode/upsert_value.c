@@ -15,6 +15,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/int.h"
+#include "compat.h"
 #include "decode/decode.h"
 #include "decode/upsert.h"
 #include "utils/builtins.h"
@@ -54,7 +56,8 @@ units_per_second(const CsFieldType *field)
 	return 0;
 }
 
-pg_attribute_noreturn() static void refuse_range(const CsUpsertColumn *column, int64 number)
+pg_noreturn static void
+refuse_range(const CsUpsertColumn *column, int64 number)
 {
 	ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
 					errmsg("number " INT64_FORMAT " is out of range for column \"%s\"", number, column->name)));
