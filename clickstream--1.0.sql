@@ -423,6 +423,7 @@ CREATE TABLE backfill (
 	commit_number   bigint NOT NULL DEFAULT -1,
 	arrival         integer NOT NULL DEFAULT -1,
 	watermark       timestamptz,
+	closing         timestamptz,
 	bucket          timestamptz,
 	done            bigint NOT NULL DEFAULT 0,
 	total           bigint NOT NULL,
@@ -439,6 +440,7 @@ COMMENT ON COLUMN backfill.stream_id IS 'stream';
 COMMENT ON COLUMN backfill.commit_number IS 'the event log is done up to this commit; -1: not begun';
 COMMENT ON COLUMN backfill.arrival IS 'and to this one of its messages';
 COMMENT ON COLUMN backfill.watermark IS 'where the watermark of the definition stands; NULL: nowhere yet';
+COMMENT ON COLUMN backfill.closing IS 'where it is to stand when everything before is closed; later than watermark: that is going on, in parts';
 COMMENT ON COLUMN backfill.bucket IS 'rollup: buckets before this are made';
 COMMENT ON COLUMN backfill.done IS 'events of the log, of a rollup rows of its source, that it has seen';
 COMMENT ON COLUMN backfill.total IS 'how many there were when it was made';

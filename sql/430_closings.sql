@@ -138,6 +138,58 @@ SELECT count(*) FROM clickstream.stat_progress;
 CALL keep('filled', '_filled');
 SELECT count(*) AS filled FROM result WHERE run = 'filled' AND content IS NOT NULL;
 SELECT * FROM differing('filled');
+-- The most rows that one transaction has written: parts are as large as they should be.
+CREATE FUNCTION most_at_once() RETURNS bigint LANGUAGE sql AS $$
+SELECT max(n) FROM (SELECT count(*) AS n FROM t430.tumbling_now_filled GROUP BY xmin) AS commits
+$$;
+SELECT most_at_once() < 30 AS in_parts;
+-- and by processes that end in the middle of it, each after a message that says nothing
+CREATE PROCEDURE drop_filled() LANGUAGE plpgsql AS $$
+DECLARE
+	t text;
+BEGIN
+	FOR t IN SELECT d.table_oid::regclass FROM clickstream.definition AS d JOIN pg_class AS c ON c.oid = d.table_oid
+			WHERE relnamespace = 't430'::regnamespace AND relname ~ '_filled$' LOOP
+		PERFORM clickstream.drop_window(t) WHERE t !~ 'visits';
+		PERFORM clickstream.drop_session(t) WHERE t ~ 'visits';
+	END LOOP;
+	DELETE FROM result WHERE run = 'filled';
+END
+$$;
+CREATE PROCEDURE fill(OUT midway int) LANGUAGE plpgsql AS $$
+BEGIN
+	CALL drop_filled();
+	CALL define('s430', '_filled', true);
+	midway := 0;
+	FOR i IN 1 .. 400 LOOP
+		PERFORM clickstream.produce('s430', NULL);
+		COMMIT;
+		CALL clickstream.process('s430', 1);
+		midway := midway + (SELECT (count(*) > 0)::int FROM clickstream.backfill WHERE closing > coalesce(watermark, '-infinity'));
+		EXIT WHEN NOT EXISTS (SELECT FROM clickstream.stat_progress);
+	END LOOP;
+	CALL keep('filled', '_filled');
+END
+$$;
+\t on
+\o /dev/null
+CALL fill(NULL) \gset
+\o
+\t off
+SELECT :midway > 20 AS often_in_the_middle, most_at_once() < 30 AS in_parts;
+SELECT count(*) FROM clickstream.stat_progress;
+SELECT count(*) AS filled FROM result WHERE run = 'filled' AND content IS NOT NULL;
+SELECT * FROM differing('filled');
+-- of the topic itself
+SELECT clickstream.drop_event_log('t430.log');
+CALL drop_filled();
+CALL define('s430', '_filled', true);
+CALL clickstream.process('s430');
+SELECT most_at_once() < 30 AS in_parts;
+SELECT count(*) FROM clickstream.stat_progress;
+CALL keep('filled', '_filled');
+SELECT count(*) AS filled FROM result WHERE run = 'filled' AND content IS NOT NULL;
+SELECT * FROM differing('filled');
 SELECT clickstream.drop_stream('s430');
 CALL run('batches', 0, 20, 1, -1, NULL, NULL);
 SELECT * FROM differing('batches');

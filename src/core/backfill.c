@@ -78,7 +78,7 @@ cs_backfills_load(int32 stream_id, int *n)
 	SPI_connect();
 	SPI_execute_with_args(
 		"SELECT definition_id, commit_number, arrival, watermark, bucket, done, coalesce(log_id, 0),"
-		" from_topic, from_time"
+		" from_topic, from_time, closing"
 		" FROM clickstream.backfill b WHERE stream_id = $1 AND EXISTS (SELECT FROM clickstream.definition d"
 		" WHERE d.definition_id = b.definition_id)", /* its table may have been dropped by hand */
 		1, types, values, NULL, true, 0);
@@ -99,6 +99,7 @@ cs_backfills_load(int32 stream_id, int *n)
 		rows[i].log_id = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
 		rows[i].from_topic = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
 		rows[i].from = get_time(tuple, desc, 9);
+		rows[i].closing = get_time(tuple, desc, 10);
 	}
 	SPI_finish();
 	cs_identity_leave(&frame);
@@ -121,17 +122,19 @@ cs_backfill_exclude(int32 stream_id, bool wait)
 void
 cs_backfill_store(const CsBackfillRow *row)
 {
-	static const Oid types[] = {INT4OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
+	static const Oid types[] = {INT4OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID};
 	Datum			 values[] = {Int32GetDatum(row->definition_id), Int64GetDatum(row->mark.commit_number),
 								 Int32GetDatum(row->mark.arrival),	TimestampTzGetDatum(row->watermark),
-								 TimestampTzGetDatum(row->bucket),	Int64GetDatum(row->done)};
-	char			 nulls[] = "      ";
+								 TimestampTzGetDatum(row->bucket),	Int64GetDatum(row->done),
+								 TimestampTzGetDatum(row->closing)};
+	char			 nulls[] = "       ";
 
 	nulls[3] = row->watermark == CS_WM_NONE ? 'n' : ' ';
 	nulls[4] = row->bucket == CS_WM_NONE ? 'n' : ' ';
+	nulls[6] = row->closing == CS_WM_NONE ? 'n' : ' ';
 	run("UPDATE clickstream.backfill SET commit_number = $2, arrival = $3, watermark = $4, bucket = $5, done = $6,"
-		" begun_at = coalesce(begun_at, now()), moved_at = clock_timestamp() WHERE definition_id = $1",
-		6, types, values, nulls);
+		" closing = $7, begun_at = coalesce(begun_at, now()), moved_at = clock_timestamp() WHERE definition_id = $1",
+		7, types, values, nulls);
 }
 
 void

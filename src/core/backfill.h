@@ -17,7 +17,8 @@ typedef struct CsBackfillRow
 {
 	int32		definition_id;
 	CsLogMark	mark;		/* the log is done up to here; commit_number -1: not begun */
-	TimestampTz watermark;	/* where the definition's watermark stands */
+	TimestampTz watermark;	/* where the definition's watermark stands: everything up to here is closed */
+	TimestampTz closing;	/* later than that: what this passes is being closed, and no events are taken */
 	TimestampTz bucket;		/* rollup: buckets before this are made; CS_WM_NONE: not begun */
 	int64		done;		/* events, of a rollup rows */
 	int32		log_id;		/* definition of the log that it reads; 0: none */

@@ -9,6 +9,8 @@
  * came, each with the watermark that it met, into the same state and tables, in the
  * batch's transaction.  So the definition is at any commit what it would have
  * been when those events came, whatever crashes; its own watermark follows.
+ * What is too much to be closed in one batch is closed in the next ones, before the definition
+ * takes more events; its row says up to which watermark.
  * When the log holds no more, which then ends exactly where this batch begins to
  * read, the definition joins: from that message on it is live.
  *
@@ -47,6 +49,8 @@ typedef struct Filling
 	CsStage		 *stage;
 	CsMessage	 *messages;
 	int			  n; /* events in e->events */
+	int64		  taken;
+	bool		  stopped; /* more is to be closed than in one batch: what comes now is not taken */
 	CsLogMark	  last;
 	TimestampTz	  watermark;
 	MemoryContext context;
@@ -231,31 +235,66 @@ partition_of(const CsEngine *e, const CsPlace *place)
 	return NULL;
 }
 
-void
-cs_backfill_advance(CsEngine *e, CsStage *stage, TimestampTz wm)
+/* So much as a batch may close of what a watermark at wm passes; false: more is left. */
+static bool
+advance_to(CsEngine *e, CsStage *stage, TimestampTz wm, bool finish)
 {
-	CsOperator	 *op = stage->op;
 	CsBackfill	 *b = stage->backfill;
 	MemoryContext old = MemoryContextSwitchTo(e->batch);
+	bool		  done = stage->op->ops->advance(stage->op, &e->ctx, wm, cs_closings_at_once(e), finish);
+
+	b->moved |= !done || wm > b->row.watermark;
+	if (done)
+		b->row.watermark = wm;
+	MemoryContextSwitchTo(old);
+	return done;
+}
+
+bool
+cs_backfill_advance(CsEngine *e, CsStage *stage, TimestampTz wm)
+{
+	CsBackfill *b = stage->backfill;
+	TimestampTz content = wm == CS_WM_DONE ? cs_watermark_content(e) : CS_WM_NONE;
 
 	/* Where it stays there may still be rows to write again: of an event that came late, but not too late. */
 	wm = Max(wm, b->row.watermark);
 	if (wm == CS_WM_NONE || b->row.watermark == CS_WM_DONE)
+		return true;
+	b->row.closing = wm;
+	/* First what the content itself has closed: that has another reason than finish(). */
+	if (content > b->row.watermark && !advance_to(e, stage, content, false))
+		return false;
+	return advance_to(e, stage, wm, wm == CS_WM_DONE);
+}
+
+/* What earlier batches have left; false: it is not all. */
+static bool
+close_left(CsEngine *e, CsStage *stage)
+{
+	return !cs_backfill_is_closing(stage) || cs_backfill_advance(e, stage, stage->backfill->row.closing);
+}
+
+/* How far that has come: for recovery and readers. */
+static void
+note_closing(CsEngine *e, CsStage *stage)
+{
+	const CsOperatorOps *ops = stage->op->ops;
+
+	if (ops->note_closing && cs_stage_fills(stage))
+		ops->note_closing(stage->op, &e->ctx, cs_backfill_is_closing(stage));
+}
+
+void
+cs_backfill_close_all(CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
 	{
-		MemoryContextSwitchTo(old);
-		return;
-	}
-	if (wm == CS_WM_DONE && cs_watermark_content(e) > b->row.watermark)
-	{
-		/* First what the content itself has closed: that has another reason than finish(). */
-		while (!op->ops->advance(op, &e->ctx, cs_watermark_content(e), CS_CLOSINGS_PER_BATCH, false))
+		if (!cs_backfill_is_closing(&e->stages[i]))
+			continue;
+		while (!close_left(e, &e->stages[i]))
 			CHECK_FOR_INTERRUPTS();
+		note_closing(e, &e->stages[i]);
 	}
-	while (!op->ops->advance(op, &e->ctx, wm, CS_CLOSINGS_PER_BATCH, wm == CS_WM_DONE))
-		CHECK_FOR_INTERRUPTS();
-	b->moved |= wm > b->row.watermark;
-	b->row.watermark = wm;
-	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -275,7 +314,7 @@ apply_piece(Filling *f)
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(e->chunk);
 	e->events = NULL;
-	cs_backfill_advance(e, f->stage, f->watermark);
+	f->stopped = !cs_backfill_advance(e, f->stage, f->watermark);
 }
 
 /* What came before the time that history is to begin with is not, whenever it was logged. */
@@ -297,7 +336,10 @@ take_event(const Datum *values, const bool *isnull, const CsLogged *logged, void
 	CsMessage	 *message;
 	MemoryContext old;
 
+	if (f->stopped)
+		return;
 	f->last = logged->mark;
+	f->taken++;
 	if (!logged->seen || p == NULL || !is_wanted(f, p, place.offset))
 		return;
 	old = MemoryContextSwitchTo(e->chunk);
@@ -365,12 +407,14 @@ fill_piece(Filling *f, int64 max, int64 *n)
 	if (b->row.mark.commit_number > newest)
 		return false;
 	f->last = b->row.mark;
+	f->taken = 0;
 	*n = cs_event_log_in_order(e->event_log_table, e->stream, b->row.mark, upto, DT_NOBEGIN, DT_NOEND, max, take_event,
 							   f);
-	apply_piece(f);
-	b->row.done += *n;
+	if (!f->stopped)
+		apply_piece(f);
+	b->row.done += f->taken;
 	b->moved = true;
-	if (*n >= max)
+	if (f->taken >= max || f->taken < *n)
 	{
 		b->row.mark = f->last;
 		b->span = Max(b->span / 2, 1);
@@ -381,11 +425,12 @@ fill_piece(Filling *f, int64 max, int64 *n)
 	return upto < newest;
 }
 
-/* What there is was run through it: from this batch's messages on it is live. */
+/* What there is was run through it: from this batch's messages on it is live, if all is closed. */
 static void
 join_live(CsEngine *e, CsStage *stage)
 {
-	cs_backfill_advance(e, stage, e->stored.closed);
+	if (!cs_backfill_advance(e, stage, e->stored.closed))
+		return;
 	if (stage->backfill->history)
 		cs_dedupe_forget(e, CS_DEDUPE_OF(stage->op->def->definition_id));
 	stage->backfill->joined = true;
@@ -424,16 +469,23 @@ fill(CsEngine *e, CsStage *stage, int64 budget)
 		budget -= Max(n, 1);
 		CS_FAULT(HISTORY);
 		CHECK_FOR_INTERRUPTS();
-	} while (more && budget > 0 && !cs_backfill_is_full(e));
+	} while (more && budget > 0 && !f.stopped && !cs_backfill_is_full(e));
 	e->is_filling = false;
-	if (!more)
+	if (!more && !f.stopped)
 		join_live(e, stage);
 }
 
+/* reading: the topic's history whose turn it is. */
 static void
-fill_from_topic(CsEngine *e, CsStage *stage, int64 budget)
+fill_events(CsEngine *e, CsStage *stage, const CsHistory *reading, int64 budget)
 {
-	if (cs_history_run(e, stage, budget))
+	const CsHistory *history = stage->backfill->history;
+
+	if (!close_left(e, stage))
+		return;
+	if (history == NULL)
+		fill(e, stage, budget);
+	else if (history == reading && cs_history_run(e, stage, budget) && !cs_backfill_is_closing(stage))
 		join_live(e, stage);
 }
 
@@ -498,10 +550,9 @@ cs_backfill_run(CsEngine *e)
 			continue;
 		if (stage->op->def->kind == CS_KIND_ROLLUP)
 			fill_rollup(e, stage);
-		else if (stage->backfill->history == NULL)
-			fill(e, stage, budget);
-		else if (stage->backfill->history == reading)
-			fill_from_topic(e, stage, budget);
+		else
+			fill_events(e, stage, reading, budget);
+		note_closing(e, stage);
 		e->backfilled |= stage->backfill->moved || stage->backfill->joined;
 	}
 	e->ctx.catching_up = catching_up;

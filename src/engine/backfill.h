@@ -48,8 +48,19 @@ extern void cs_backfill_store_all(CsEngine *e);
 extern void cs_backfill_committed(CsEngine *e);
 extern void cs_backfill_abort(CsEngine *e);
 
-/* For who runs history: close what a watermark at wm passes. */
-extern void cs_backfill_advance(CsEngine *e, CsStage *stage, TimestampTz wm);
+/*
+ * For who runs history: close what a watermark at wm passes.  False: more than
+ * a batch may close; the next ones do that, and until then it takes no events.
+ */
+extern bool cs_backfill_advance(CsEngine *e, CsStage *stage, TimestampTz wm);
+/* The same for who cannot wait: all that is left of all definitions. */
+extern void cs_backfill_close_all(CsEngine *e);
+
+static inline bool
+cs_backfill_is_closing(const CsStage *stage)
+{
+	return cs_stage_fills(stage) && stage->backfill->row.closing > stage->backfill->row.watermark;
+}
 /* Has the batch taken enough memory? */
 extern bool cs_backfill_is_full(const CsEngine *e);
 

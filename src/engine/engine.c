@@ -244,7 +244,8 @@ recover_state(CsEngine *e)
 
 		op->closed = cs_backfill_watermark(e, &e->stages[i], e->stored.closed);
 		op->shown = e->stored.shown;
-		op->is_behind = e->closings_left && !cs_stage_fills(&e->stages[i]) && op->closed < e->watermark;
+		op->is_behind = cs_stage_fills(&e->stages[i]) ? cs_backfill_is_closing(&e->stages[i])
+													  : e->closings_left && op->closed < e->watermark;
 		if (op->ops->recovered && !e->examines)
 			op->ops->recovered(op, e->state);
 	}
@@ -689,6 +690,7 @@ cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep step, void *a
 	begin(e, &user, &sec);
 	while (cs_closing_is_midway(e))
 		cs_close(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
+	cs_backfill_close_all(e);
 	step(e, arg);
 	cs_close(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
 	CS_FAULT(BEFORE_WRITE);

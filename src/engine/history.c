@@ -716,16 +716,18 @@ apply(CsEngine *e, CsStage *stage, CsHistory *h, int n)
 	e->events = NULL;
 }
 
-/* What the watermark has passed. */
-static void
+/* What the watermark has passed; false: more than a batch may close. */
+static bool
 close_passed(CsEngine *e, CsStage *stage)
 {
 	MemoryContext old = MemoryContextSwitchTo(e->batch);
+	bool		  done;
 
 	cs_watermark_recompute(e);
-	cs_backfill_advance(e, stage, e->watermark);
+	done = cs_backfill_advance(e, stage, e->watermark);
 	cs_dedupe_advance(e);
 	MemoryContextSwitchTo(old);
+	return done;
 }
 
 static int
@@ -765,8 +767,7 @@ run_rounds(CsEngine *e, CsStage *stage, CsHistory *h, int64 max)
 			h->source->ops->release(h->source);
 			h->assigned = true;
 		}
-		close_passed(e, stage);
-		if (h->silent || (n == 0 && remaining(h) > 0 && !h->lost && !cs_align_run(e)))
+		if (!close_passed(e, stage) || h->silent || (n == 0 && remaining(h) > 0 && !h->lost && !cs_align_run(e)))
 			return false;
 		CHECK_FOR_INTERRUPTS();
 	}

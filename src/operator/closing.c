@@ -33,6 +33,7 @@ typedef struct Mark
 typedef struct Gathering
 {
 	CsState *state;
+	bool (*wanted)(const CsWork *work);
 	CsWork **works;
 	int64	 n, capacity;
 } Gathering;
@@ -41,8 +42,11 @@ static void
 gather(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
 {
 	Gathering *g = arg;
+	CsWork	   committed = {.base = (CsEntry *) entry};
 
 	(void) key;
+	if (g->wanted && !g->wanted(work ? work : &committed))
+		return;
 	if (g->n == g->capacity)
 	{
 		g->capacity = g->capacity ? g->capacity * 2 : 256;
@@ -53,9 +57,10 @@ gather(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
 }
 
 CsWork **
-cs_works_of_part(CsState *state, int32 definition_id, int64 bucket, CsPart part, int64 *n)
+cs_works_of_part(CsState *state, int32 definition_id, int64 bucket, CsPart part, bool (*wanted)(const CsWork *work),
+				 int64 *n)
 {
-	Gathering g = {.state = state};
+	Gathering g = {.state = state, .wanted = wanted};
 
 	cs_state_visit_part(state, definition_id, bucket, part, gather, &g);
 	cs_cell_sort(g.works, (int) g.n);

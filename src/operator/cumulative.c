@@ -72,7 +72,7 @@ add_part(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole, CsPar
 {
 	const CsDefinition *def = w->op.def;
 	int64				n;
-	CsWork **works = cs_works_of_part(state, def->definition_id, CS_BUCKET_OF(pane, CS_BUCKET_PANE), part, &n);
+	CsWork **works = cs_works_of_part(state, def->definition_id, CS_BUCKET_OF(pane, CS_BUCKET_PANE), part, NULL, &n);
 
 	for (int64 i = 0; i < n; i++)
 	{

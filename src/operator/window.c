@@ -269,18 +269,25 @@ passes_an_end(CsWindow *w, TimestampTz after, TimestampTz upto)
 	return cs_assigned_pane(&w->assign, upto + CS_USECS_PER_MSEC) - CS_USECS_PER_MSEC > after;
 }
 
-/* Tumbling: write the rows of a part of a window that closes and can still change; how many cells that are. */
+static bool
+has_no_row(const CsWork *work)
+{
+	return !cs_cell_is_shown(work) || cs_cell_is_stale(work);
+}
+
+/*
+ * Tumbling: write the rows of a part of a window that closes and can still
+ * change; how many.  The cells say which have theirs, so a process that begins
+ * again with the window comes to what was left of it.
+ */
 static int64
 show_cells(CsWindow *w, CsBatchContext *batch, int64 bucket, CsPart part)
 {
 	int64	 n;
-	CsWork **works = cs_works_of_part(batch->state, w->op.def->definition_id, bucket, part, &n);
+	CsWork **works = cs_works_of_part(batch->state, w->op.def->definition_id, bucket, part, has_no_row, &n);
 
 	for (int64 i = 0; i < n; i++)
-	{
-		if (!cs_cell_is_shown(works[i]) || cs_cell_is_stale(works[i]))
-			cs_cell_show(&w->op, &w->grouping, batch, works[i]);
-	}
+		cs_cell_show(&w->op, &w->grouping, batch, works[i]);
 	if (works)
 		pfree(works);
 	return n;
@@ -296,7 +303,7 @@ show_rest(CsWindow *w, CsBatchContext *batch, int64 bucket, uint64 *from, int64 
 	{
 		CsPart part = cs_part_from(*from, n, *left);
 
-		*left -= show_cells(w, batch, bucket, part) + 1;
+		*left -= show_cells(w, batch, bucket, part); /* not counting what has its row: see there */
 		if (part.last == PG_UINT64_MAX)
 			return true;
 		*from = part.last + 1;

@@ -195,8 +195,9 @@ extern void cs_closing_begin(CsWindow *w, TimestampTz wm);
 extern void cs_closing_end(CsWindow *w);
 /* The batch ends, and the stream's closing with it or not: the state says how far this operator's has come. */
 extern void cs_closing_store(CsOperator *op, CsBatchContext *batch, bool left);
-/* The live works of a part of a bucket, in the order of their groups; palloc'd. */
-extern CsWork **cs_works_of_part(CsState *state, int32 definition_id, int64 bucket, CsPart part, int64 *n);
+/* The live works of a part of a bucket, those that are wanted or (NULL) all, in the order of their groups; palloc'd. */
+extern CsWork **cs_works_of_part(CsState *state, int32 definition_id, int64 bucket, CsPart part,
+								 bool (*wanted)(const CsWork *work), int64 *n);
 /* As the state says, w->op.closed too. */
 extern void cs_closing_recover(CsWindow *w, CsState *state);
 extern void cs_closing_put(const CsWork *work, StringInfo buf);
