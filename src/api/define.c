@@ -289,13 +289,24 @@ cs_draft_finish(CsDraft *draft, CsView *view)
 	return table;
 }
 
-CsStream *
-cs_definition_stream(const CsDefinition *def)
+static CsStream *
+touch_stream_of(const CsDefinition *def)
 {
 	CsStream *stream = cs_stream_load_by_id(def->stream_id, CurrentMemoryContext);
 
 	cs_stream_touch(stream);
 	cs_definitions_prune(stream->stream_id);
+	return stream;
+}
+
+/* The touch waits for whoever changes the stream, and he may have dropped the definition. */
+CsStream *
+cs_definition_stream(const CsDefinition *def)
+{
+	CsStream *stream = touch_stream_of(def);
+
+	if (cs_definition_find(def->table, CurrentMemoryContext) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s was dropped at this moment", def->name)));
 	return stream;
 }
 
@@ -364,19 +375,32 @@ cs_definition_of_kind(Oid table, CsKind kind, const char *noun)
 	return def;
 }
 
-Datum
-cs_drop_by_name(FunctionCallInfo fcinfo, CsKind kind, const char *noun)
+/* The definition of that name, its stream touched, looked up again after that as above; NULL: there is none. */
+static CsDefinition *
+lock_by_name(const char *name, CsKind kind, const char *noun)
 {
-	char *name = cs_arg_required(fcinfo, 0, "name");
-	Oid	  table = cs_relation_find(name);
+	int32 touched = 0; /* no stream has this number */
+	Oid	  table;
 
-	if (OidIsValid(table))
+	while (OidIsValid(table = cs_relation_find(name)))
 	{
 		CsDefinition *def = cs_definition_of_kind(table, kind, noun);
 
-		(void) cs_definition_stream(def);
-		cs_definition_drop(def);
+		if (def->stream_id == touched)
+			return def;
+		touched = touch_stream_of(def)->stream_id;
 	}
+	return NULL;
+}
+
+Datum
+cs_drop_by_name(FunctionCallInfo fcinfo, CsKind kind, const char *noun)
+{
+	char		 *name = cs_arg_required(fcinfo, 0, "name");
+	CsDefinition *def = lock_by_name(name, kind, noun);
+
+	if (def)
+		cs_definition_drop(def);
 	else if (cs_arg_bool(fcinfo, 1, false))
 		ereport(NOTICE, (errmsg("%s \"%s\" does not exist, skipping", noun, name)));
 	else

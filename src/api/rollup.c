@@ -72,7 +72,7 @@ clickstream_create_rollup(PG_FUNCTION_ARGS)
 {
 	char		 *name = cs_arg_required(fcinfo, A_NAME, "name");
 	CsDefinition *source = source_definition(fcinfo);
-	CsStream	 *stream = cs_stream_load_by_id(source->stream_id, CurrentMemoryContext);
+	CsStream	 *stream = cs_definition_stream(source);
 	CsDraft		  draft;
 	CsView		 *view;
 	Oid			  table =

@@ -116,7 +116,8 @@ cs_retention_delete(const CsStream *stream, const CsDefinition *def, TimestampTz
 	CsIdentity frame;
 	int64	   n;
 
-	(void) cs_stream_share(stream->stream_id, true);
+	if (!cs_stream_share(stream->stream_id, true) || cs_definition_find(def->table, CurrentMemoryContext) == NULL)
+		return 0; /* whoever was waited for has dropped it */
 	cs_identity_enter(&frame, stream->owner, true);
 	before = limit_by_rollups(def, before);
 	n = delete_rows(def->table, cs_retention_column(def->kind), before, limit);
