@@ -22,6 +22,13 @@ typedef struct CsBucket
 	int64	   nmarked;	 /* those of them that are marked: see cs_state_visit_marked() */
 } CsBucket;
 
+/* The whole second in which a moment lies; before 2000, too. */
+static inline int64
+cs_second_of(TimestampTz t)
+{
+	return t / USECS_PER_SEC - (t % USECS_PER_SEC < 0);
+}
+
 /* Entries that fall due within one second. */
 typedef struct CsTimer
 {

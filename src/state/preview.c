@@ -88,7 +88,7 @@ add_found(CsState *state, Found *found, CsEntry *entry)
 static int64
 first_second(TimestampTz after)
 {
-	return after == CS_WM_NONE ? PG_INT64_MIN : after / USECS_PER_SEC;
+	return after == CS_WM_NONE ? PG_INT64_MIN : cs_second_of(after);
 }
 
 CsWork **
@@ -102,7 +102,7 @@ cs_state_preview(CsState *state, int32 definition_id, TimestampTz after, Timesta
 	int			nseconds;
 
 	limit = cs_spill_load_between(state, def, after, limit, max);
-	last = limit / USECS_PER_SEC;
+	last = cs_second_of(limit);
 	put_in_place(state, def, first_second(after), last);
 	seconds = seconds_between(state, def, first_second(after), last, &nseconds);
 	*upto = limit;

@@ -330,7 +330,7 @@ cs_spill_load_between(CsState *state, CsDefState *def, TimestampTz after, Timest
 		if (!more)
 			break;
 		pfree(due);
-		half = (first + (limit - first) / 2) / USECS_PER_SEC * USECS_PER_SEC - 1;
+		half = cs_second_of(first + (limit - first) / 2) * USECS_PER_SEC - 1;
 		if (half < first)
 			max = PG_INT32_MAX; /* the events of one second or two */
 		else

@@ -202,7 +202,7 @@ cs_bucket_of(CsDefState *def, int64 bucket, bool create)
 CsTimer *
 cs_timer_of(CsDefState *def, TimestampTz due)
 {
-	int64	 second = due / USECS_PER_SEC;
+	int64	 second = cs_second_of(due);
 	bool	 found;
 	CsTimer *timer = hash_search(def->timers, &second, HASH_ENTER, &found);
 
@@ -218,7 +218,7 @@ cs_timer_of(CsDefState *def, TimestampTz due)
 void
 cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 {
-	int64 second = entry->due / USECS_PER_SEC;
+	int64 second = cs_second_of(entry->due);
 
 	(void) state;
 	if (entry->due == CS_WM_DONE || entry->key.bucket != 0)
@@ -236,8 +236,10 @@ cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry)
 bool
 cs_timer_move(CsState *state, CsDefState *def, CsEntry *entry)
 {
-	if (entry->due != CS_WM_DONE && entry->due / USECS_PER_SEC <= entry->queued)
+	if (entry->due != CS_WM_DONE && cs_second_of(entry->due) <= entry->queued)
 		return false;
+	if (entry->due != CS_WM_DONE)
+		(void) cs_timer_of(def, entry->due); /* where there is no memory for it, the entry stays where it is */
 	dlist_delete(&entry->list_node);
 	entry->queued = CS_WM_DONE;
 	cs_timer_set(state, def, entry);
@@ -518,9 +520,9 @@ pop_timer(DueList *list, CsDefState *def, CsTimer *timer, TimestampTz limit)
 			(void) cs_timer_move(list->state, def, entry);
 			continue;
 		}
+		remember_popped(list->state, entry); /* first, as it may fail */
 		dlist_delete(&entry->list_node);
 		entry->queued = CS_WM_DONE;
-		remember_popped(list->state, entry);
 		if (!dirty)
 			due_add(list, cs_state_open(list->state, entry));
 	}
@@ -539,7 +541,7 @@ cs_state_due(CsState *state, int32 definition_id, TimestampTz limit, int max, in
 	{
 		CsTimer *timer = pairingheap_container(CsTimer, heap_node, pairingheap_first(def->timer_heap));
 
-		if (limit != CS_WM_DONE && timer->second > limit / USECS_PER_SEC)
+		if (limit != CS_WM_DONE && timer->second > cs_second_of(limit))
 			break;
 		if (!pop_timer(&list, def, timer, limit))
 		{
