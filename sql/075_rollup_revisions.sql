@@ -50,6 +50,21 @@ CALL clickstream.finish('s075');
 TABLE seen;
 DROP VIEW seen;
 SELECT clickstream.drop_stream('s075');
+-- an attempt may yet begin in a bucket's last millisecond, which the watermark has reached: by an event that came in the same batch
+SELECT clickstream.create_stream('m075', watermark_delay => '1 millisecond') > 0 AS made;
+SELECT clickstream.create_funnel('tries', stream => 'm075', within => '20 seconds', steps => ARRAY[clickstream.step('a', $$page_url = '/a'$$), clickstream.step('b', $$page_url = '/b'$$)]);
+SELECT clickstream.create_rollup('tries_by_minute', source => 'tries', size => '1 minute', measures => 'count(*) AS attempts', emit => 'closed');
+CREATE VIEW seen AS SELECT test.at(window_start) AS start, attempts, is_final, revision FROM tries_by_minute ORDER BY window_start;
+SELECT test.feed('m075', E'a 0:00:10 /a\na 0:00:12 /b\nx 0:00:30 /x');
+CALL clickstream.process('m075');
+SELECT test.feed('m075', E'x 0:01:00.0005 /x\nb 0:00:59.9998 /a');
+CALL clickstream.process('m075');
+TABLE seen;
+SELECT test.feed('m075', 'x 0:01:30 /x');
+CALL clickstream.process('m075');
+TABLE seen;
+DROP VIEW seen;
+SELECT clickstream.drop_stream('m075');
 
 -- At random: two partitions, late events, silences, batches of any size.
 CREATE TABLE differing (round int, name text, n bigint);

@@ -159,6 +159,14 @@ cs_state_next_due(CsState *state, int32 definition_id, TimestampTz after)
 				due = Min(due, entry->due);
 		}
 	}
+	/* what this batch has changed is in no timer */
+	for (int64 i = 0; i < def->ndirty; i++)
+	{
+		const CsWork *work = def->dirty[i].work;
+
+		if (!work->deleted && work->due > after)
+			due = Min(due, work->due);
+	}
 	if (next != PG_INT64_MAX)
 		due = Min(due, Max(next * USECS_PER_SEC, after == CS_WM_NONE ? PG_INT64_MIN : after + 1));
 	next = cs_spill_next_due(def, after);

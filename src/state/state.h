@@ -191,7 +191,7 @@ extern CsWork **cs_state_preview(CsState *state, int32 definition_id, TimestampT
 								 int *n, TimestampTz *upto);
 /*
  * A moment later than `after` and not later than the next due time there is
- * behind it; CS_WM_DONE if there is none.
+ * behind it, this batch included; CS_WM_DONE if there is none.
  */
 extern TimestampTz cs_state_next_due(CsState *state, int32 definition_id, TimestampTz after);
 
