@@ -233,7 +233,23 @@ SELECT clickstream.create_window('bad', stream => 'l550', size => '1 hour', meas
 SELECT clickstream.create_lookup('page', stream => 'l550', key => 'url', event_key => 'page_url', columns => 'number, even');
 SELECT clickstream.create_lookup('page_e', stream => 'l550', source => '(SELECT 1)', key => 'url');
 
-SELECT clickstream.drop_stream(s) FROM unnest('{s550,l550,a550,r550,d550}'::text[]) s;
+-- some hundred keys of a large table: they are looked for, and not the table gone through
+CREATE TABLE many (id text PRIMARY KEY, n int);
+INSERT INTO many SELECT 'u' || i, i FROM generate_series(1, 100000) AS i;
+ANALYZE many;
+SELECT clickstream.create_stream('m550', watermark_delay => '0') > 0 AS made;
+SELECT clickstream.create_lookup('many', stream => 'm550', key => 'id', event_key => 'user_id');
+SELECT clickstream.create_window('sums', stream => 'm550', size => '1 hour', measures => 'count(*) AS events, count(DISTINCT many.id) AS known, sum(many.n) AS total');
+SELECT count(clickstream.produce('m550', format('{"user_id": "u%s", "event_time": "2024-06-01T00:00:00Z"}', i * 150))) FROM generate_series(1, 600) AS i;
+SELECT pg_stat_force_next_flush();
+SELECT seq_scan AS before FROM pg_stat_all_tables WHERE relid = 'many'::regclass \gset
+CALL clickstream.process('m550');
+CALL clickstream.finish('m550');
+SELECT pg_stat_force_next_flush();
+SELECT seq_scan - :before AS gone_through, idx_scan > 0 AS looked_for FROM pg_stat_all_tables WHERE relid = 'many'::regclass;
+SELECT events, known, total FROM sums;
+
+SELECT clickstream.drop_stream(s) FROM unnest('{s550,l550,a550,r550,d550,m550}'::text[]) s;
 SELECT count(*) FROM clickstream.lookup;
 SELECT relname FROM pg_class WHERE relnamespace = 'clickstream'::regnamespace AND relname LIKE 'lookup\_%\_%' AND relkind = 'v';
 SET client_min_messages = warning;

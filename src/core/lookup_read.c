@@ -3,7 +3,9 @@
  *	  Reading a lookup's rows, by many keys at once.
  *
  * One prepared statement, which PostgreSQL plans again when something about
- * the source has changed, or another role's policies count.
+ * the source has changed, or another role's policies count.  Its plan is one for
+ * any keys, from the first batch on: a plan for some hundred that are known would
+ * read the whole table, at a size at which looking for each is much cheaper.
  */
 #include "core/lookup.h"
 
@@ -175,7 +177,7 @@ cs_lookup_reader_key(const CsLookupReader *reader, Oid *type, Oid *collation)
 static void
 prepare(CsLookupReader *reader)
 {
-	SPIPlanPtr plan = SPI_prepare(reader->statement, 1, &reader->array_type);
+	SPIPlanPtr plan = SPI_prepare_cursor(reader->statement, 1, &reader->array_type, CURSOR_OPT_GENERIC_PLAN);
 
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\": %s", reader->statement, SPI_result_code_string(SPI_result));
