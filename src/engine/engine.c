@@ -675,6 +675,19 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	return rows_are_due(e) && !e->stale ? CS_BATCH_MORE : CS_BATCH_IDLE; /* held back until now */
 }
 
+/* Midway nothing may come in between; what else there is to close is closed with it. */
+static void
+finish_closing(CsEngine *e)
+{
+	if (!cs_closing_is_midway(e))
+		return;
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		cs_close(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
+	} while (e->closings_left);
+}
+
 /* What this stores is never published: the engine goes, and the next one recovers it. */
 void
 cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep step, void *arg)
@@ -688,8 +701,7 @@ cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep step, void *a
 	e->catching_up = false; /* rows that change are written: of a stream that is stopped nobody would do it after us */
 	begin_batch(e);
 	begin(e, &user, &sec);
-	while (cs_closing_is_midway(e))
-		cs_close(e, e->watermark == CS_WM_DONE, CS_WM_NONE);
+	finish_closing(e);
 	cs_backfill_close_all(e);
 	step(e, arg);
 	cs_close(e, e->watermark == CS_WM_DONE, CS_WM_NONE);

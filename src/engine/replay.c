@@ -180,7 +180,7 @@ cs_replay_log(const CsEngine *e, const char *detail)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("stream \"%s\" has no event log", e->stream->name), errdetail("%s", detail),
 						errhint("clickstream.create_event_log() makes one, which holds what comes from then on.")));
-	if (e->stored.closed != e->stored.watermark)
+	if (e->closings_left)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("stream \"%s\" is closing what its watermark has passed", e->stream->name),
 						errhint("Try again when that is done.")));
