@@ -32,6 +32,19 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplesort.h"
 
+/* Records looked at together, so that the memory of their entries is on its way when they are replayed. */
+#define RECORDS 64
+#define SLOTS_AHEAD 16
+#define ENTRIES_AHEAD 8
+
+/* A record that has been read up to its key, if it has one. */
+typedef struct Record
+{
+	uint8	 kind;
+	CsKey	 key;
+	CsReader rest;
+} Record;
+
 /* Where the replay of a half stands. */
 typedef struct Replay
 {
@@ -42,6 +55,8 @@ typedef struct Replay
 	int64		   last_bucket;
 	StringInfoData bytes; /* read, but not yet a whole record */
 	StringInfoData image; /* what a delta makes */
+	Record		   records[RECORDS];
+	int			   n;
 } Replay;
 
 static void
@@ -66,77 +81,73 @@ taker_of(Replay *p, const CsKey *key)
 }
 
 static void
-replay_image(Replay *p, CsReader *r)
+replay_image(Replay *p, CsDefState *def, Record *record)
 {
-	CsKey		key;
-	CsDefState *def;
 	size_t		len;
-	const char *data;
+	const char *data = cs_get_bytes(&record->rest, &len);
 
-	cs_get_key(r, &key, &p->last_bucket);
-	data = cs_get_bytes(r, &len);
-	def = taker_of(p, &key);
-	if (def)
-		cs_entry_install(p->state, def, &key, data, (uint32) len, p->half, CS_WM_DONE);
+	cs_entry_install(p->state, def, &record->key, data, (uint32) len, p->half, CS_WM_DONE);
 }
 
 static void
-replay_delta(Replay *p, CsReader *r)
+replay_delta(Replay *p, CsDefState *def, Record *record)
 {
-	CsKey		key;
-	CsDefState *def;
-	CsEntry	   *entry;
+	CsEntry	   *entry = cs_state_peek(p->state, &record->key);
 	const char *bytes;
 
-	cs_get_key(r, &key, &p->last_bucket);
-	def = taker_of(p, &key);
-	if (def == NULL)
-		return;
-	entry = cs_state_peek(p->state, &key);
 	if (entry == NULL || entry->half != p->half)
 		cs_codec_corrupt("what a change is a change of is missing");
 	bytes = cs_entry_bytes(entry);
-	cs_delta_apply(r, bytes, entry->len, &p->image);
+	cs_delta_apply(&record->rest, bytes, entry->len, &p->image);
 	if (bytes != entry->data)
 		pfree((char *) bytes);
-	cs_entry_install(p->state, def, &key, p->image.data, (uint32) p->image.len, p->half, CS_WM_DONE);
+	cs_entry_update(p->state, def, entry, p->image.data, (uint32) p->image.len, p->half, CS_WM_DONE);
 }
 
 static void
-replay_delete(Replay *p, CsReader *r)
+replay_delete(Replay *p, CsDefState *def, Record *record)
 {
-	CsKey		key;
-	CsDefState *def;
-	CsEntry	   *entry;
+	CsEntry *entry = cs_state_peek(p->state, &record->key);
 
-	cs_get_key(r, &key, &p->last_bucket);
-	def = taker_of(p, &key);
-	entry = def ? cs_state_peek(p->state, &key) : NULL;
 	if (entry)
 		cs_entry_remove(p->state, def, entry);
 }
 
-static void
-replay_record(Replay *p, CsReader *r)
+static bool
+has_key(uint8 kind)
 {
-	switch (cs_get_u8(r))
+	return kind == CS_LOG_IMAGE || kind == CS_LOG_DELTA || kind == CS_LOG_DELETE || kind == CS_LOG_SPILLED;
+}
+
+static void
+replay_record(Replay *p, Record *record)
+{
+	CsDefState *def = NULL;
+
+	if (has_key(record->kind))
+	{
+		def = taker_of(p, &record->key);
+		if (def == NULL)
+			return;
+	}
+	switch (record->kind)
 	{
 		case CS_LOG_IMAGE:
-			replay_image(p, r);
+			replay_image(p, def, record);
 			break;
 		case CS_LOG_DELTA:
-			replay_delta(p, r);
+			replay_delta(p, def, record);
 			break;
 		case CS_LOG_DELETE:
 		case CS_LOG_SPILLED: /* to the log both are the same: nothing that it said so far holds */
-			replay_delete(p, r);
+			replay_delete(p, def, record);
 			break;
 		case CS_LOG_SET_ADD:
-			replay_members(p, r);
+			replay_members(p, &record->rest);
 			break;
 		case CS_LOG_SET_DROP:
 		case CS_LOG_SET_SPILLED:
-			cs_bigset_drop(p->state, cs_get_uint(r));
+			cs_bigset_drop(p->state, cs_get_uint(&record->rest));
 			break;
 		default:
 			cs_codec_corrupt("a record of the state log is of no known kind");
@@ -166,6 +177,25 @@ next_record(const char *pos, const char *end, CsReader *body)
 	return true;
 }
 
+/* Those in p->records; what the next ones need is announced. */
+static void
+replay_records(Replay *p)
+{
+	for (int i = -SLOTS_AHEAD; i < p->n; i++)
+	{
+		int slot = i + SLOTS_AHEAD;
+		int entry = i + ENTRIES_AHEAD;
+
+		if (slot < p->n && has_key(p->records[slot].kind))
+			cs_state_prefetch_slot(p->state, &p->records[slot].key);
+		if (entry >= 0 && entry < p->n && has_key(p->records[entry].kind))
+			cs_state_prefetch_entry(p->state, &p->records[entry].key);
+		if (i >= 0)
+			replay_record(p, &p->records[i]);
+	}
+	p->n = 0;
+}
+
 /* Replay the complete records in bytes and keep the rest. */
 static void
 replay_bytes(Replay *p)
@@ -176,9 +206,17 @@ replay_bytes(Replay *p)
 
 	while (next_record(pos, end, &body))
 	{
+		Record *record = &p->records[p->n];
+
 		pos = body.end;
-		replay_record(p, &body);
+		record->kind = cs_get_u8(&body);
+		if (has_key(record->kind))
+			cs_get_key(&body, &record->key, &p->last_bucket);
+		record->rest = body;
+		if (++p->n == RECORDS)
+			replay_records(p);
 	}
+	replay_records(p);
 	p->bytes.len = (int) (end - pos);
 	memmove(p->bytes.data, pos, p->bytes.len);
 }
