@@ -19,7 +19,7 @@
 #   make bench-aggregates   the aggregates beside ClickHouse and plain SQL
 #   make lint format  the house style: checked, applied
 #   make regress isolation tap     one part of check
-#   make random       its random tests many times, each with another seed (CLICKSTREAM_ROUNDS=10)
+#   make random       its random tests, those in Perl too, many times, each with another seed (CLICKSTREAM_ROUNDS=10)
 
 MODULE_big = clickstream
 EXTENSION = clickstream

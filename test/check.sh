@@ -6,7 +6,8 @@
 #   test/check.sh regress|isolation|tap|demo ...    these parts only
 #   test/check.sh tap test/t/010_….pl ...           these TAP tests only
 #   test/check.sh regress sql/040_….sql ...         these regression tests only (and what they all need)
-#   test/check.sh random [sql/423_….sql ...]        the random tests, or these, again and again, each with another seed; not part of "all"
+#   test/check.sh random [sql/423_….sql test/t/840_….pl ...]
+#                                                   the random tests, or these, again and again, each with another seed; not part of "all"
 #
 # The last line is "N passed, N failed"; the exit code says whether any failed.
 # Each regression, isolation and TAP check counts as one, and so does each
@@ -25,7 +26,7 @@
 #   CLICKSTREAM_TMP       where that directory is made (/tmp; a short path, for the sockets' sake)
 #   CLICKSTREAM_INSTRUMENT  sanitizers or valgrind: see test/instrument.sh
 #   CLICKSTREAM_ROUNDS    how often "random" goes through its tests (10)
-#   CLICKSTREAM_SEED      seed of random tests (each has its own); of the first round of "random"
+#   CLICKSTREAM_SEED      seed of random tests (each has its own, always the same one); of the first round of "random"
 #   CLICKSTREAM_CASES     random windows: times as many events (1)
 #   DEMO_SECONDS          how long the demo runs (20)
 #   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (1800)
@@ -44,6 +45,9 @@ mkdir -m 1777 "$work/tmp"
 export CLICKSTREAM_CHECK=$work TMPDIR=$work/tmp PG_TEST_PORT_DIR=$work/ports
 # Patience costs only where something is wrong: a loaded machine must not be taken for a fault.
 export PG_TEST_TIMEOUT_DEFAULT=300 PGCTLTIMEOUT=300
+# Nor must it matter whose machine it is.
+unset LANGUAGE "${!LC_@}"
+export LANG=C.UTF-8 TZ=Etc/UTC
 copt="-DUSE_ASSERT_CHECKING=1 -DCLICKSTREAM_MUTANTS=1"
 server_env=()     # what servers and TAP tests see
 server_options=() # how the regression tests' server is started
@@ -124,10 +128,14 @@ kill_leftovers() {
 	done
 }
 
+# Who has been told to end may still be ending.
 nothing_left() {
 	local left
-	left=$(leftovers)
-	[ -n "$left" ] || return 0
+	for _ in {1..300}; do
+		left=$(leftovers)
+		[ -n "$left" ] || return 0
+		sleep 0.2
+	done
 	for pid in $left; do
 		tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-200
 		echo
@@ -209,6 +217,7 @@ start_cluster() {
 		fsync = off
 		max_worker_processes = 16
 		max_prepared_transactions = 10
+		autovacuum = off	# what the planner knows of tables is not to depend on when it comes
 		log_min_messages = info
 		log_line_prefix = '%m [%p] %b %q%a '
 	END
@@ -266,7 +275,7 @@ run_isolation() {
 
 # ---- random tests, many times
 
-# Each in a database of its own; what it prints must not depend on the seed.
+# Each of SQL in a database of its own; what it prints must not depend on the seed.
 random_test() {
 	local test=$1 seed=$2 start=$EPOCHREALTIME out=$work/log/$1-$2 tools=$work/tree/sql/000_tools.sql
 	local client=(as_server env PGHOST="$work/socket" PGUSER=postgres PGTZ=PST8PDT PGDATESTYLE="Postgres, MDY"
@@ -285,12 +294,16 @@ random_test() {
 }
 
 run_random() {
-	local round seed=${CLICKSTREAM_SEED:-$((RANDOM * 30))} test tests=("${sql_files[@]}")
-	[ ${#tests[@]} != 0 ] || mapfile -t tests < <(grep -l CLICKSTREAM_SEED sql/*.sql)
-	for ((round = 1; round <= ${CLICKSTREAM_ROUNDS:-10}; round++)); do
-		for test in "${tests[@]}"; do
-			random_test "$(basename "$test" .sql)" $((seed + round - 1))
+	local round test seed=${CLICKSTREAM_SEED:-$((RANDOM * 30))} in_sql=("${sql_files[@]}") in_perl=("${tap_files[@]}")
+	if [ ${#in_sql[@]} = 0 ] && [ ${#in_perl[@]} = 0 ]; then
+		mapfile -t in_sql < <(grep -l CLICKSTREAM_SEED sql/*.sql)
+		mapfile -t in_perl < <(grep -l seed_of test/t/*.pl)
+	fi
+	for ((round = 1; round <= ${CLICKSTREAM_ROUNDS:-10}; round++, seed++)); do
+		for test in "${in_sql[@]}"; do
+			random_test "$(basename "$test" .sql)" "$seed"
 		done
+		[ ${#in_perl[@]} = 0 ] || CLICKSTREAM_SEED=$seed run_tap "${in_perl[@]}"
 	done
 }
 
@@ -331,11 +344,11 @@ show_tap() {
 # A test's lines "# figure: ..." are for people to read.
 run_tap_file() {
 	local test=$1 name out start=$EPOCHREALTIME good wrong code
-	name=$(basename "$test" .pl)
+	name=$(basename "$test" .pl)${CLICKSTREAM_SEED:+-$CLICKSTREAM_SEED}
 	out=$work/log/$name
 	mkdir -p "$work/tap/$name"
 	[ "$(id -u)" != 0 ] || chown postgres "$work/tap/$name"
-	as_server env "${server_env[@]}" TESTDIR="$work/tap/$name" TESTDATADIR="$work/tap/$name/data" TESTLOGDIR="$work/tap/$name/log" \
+	as_server env "${server_env[@]}" PERL_HASH_SEED=0 TESTDIR="$work/tap/$name" TESTDATADIR="$work/tap/$name/data" TESTLOGDIR="$work/tap/$name/log" \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" CLICKSTREAM_KAFKA_LIBS="$work/kafka-libs" \
 		timeout -k 30 "${CLICKSTREAM_TAP_LIMIT:-1800}" \
 		prove -v -I test/perl -I "$pgxs/src/test/perl" "$test" >"$out" 2>&1 </dev/null
@@ -344,6 +357,7 @@ run_tap_file() {
 	wrong=$(grep -cE '^not ok ' "$out")
 	# It may also have died between two checks, or made none.
 	[ "$code" = 0 ] && [ "$good" != 0 ] || [ "$wrong" != 0 ] || wrong=1
+	[ "$wrong" != 0 ] || rm -rf "$work/tap/$name"/tmp_check/{*_data,kafka*/data}
 	echo "$name $good $wrong $(seconds_since "$start")"
 	sed -n 's/^# figure: /    /p' "$out"
 	[ "$wrong" = 0 ] || {
@@ -358,7 +372,7 @@ run_tap_file() {
 # ---- the demo, as somebody without a terminal sees it
 
 run_demo() {
-	DEMO_SECONDS=${DEMO_SECONDS:-20} "$work/tree/demo/run.sh"
+	DEMO_SECONDS=${DEMO_SECONDS:-20} DEMO_SEED=${CLICKSTREAM_SEED:-1} "$work/tree/demo/run.sh"
 }
 
 # ---- in order
@@ -372,7 +386,7 @@ for argument; do
 		*.pl) tap_files+=("$argument") ;;
 		*.sql) sql_files+=("$argument") ;;
 		*)
-			echo "usage: $0 [regress [FILE.sql ...]] [isolation] [tap [FILE.pl ...]] [demo] [random [FILE.sql ...]]" >&2
+			echo "usage: $0 [regress [FILE.sql ...]] [isolation] [tap [FILE.pl ...]] [demo] [random [FILE.sql FILE.pl ...]]" >&2
 			exit 2
 			;;
 	esac
@@ -418,7 +432,7 @@ if wanted tap; then
 fi
 wanted demo && step demo run_demo
 if [[ " ${parts[*]} " == *" random "* ]]; then
-	step server start_cluster && run_random
+	step kafka copy_kafka && step server start_cluster && run_random
 	step no-crash no_crash
 	stop_cluster
 fi

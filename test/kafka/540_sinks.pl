@@ -15,8 +15,7 @@ use ClickstreamSite;
 my $rounds = $ENV{CLICKSTREAM_ROUNDS} // 24;
 my $part = 2_000;
 my $outage = 75;    # seconds: more than transaction.timeout.ms of a producer
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
-note "CLICKSTREAM_SEED=$seed";
+my $seed = seed_of(540);
 
 my @tables = qw(s_sessions s_pages s_rolling s_funnel s_metrics s_visits);
 my %sinks = ((map { $_ => $_ } @tables), final => 's_visits');

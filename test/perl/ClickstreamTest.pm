@@ -1,6 +1,7 @@
 # ClickstreamTest: what the TAP tests share.
 #
 #   use ClickstreamTest;
+#   my $seed = seed_of(123);                        # if anything in it is random
 #   my $node = new_node('main', 'clickstream.commit_interval = 100ms');
 #   my $broker = start_broker(web => 4);            # embedded; or start_kafka()
 #   produce($broker, 'web', ["visitor\t{...}"]);
@@ -25,12 +26,25 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-our @EXPORT = qw(new_node start_broker start_kafka start_proxy start_tokens produce ask wait_for wait_until worker_of background is_soon digest
+our @EXPORT = qw(seed_of new_node start_broker start_kafka start_proxy start_tokens produce ask wait_for wait_until worker_of background is_soon alone digest
 	read_csv);
 
 our $top = dirname(dirname(dirname(File::Spec->rel2abs(__FILE__))));
 
 my @running;
+
+# What is random in a test follows from its seed, Perl's own numbers too.  It is
+# always the same, so that what passes once passes again, unless CLICKSTREAM_SEED
+# names another: "make random" does that for every test that calls this.
+sub seed_of
+{
+	my ($usual) = @_;
+	my $seed = $ENV{CLICKSTREAM_SEED} // $usual;
+
+	note "CLICKSTREAM_SEED=$seed";
+	srand $seed;
+	return $seed;
+}
 
 # A server with clickstream preloaded and made in database postgres.  Further
 # arguments are lines for postgresql.conf.
@@ -187,6 +201,23 @@ sub is_soon
 		sleep 0.1;
 	}
 	return is($out, $expected, $name);
+}
+
+# Runs what PostgreSQL does only while nobody else is connected to a database.
+# It waits five seconds for the session of the last query, which a busy machine
+# may not have ended by then; workers have got out of the way.
+sub alone
+{
+	my ($node, $sql) = @_;
+	my ($code, $out, $err);
+
+	for (1 .. $PostgreSQL::Test::Utils::timeout_default / 5)
+	{
+		($code, $out, $err) = $node->psql('postgres', $sql);
+		last if $code == 0 || $err !~ /is being accessed by other users/;
+	}
+	die "$sql: $err" if $code != 0;
+	return;
 }
 
 # A table's rows as "count md5": equal for equal content, whatever the order.

@@ -11,8 +11,7 @@ use Test::More;
 use ClickstreamTest;
 use ClickstreamSite;
 
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
-note "CLICKSTREAM_SEED=$seed";
+my $seed = seed_of(30);
 
 my $node = new_node('main',
 	"clickstream.commit_interval = '50ms'",

@@ -2,8 +2,6 @@
 # result table sees each session, window and attempt exactly once, under whatever
 # snapshot, while the worker runs at full speed, and while it spills; and what becomes of it when the stream ends, is
 # killed, and where there is none.
-#
-# Seed: CLICKSTREAM_SEED.
 use strict;
 use warnings;
 
@@ -13,8 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use ClickstreamTest;
 
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand(1_000_000));
-diag("seed $seed");
+my $seed = seed_of(400);
 
 my $node = new_node('main',
 	"clickstream.state_memory = '16MB'",

@@ -15,8 +15,7 @@ use Time::HiRes qw(sleep);
 use ClickstreamTest;
 
 my $visitors = 42_000;
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
-note "CLICKSTREAM_SEED=$seed";
+my $seed = seed_of(410);
 
 my $node = new_node('main',
 	'restart_after_crash = on',

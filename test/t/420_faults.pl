@@ -14,7 +14,7 @@ use Test::More;
 use ClickstreamTest;
 use ClickstreamTwins;
 
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
+my $seed = seed_of(420);
 my $twins = ClickstreamTwins->servers(
 	'clickstream.batch_messages = 100',
 	"clickstream.commit_interval = '10ms'",

@@ -16,7 +16,7 @@ use Test::More;
 use ClickstreamTest;
 use ClickstreamTwins;
 
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
+my $seed = seed_of(422);
 my $twins = ClickstreamTwins->new($seed,
 	'clickstream.batch_messages = 200',
 	"clickstream.commit_interval = '10ms'",

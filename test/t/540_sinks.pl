@@ -18,9 +18,7 @@ my $node = new_node('main',
 	'fsync = off',
 	'restart_after_crash = on');
 my $sent = 0;
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
-note "CLICKSTREAM_SEED=$seed";
-srand($seed);
+seed_of(540);
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 
@@ -311,7 +309,7 @@ $times{$_->{id}}++ for messages('out');
 is(join(',', grep { $times{$_} != 1 } sort keys %times), '', 'the source stops, the copy goes on, and no row is there twice');
 is(scalar(grep { $_ > $position } keys %times), $node->safe_psql('copy', 'SELECT sent FROM clickstream.stat_sink') - $position, 'nor is one left out');
 $node->safe_psql('copy', q(SELECT clickstream.drop_stream('web')));
-query('DROP DATABASE copy');
+alone($node, 'DROP DATABASE copy');
 query(q(SELECT clickstream.reset_sink('out')));
 drained('out');
 

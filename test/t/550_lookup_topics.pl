@@ -1,7 +1,6 @@
 # Lookups that follow a topic of a broker: upserts and tombstones of several
 # partitions, from the beginning, exactly once however often the worker is
 # killed; and a stream whose events use them meanwhile.
-# Another seed: CLICKSTREAM_SEED=… in the environment.
 use strict;
 use warnings;
 
@@ -11,9 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use ClickstreamTest;
 
-my $seed = $ENV{CLICKSTREAM_SEED} || 550;
-note("seed $seed");
-srand($seed);
+seed_of(550);
 
 my $node = new_node('main', 'restart_after_crash = on', 'clickstream.restart_delay = 100ms');
 my $broker = start_broker(users => 3, web => 1);

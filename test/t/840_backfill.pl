@@ -10,8 +10,7 @@ use Test::More;
 use Time::HiRes qw(sleep);
 use ClickstreamTest;
 
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
-note "CLICKSTREAM_SEED=$seed";
+my $seed = seed_of(840);
 
 my $node = new_node('main',
 	'restart_after_crash = on',

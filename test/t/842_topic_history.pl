@@ -11,8 +11,7 @@ use Time::HiRes qw(sleep);
 use ClickstreamTest;
 use ClickstreamSite;
 
-my $seed = $ENV{CLICKSTREAM_SEED} // int(rand 1_000_000);
-note "CLICKSTREAM_SEED=$seed";
+my $seed = seed_of(842);
 
 my $node = new_node('main',
 	'restart_after_crash = on',
