@@ -256,7 +256,7 @@ show() {
 # One line for each table: its name, and the rows that count.
 count_rows() {
 	sql -F ' ' <<-'END'
-		SET statement_timeout = '20s';
+		SET statement_timeout = '3min';
 		SELECT 'user_sessions', count(*), 'closed by the 30-minute gap' FROM web.user_sessions WHERE closed_reason = 'gap'
 		UNION ALL SELECT 'checkout_funnel', count(*), 'that ended in a purchase' FROM web.checkout_funnel WHERE is_conversion
 		UNION ALL SELECT 'session_metrics', count(*), '' FROM web.session_metrics

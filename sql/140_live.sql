@@ -118,7 +118,7 @@ SELECT test.feed('s140', $$
 	c   0:01    /   part=1
 $$);
 SELECT clickstream.start('s140');
-CALL clickstream.wait_for('s140', '1 minute');
+CALL clickstream.wait_for('s140', '5 minutes');
 SELECT sum(n) FROM w;
 CALL poll($$state = 'running' FROM clickstream.stat_stream WHERE stream = 's140'$$);
 CALL clickstream.process('s140');
@@ -131,7 +131,7 @@ CALL poll($$count(*) = 2 FROM t140.visits WHERE is_final$$);
 SELECT effective_user_id, closed_reason, is_final FROM visits WHERE is_final ORDER BY 1;
 -- it speaks again, with an old event: late for the windows that are closed
 SELECT test.feed('s140', 'c 0:02 / part=1');
-CALL clickstream.wait_for('s140', '1 minute');
+CALL clickstream.wait_for('s140', '5 minutes');
 SELECT partition, message_offset, definition FROM clickstream.late_event WHERE stream = 's140' ORDER BY definition::text;
 -- finish() has the worker do it
 CALL clickstream.finish('s140');

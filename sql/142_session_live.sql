@@ -26,7 +26,7 @@ CALL poll($$count(*) = 1 FROM t142.visits$$);
 SELECT test.feed('s142', 'a 0:01 /2');
 CALL poll($$events = 2 FROM t142.visits$$);
 SELECT test.feed('s142', E'a 0:02 /3\nb 0:02 /1');
-CALL clickstream.wait_for('s142');
+CALL clickstream.wait_for('s142', '5 minutes');
 SELECT effective_user_id, events, closed_reason, is_final, revision FROM visits ORDER BY 1;
 SELECT clickstream.alter_session('visits', emit_interval => '0');
 CALL poll($$events = 3 FROM t142.visits WHERE effective_user_id = 'a'$$);
@@ -39,7 +39,7 @@ SELECT clickstream.stop('s142');
 CALL poll($$state = 'stopped' FROM clickstream.stat_stream WHERE stream = 's142'$$);
 SELECT test.feed('s142', E'a -0:01 /0\nb 0:32:00.001 /2');
 SELECT clickstream.start('s142');
-CALL clickstream.wait_for('s142');
+CALL clickstream.wait_for('s142', '5 minutes');
 CALL poll($$count(*) = 3 FROM t142.visits$$);
 SELECT session_id, effective_user_id, events, closed_reason, is_final, revision FROM visits ORDER BY session_id;
 SELECT clickstream.drop_stream('s142');
@@ -47,7 +47,7 @@ SELECT clickstream.drop_stream('s142');
 -- A silent topic: two sessions of one visitor show one after the other, as the clock moves on.
 SELECT clickstream.create_stream('s142', watermark_delay => '2 seconds', idle_timeout => '50 milliseconds') > 0 AS made;
 SELECT clickstream.create_session('visits', stream => 's142', gap => '500 milliseconds', measures => 'count(*) AS events');
-SELECT clickstream.produce('s142', jsonb_build_object('user_id', 'a', 'event_time', clock_timestamp() - d * interval '1 second')::text)
+SELECT clickstream.produce('s142', jsonb_build_object('user_id', 'a', 'event_time', statement_timestamp() - d * interval '1 second')::text)
 FROM unnest(ARRAY[1, 0.2]) AS d;
 SELECT clickstream.start('s142');
 CALL poll($$count(*) = 2 FROM t142.visits WHERE closed_reason = 'idle' AND NOT is_final$$);

@@ -28,7 +28,7 @@ CALL poll($$count(*) = 1 FROM t176.f$$);
 SELECT test.feed('s176', E'u 0:01 b\nv 0:01:01 a\nw 0:01:02 a');
 CALL poll($$count(*) = 3 AND count(*) FILTER (WHERE level = 2) = 1 FROM t176.f$$);
 SELECT test.feed('s176', E'v 0:02 b\nw 0:02:01 b\nw 0:03 c\nx 0:03:01 a');
-CALL clickstream.wait_for('s176');
+CALL clickstream.wait_for('s176', '5 minutes');
 SELECT effective_user_id AS who, level, closed_reason, is_final, revision FROM f ORDER BY 1;
 SELECT clickstream.alter_funnel('f', emit_interval => '0');
 CALL poll($$count(*) = 2 FROM t176.f WHERE level = 2$$);
@@ -37,14 +37,14 @@ SELECT clickstream.stop('s176');
 CALL poll($$state = 'stopped' FROM clickstream.stat_stream WHERE stream = 's176'$$);
 SELECT test.feed('s176', E'u 0:04 c\nv 0:05 x\nx 0:34 b');
 SELECT clickstream.start('s176');
-CALL clickstream.wait_for('s176');
+CALL clickstream.wait_for('s176', '5 minutes');
 SELECT effective_user_id AS who, level, closed_reason, is_final, revision FROM f ORDER BY 1, started_at;
 SELECT clickstream.drop_stream('s176');
 
 -- A silent topic: an attempt that waits for the watermark, and its end, as the clock moves on.
 SELECT clickstream.create_stream('s176', watermark_delay => '1 second', idle_timeout => '50 milliseconds') > 0 AS made;
 SELECT clickstream.create_funnel('f', stream => 's176', within => '500 milliseconds', steps => abc());
-SELECT clickstream.produce('s176', jsonb_build_object('user_id', 'u', 'page_url', p, 'event_time', clock_timestamp() - d * interval '1 second')::text)
+SELECT clickstream.produce('s176', jsonb_build_object('user_id', 'u', 'page_url', p, 'event_time', statement_timestamp() - d * interval '1 second')::text)
 FROM (VALUES ('a', 0.2), ('b', 0.1)) AS e(p, d);
 SELECT clickstream.start('s176');
 CALL poll($$count(*) = 1 FROM t176.f WHERE level = 2 AND closed_reason = 'idle' AND NOT is_final$$);

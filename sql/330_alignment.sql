@@ -84,7 +84,7 @@ RESET clickstream.mock_clock;
 SELECT clickstream.alter_stream('aligned', idle_timeout => '2 seconds', max_drift => '1 hour');
 SELECT clickstream.reset('aligned');
 SELECT clickstream.start('aligned');
-CALL clickstream.wait_for('aligned');
+CALL clickstream.wait_for('aligned', '5 minutes');
 SELECT partition, next_offset FROM clickstream.stat_partition WHERE stream = 'aligned' ORDER BY 1;
 CALL clickstream.finish('aligned');
 SELECT clickstream.stop('aligned');

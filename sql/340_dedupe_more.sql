@@ -51,7 +51,7 @@ SELECT id, count(*) FILTER (WHERE class = 'used') AS used, count(*) FILTER (WHER
 -- a worker that starts again remembers too
 SELECT clickstream.start('s340');
 SELECT test.feed('s340', 'c 0:11:30 /w id=y');
-CALL clickstream.wait_for('s340');
+CALL clickstream.wait_for('s340', '5 minutes');
 SELECT clickstream.stop('s340');
 SELECT class, count(*) FROM what WHERE id = 'y' GROUP BY 1 ORDER BY 1;
 -- without a value nothing is a copy, and a batch that fails has remembered nothing

@@ -30,7 +30,7 @@ SELECT count(clickstream.produce('s400', json_build_object('event_type', 'page_v
 	'page_url', '/' || i)::text)) FROM generate_series(1, 3000) AS i;
 SELECT count(clickstream.produce('s400', json_build_object('event_type', 'page_view', 'user_id', repeat('long ', 4000), 'event_time', '2024-06-01 00:01:00+00',
 	'page_url', '/' || i)::text)) FROM generate_series(1, 2) AS i;
-CALL clickstream.wait_for('s400');
+CALL clickstream.wait_for('s400', '5 minutes');
 CALL poll($$entries = 103 FROM clickstream.stat_memory WHERE stream = 's400'$$);
 SELECT budget > used AS fits, used > 100 * 128 + 20000 + 3000 * 16 AS used, set_bytes > 3000 * 16 AS sets, index_bytes > 0 AS index, kept_bytes >= 0 AS kept,
 	own_bytes, spilled_keys, spill_index_bytes, batch_bytes > 0 AS batch
@@ -53,7 +53,7 @@ SELECT budget, entries FROM clickstream.stat_memory WHERE stream = 's400';
 -- goes on where it was
 SELECT clickstream.start('s400');
 SELECT clickstream.produce('s400', json_build_object('event_type', 'page_view', 'user_id', 'reader', 'event_time', '2024-06-01 00:02:00+00', 'page_url', '/more')::text) >= 0 AS produced;
-CALL clickstream.wait_for('s400');
+CALL clickstream.wait_for('s400', '5 minutes');
 SELECT event_count, measures FROM clickstream.open_sessions('visits') WHERE visitor = 'reader';
 SELECT clickstream.stop('s400');
 CALL poll($$state = 'stopped' FROM clickstream.stat_stream WHERE stream = 's400'$$);

@@ -10,7 +10,7 @@ CREATE PROCEDURE poll(condition text) LANGUAGE plpgsql AS $$
 DECLARE
 	done boolean;
 BEGIN
-	FOR i IN 1 .. 1200 LOOP
+	FOR i IN 1 .. 6000 LOOP
 		EXECUTE 'SELECT ' || condition INTO done;
 		COMMIT;
 		EXIT WHEN done;

@@ -63,12 +63,12 @@ UNION ALL SELECT message_offset, applied, reason FROM clickstream.apply_late('ab
 -- the worker that runs the stream makes way, and goes on with what came of it
 RESET clickstream.mock_clock;
 SELECT clickstream.start('s527');
-CALL clickstream.wait_for('s527');
+CALL clickstream.wait_for('s527', '5 minutes');
 SELECT clickstream.produce('s527', '{"ts": "2024-06-01T11:50:00Z", "page_url": "/i", "user_id": "u"}') AS o;
-CALL clickstream.wait_for('s527');
+CALL clickstream.wait_for('s527', '5 minutes');
 SELECT * FROM clickstream.retry_dead_letters('s527', $$message LIKE '{%'$$, $$replace(message, '"ts"', '"event_time"')$$);
 SELECT clickstream.produce('s527good', '{"event_time": "2024-06-01T11:50:00Z", "page_url": "/i", "user_id": "u"}') AS o;
-CALL clickstream.wait_for('s527');
+CALL clickstream.wait_for('s527', '5 minutes');
 CALL clickstream.finish('s527');
 SELECT clickstream.stop('s527');
 DO $$ BEGIN WHILE (SELECT pid FROM clickstream.stat_stream WHERE stream = 's527') IS NOT NULL LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;

@@ -149,7 +149,7 @@ $other->safe_psql('moving', "CALL clickstream.wait_for('moved', '5 minutes')");
 is($other->safe_psql('moving', "SELECT sum(used), bool_and(balanced) FROM clickstream.audit('moved')"), $before + $after . '|t', 'another one goes on where it was');
 is($other->safe_psql('moving', "SELECT count(*), sum(event_count) FROM clickstream.open_sessions('visits')"), '1|' . ($before + $after),
 	'with the session that was open');
-$node->safe_psql('postgres', 'DROP DATABASE moving');
+alone($node, 'DROP DATABASE moving');
 
 $other->stop;
 $node->stop;

@@ -10,21 +10,24 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 libs=${CLICKSTREAM_KAFKA_LIBS:-$("$here/../setup.sh" kafka-libs)}
 
+files=$(mktemp -d)
+trap 'rm -rf "$files"' EXIT
+# A minute is what they have by themselves, which a busy machine may need for less.
+printf '%s\n' default.api.timeout.ms=300000 request.timeout.ms=120000 >"$files/patience"
+
 # run CLASS ARGUMENT...: a tool of Kafka's; its output only if it fails.
 run() {
 	class=$1
 	shift
-	out=$(java -XX:TieredStopAtLevel=1 -cp "$libs/*" "org.apache.kafka.tools.$class" "$@" 2>&1) || {
+	out=$(java -XX:TieredStopAtLevel=1 -cp "$libs/*" "org.apache.kafka.tools.$class" --command-config "$files/patience" "$@" 2>&1) || {
 		echo "$out" >&2
 		exit 1
 	}
 }
 
 trim() {
-	list=$(mktemp)
-	trap 'rm -f "$list"' EXIT
-	echo "{\"version\": 1, \"partitions\": [{\"topic\": \"$2\", \"partition\": $3, \"offset\": $4}]}" >"$list"
-	run DeleteRecordsCommand --bootstrap-server "$1" --offset-json-file "$list"
+	echo "{\"version\": 1, \"partitions\": [{\"topic\": \"$2\", \"partition\": $3, \"offset\": $4}]}" >"$files/offsets"
+	run DeleteRecordsCommand --bootstrap-server "$1" --offset-json-file "$files/offsets"
 }
 
 verb=$1 address=$2 topic=$3 partitions=${4:-}

@@ -172,15 +172,15 @@ query('CREATE EXTENSION clickstream', 'shop');
 make_stream('shop', 'shop');
 query("SELECT clickstream.start('shop')", 'shop');
 is_state('shop', 'running', 'shop');
-query('CREATE DATABASE shop_copy TEMPLATE shop');
+alone($node, 'CREATE DATABASE shop_copy TEMPLATE shop');
 is_state('shop', 'running', 'shop');
 is_state('shop', 'stopped', 'shop_copy');
-query('ALTER DATABASE shop RENAME TO store');
+alone($node, 'ALTER DATABASE shop RENAME TO store');
 is_state('shop', 'running', 'store');
 produce_one('shop', 'store');
 wait_for($node, 'shop', 'store');
 is(position('shop', 'store'), 1, 'a renamed database goes on');
-query('DROP DATABASE store');
+alone($node, 'DROP DATABASE store');
 is_soon($node, q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'clickstream stream' AND datname = 'store'), 0,
 	'a database can be dropped while its stream runs');
 query("SELECT clickstream.start('shop')", 'shop_copy');
@@ -189,7 +189,7 @@ query('BEGIN; DROP EXTENSION clickstream CASCADE; ROLLBACK', 'shop_copy');
 is_state('shop', 'running', 'shop_copy');
 query('DROP EXTENSION clickstream CASCADE', 'shop_copy');
 wait_until($node, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'shop_copy'");
-query('DROP DATABASE shop_copy');
+alone($node, 'DROP DATABASE shop_copy');
 is_state('web', 'running');
 
 # ---- a standby runs nothing until it is promoted

@@ -97,7 +97,7 @@ query(<<~'END');
 		hold_for => '1 second', stream => 'web');
 	END
 wait_state('silence', 'on');
-is(query(q(SELECT count(*) FROM clickstream.alert_history WHERE name = 'silence')), '1', 'of silence the clock alone tells');
+is(query(q(SELECT count(*) > 0 FROM clickstream.alert_history WHERE name = 'silence')), 't', 'of silence the clock alone tells');
 produce_event('view');
 # It is off for two seconds, then silence is again.
 wait_until($node, q(SELECT count(ended_at) > 0 FROM clickstream.alert_history WHERE name = 'silence'));
