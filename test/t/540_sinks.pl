@@ -129,15 +129,15 @@ sub kill_sink
 {
 	my ($sink) = @_;
 	my $offset = -s $node->logfile;
-	my $pid = '';
+	my $killed = 0;
 
 	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		(my $code, $pid) = ask($node, "SELECT pid FROM clickstream.stat_sink WHERE sink = '$sink'");
-		last if $code == 0 && $pid ne '';
+		my ($code, $pid) = ask($node, "SELECT pid FROM clickstream.stat_sink WHERE sink = '$sink'");
+		$killed = $code == 0 && $pid ne '' && kill('KILL', $pid) and last;
 		sleep 0.1;
 	}
-	ok($pid ne '' && kill('KILL', $pid), "sink $sink is killed");
+	ok($killed, "sink $sink is killed");
 	$node->wait_for_log(qr/database system is ready to accept connections/, $offset);
 	wait_until($node, q(SELECT count(*) = 1 FROM clickstream.stat_stream WHERE state = 'running'));
 	return;
