@@ -19,7 +19,7 @@ BEGIN
 	RAISE INFO '%: %', condition, done;
 END
 $$;
-SELECT clickstream.create_stream('s422', dedupe_by => 'message_offset::text') > 0 AS made;
+SELECT clickstream.create_stream('s422', idle_timeout => '1 day', dedupe_by => 'message_offset::text') > 0 AS made;
 SELECT clickstream.create_session('visits', stream => 's422', gap => '1 minute', measures => 'count(*) AS event_count, count(DISTINCT page_url) AS pages');
 SELECT clickstream.create_session('by_day', stream => 's422', gap => '1 day', key => 'event_time::date', measures => 'count(*) AS event_count', emit => 'changes');
 SELECT clickstream.create_window('views', stream => 's422', size => '1 hour', group_by => 'page_url', measures => 'count(*) AS n, avg(1.5) AS a', emit_interval => '0');
