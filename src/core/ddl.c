@@ -104,15 +104,22 @@ cs_relation_new_name(const char *name)
 	return quote_qualified_identifier(get_namespace_name(nsp), relation->relname);
 }
 
-/* Who holds no lock on it may find that it is gone. */
 char *
-cs_relation_name(Oid relid)
+cs_relation_bare_name(Oid relid)
 {
 	char *name = get_rel_name(relid);
 
 	if (name == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid),
 						errdetail("It was dropped at this moment.")));
+	return name;
+}
+
+char *
+cs_relation_name(Oid relid)
+{
+	char *name = cs_relation_bare_name(relid);
+
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
 }
 

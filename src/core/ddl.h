@@ -44,7 +44,9 @@ extern void cs_relation_place(const char *name, Oid *schema, char **relname);
 /* Where a relation of that name would be made: schema.table, quoted.  Not in a temporary schema. */
 extern char *cs_relation_new_name(const char *name);
 
-/* Name for statements: schema.table, quoted. */
+/* Its name alone; raises where it is gone, which whoever holds no lock on it may find. */
+extern char *cs_relation_bare_name(Oid relid);
+/* Name for statements: schema.table, quoted; raises as above. */
 extern char *cs_relation_name(Oid relid);
 
 /* Type for statements: name.type(typmod) COLLATE …, quoted and qualified. */

@@ -62,7 +62,7 @@ day_text(int64 day, const char *format)
 static char *
 partition_name(Oid log, int64 day)
 {
-	char *base = get_rel_name(log);
+	char *base = cs_relation_bare_name(log);
 	int	  length = pg_mbcliplen(base, strlen(base), NAMEDATALEN - 1 - SUFFIX_LENGTH);
 
 	return psprintf("%.*s_%s", length, base, day_text(day, "%04d%02d%02d"));

@@ -6,6 +6,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "core/ddl.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "sink/source_rows.h"
@@ -13,12 +14,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-
-static char *
-table_name(Oid table)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), get_rel_name(table));
-}
 
 /* All columns, each under its number: one that was dropped leaves a NULL. */
 static char *
@@ -48,7 +43,7 @@ cs_source_rows(Oid table, const char *column, TimestampTz start, TimestampTz end
 	const char *name = quote_identifier(column);
 	char	   *sql = psprintf("SELECT %s FROM %s WHERE %s OPERATOR(pg_catalog.>=) $1 AND %s OPERATOR(pg_catalog.<) $2"
 									 " AND closed_reason IS NOT NULL",
-							   column_list(table), table_name(table), name, name);
+							   column_list(table), cs_relation_name(table), name, name);
 	MemoryContext context = CurrentMemoryContext;
 
 	SPI_connect();
@@ -72,10 +67,10 @@ void
 cs_rollup_revisions(Oid table, TimestampTz window_start, void (*row)(Datum group_key, int32 revision, void *arg),
 					void *arg)
 {
-	Oid	  types[1] = {TIMESTAMPTZOID};
-	Datum values[1] = {TimestampTzGetDatum(window_start)};
-	char *sql =
-		psprintf("SELECT group_key, revision FROM %s WHERE window_start OPERATOR(pg_catalog.=) $1", table_name(table));
+	Oid			  types[1] = {TIMESTAMPTZOID};
+	Datum		  values[1] = {TimestampTzGetDatum(window_start)};
+	char		 *sql = psprintf("SELECT group_key, revision FROM %s WHERE window_start OPERATOR(pg_catalog.=) $1",
+								 cs_relation_name(table));
 	MemoryContext context = CurrentMemoryContext;
 
 	SPI_connect();

@@ -151,5 +151,21 @@ for my $table (
 }
 is(query("SELECT sum(consumed), bool_and(balanced) FROM clickstream.audit('touched')"), "$n|t", 'each event was counted once');
 
+# ---- an event log that is dropped: that a new day begins, and its partition is to be made, finds that out
+
+query("SELECT clickstream.create_stream('logged', idle_timeout => '1 hour'), clickstream.create_event_log('l_log', stream => 'logged')");
+query("SELECT clickstream.create_session('l_visits', stream => 'logged', gap => '2 minutes')");
+query(q(SELECT clickstream.produce('logged', '{"user_id": "u", "event_time": "2025-03-01T12:00:00Z"}'), clickstream.start('logged')));
+wait_for($node, 'logged');
+is(query('SELECT count(*) FROM l_log'), 1, 'an event log is written');
+$node->append_conf('postgresql.conf', "clickstream.mock_clock = '2035-01-01 00:00:00+00'");
+$node->reload;
+query('DROP TABLE l_log CASCADE');
+query(q(SELECT clickstream.produce('logged', '{"user_id": "u", "event_time": "2025-03-01T13:00:00Z"}')));
+wait_for($node, 'logged');
+is_soon($node, "SELECT state FROM clickstream.stat_stream WHERE stream = 'logged'", 'running', 'it was dropped: the stream goes on without it');
+is_soon($node, q(SELECT count(*) FROM l_visits WHERE closed_reason = 'gap'), 1, 'and its sessions close');
+unlike(slurp_file($node->logfile), qr/terminated by signal/, 'no process has crashed');
+
 $node->stop;
 done_testing();
