@@ -8,7 +8,8 @@
  * just before it commits; one UPDATE a message would make each slower than
  * the one before, since versions of a row cannot go before its transaction.
  * A subtransaction that rolls back may take messages and the lock with it, so
- * then we lock and count anew.  Statements are planned once a session.
+ * then we lock and count anew, unless nothing is left that was written.
+ * Statements are planned once a session.
  */
 #include "core/local_topic.h"
 
@@ -24,11 +25,12 @@
 /* Where this transaction is in a partition. */
 typedef struct Cursor
 {
-	int32		   stream_id;
-	int32		   partition;
-	bool		   locked; /* else next must be asked for again */
-	int64		   next;
-	struct Cursor *other;
+	int32			 stream_id;
+	int32			 partition;
+	bool			 locked; /* else next must be asked for again */
+	int64			 next;
+	SubTransactionId first; /* the outermost one that has written, or was to */
+	struct Cursor	*other;
 } Cursor;
 
 /* In the top transaction's memory. */
@@ -201,6 +203,7 @@ cursor_find(int32 stream_id, int32 partition)
 	cursor = MemoryContextAllocZero(TopTransactionContext, sizeof(Cursor));
 	cursor->stream_id = stream_id;
 	cursor->partition = partition;
+	cursor->first = GetCurrentSubTransactionId();
 	cursor->other = cursors;
 	cursors = cursor;
 	return cursor;
@@ -241,12 +244,24 @@ at_transaction(XactEvent event, void *arg)
 static void
 at_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	(void) mine;
-	(void) parent;
 	(void) arg;
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		for (Cursor *cursor = cursors; cursor; cursor = cursor->other)
+	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
+		return;
+	for (Cursor **link = &cursors; *link;)
+	{
+		Cursor *cursor = *link;
+
+		if (event == SUBXACT_EVENT_ABORT_SUB && cursor->first == mine)
+		{
+			*link = cursor->other;
+			continue;
+		}
+		if (event == SUBXACT_EVENT_ABORT_SUB)
 			cursor->locked = false;
+		else if (cursor->first == mine)
+			cursor->first = parent;
+		link = &cursor->other;
+	}
 }
 
 static void
