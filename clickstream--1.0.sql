@@ -1323,6 +1323,9 @@ DECLARE
 	last integer;
 	times text;
 BEGIN
+	IF t IS NULL THEN
+		RAISE EXCEPTION 't must be given' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
 	SELECT f.* INTO shape FROM clickstream.funnel_shape f WHERE f.table_oid = t;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION '"%" is not a funnel', t
@@ -3012,6 +3015,9 @@ DECLARE
 BEGIN
 	IF stream IS NULL OR partition IS NULL OR message_offset IS NULL THEN
 		RAISE EXCEPTION 'stream, partition and message_offset must be given' USING ERRCODE = 'null_value_not_allowed';
+	ELSIF NOT EXISTS (SELECT FROM clickstream.stat_stream s WHERE s.stream = explain_event.stream) THEN
+		RAISE EXCEPTION 'stream "%" does not exist', stream
+			USING ERRCODE = 'undefined_object', HINT = 'View clickstream.stat_stream lists the streams.';
 	END IF;
 	BEGIN
 		SELECT p.* INTO STRICT at FROM clickstream.stat_partition p

@@ -144,6 +144,7 @@ SELECT * FROM clickstream.funnel_time_to_convert('by_source', 2);
 SELECT * FROM clickstream.funnel_time_to_convert('by_source', 1, 3);
 SELECT * FROM clickstream.funnel_time_to_convert('by_source', bins => 0);
 SELECT * FROM clickstream.funnel_time_to_convert('pg_class');
+SELECT * FROM clickstream.funnel_time_to_convert(NULL);
 SELECT * FROM clickstream.funnel_report('by_source', bucket => '1 month');
 SELECT * FROM clickstream.funnel_report('pg_class');
 SELECT * FROM clickstream.funnel_report('by_source', breakdown => '{nothing}');

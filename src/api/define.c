@@ -365,14 +365,22 @@ cs_definition_drop(const CsDefinition *def)
 	cs_catalog_delete("definition", "definition_id", def->definition_id);
 }
 
-CsDefinition *
-cs_definition_of_kind(Oid table, CsKind kind, const char *noun)
+static CsDefinition *
+definition_of_kind(Oid table, CsKind kind, const char *noun)
 {
 	CsDefinition *def = cs_definition_load_by_table(table, CurrentMemoryContext);
 
 	if (def->kind != kind)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a %s", get_rel_name(table), noun)));
 	return def;
+}
+
+CsDefinition *
+cs_definition_argument(FunctionCallInfo fcinfo, CsKind kind, const char *noun)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name must be given")));
+	return definition_of_kind(PG_GETARG_OID(0), kind, noun);
 }
 
 /* The definition of that name, its stream touched, looked up again after that as above; NULL: there is none. */
@@ -384,7 +392,7 @@ lock_by_name(const char *name, CsKind kind, const char *noun)
 
 	while (OidIsValid(table = cs_relation_find(name)))
 	{
-		CsDefinition *def = cs_definition_of_kind(table, kind, noun);
+		CsDefinition *def = definition_of_kind(table, kind, noun);
 
 		if (def->stream_id == touched)
 			return def;

@@ -68,8 +68,8 @@ extern CsStream *cs_definition_stream(const CsDefinition *def);
 extern void cs_definition_drop(const CsDefinition *def);
 /* Body of drop_session() and kin: arguments name, if_exists. */
 extern Datum cs_drop_by_name(FunctionCallInfo fcinfo, CsKind kind, const char *noun);
-/* The definition of that table, which must be of that kind. */
-extern CsDefinition *cs_definition_of_kind(Oid table, CsKind kind, const char *noun);
+/* The definition of the table that the first argument names, which must be of that kind. */
+extern CsDefinition *cs_definition_argument(FunctionCallInfo fcinfo, CsKind kind, const char *noun);
 /* Raise if the argument is given: it would change the meaning of what is kept. */
 extern void cs_refuse_change(FunctionCallInfo fcinfo, int i, const char *name, const char *noun);
 /* Set columns of the definition's row; alter: such as say what its rows are, so not while it is being filled. */

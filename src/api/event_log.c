@@ -64,7 +64,7 @@ clickstream_create_event_log(PG_FUNCTION_ARGS)
 Datum
 clickstream_alter_event_log(PG_FUNCTION_ARGS)
 {
-	CsDefinition *def = cs_definition_of_kind(PG_GETARG_OID(0), CS_KIND_EVENT_LOG, "event log");
+	CsDefinition *def = cs_definition_argument(fcinfo, CS_KIND_EVENT_LOG, "event log");
 	CsValue		  value;
 
 	if (!PG_ARGISNULL(1))

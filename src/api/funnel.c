@@ -366,7 +366,7 @@ clickstream_alter_funnel(PG_FUNCTION_ARGS)
 	static const char *const fixed[] = {
 		"within",			"steps",	  "key",	   "filter",		   "max_length", "mode", "strict_increase",
 		"within_exclusive", "exclusions", "breakdown", "allowed_lateness", "emit"};
-	CsDefinition *def = cs_definition_of_kind(PG_GETARG_OID(0), CS_KIND_FUNNEL, "funnel");
+	CsDefinition *def = cs_definition_argument(fcinfo, CS_KIND_FUNNEL, "funnel");
 	CsValue		  value;
 	int			  n = 0;
 

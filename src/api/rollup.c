@@ -95,7 +95,7 @@ clickstream_create_rollup(PG_FUNCTION_ARGS)
 Datum
 clickstream_alter_rollup(PG_FUNCTION_ARGS)
 {
-	CsDefinition *def = cs_definition_of_kind(PG_GETARG_OID(0), CS_KIND_ROLLUP, "rollup");
+	CsDefinition *def = cs_definition_argument(fcinfo, CS_KIND_ROLLUP, "rollup");
 	CsValue		  value;
 
 	if (!PG_ARGISNULL(1))

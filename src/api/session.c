@@ -144,7 +144,7 @@ clickstream_alter_session(PG_FUNCTION_ARGS)
 	static const char *const fixed[] = {"gap",		  "measures", "key",	  "filter",
 										"max_length", "split_on", "end_when", "split_at_midnight",
 										"time_zone",  "emit"};
-	CsDefinition			*def = cs_definition_of_kind(PG_GETARG_OID(0), CS_KIND_SESSION, "session");
+	CsDefinition			*def = cs_definition_argument(fcinfo, CS_KIND_SESSION, "session");
 	CsValue					 values[2];
 	int						 n = 0;
 

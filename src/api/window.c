@@ -226,7 +226,7 @@ clickstream_create_window(PG_FUNCTION_ARGS)
 Datum
 clickstream_alter_window(PG_FUNCTION_ARGS)
 {
-	CsDefinition *def = cs_definition_of_kind(PG_GETARG_OID(0), CS_KIND_WINDOW, "window");
+	CsDefinition *def = cs_definition_argument(fcinfo, CS_KIND_WINDOW, "window");
 	CsValue		  values[2];
 	int			  n = 0;
 
