@@ -59,7 +59,7 @@ static bool
 funnel_open_starts_in(CsOperator *base, TimestampTz start, TimestampTz end)
 {
 	CsFunnelOperator *op = (CsFunnelOperator *) base;
-	TimestampTz		  line = settled_line(op, op->wm);
+	TimestampTz		  line = settled_line(op, op->settled);
 
 	if (line < end - CS_USECS_PER_MSEC)
 		return true;
@@ -156,7 +156,7 @@ funnel_recovered(CsOperator *base, CsState *state)
 	cs_state_walk(state, base->def->definition_id, count_recovered, op);
 	op->stale_committed = op->stale.n;
 	base->stale = op->stale.n > 0;
-	op->wm = base->closed;
+	op->wm = op->settled = base->closed;
 }
 
 static void
@@ -294,6 +294,7 @@ funnel_advance(CsOperator *base, CsBatchContext *batch, TimestampTz wm, int max,
 	CsWork			**works = cs_state_due(batch->state, base->def->definition_id, wm, max, &n, &more);
 
 	op->wm = wm;
+	op->settled = more ? base->closed : wm;
 	op->state = batch->state;
 	op->rewrote = false;
 	for (int i = 0; i < n; i++)
@@ -723,7 +724,7 @@ funnel_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	op->base.def = def;
 	op->base.needed = palloc0(sizeof(bool) * natts);
 	op->base.emit_at = op->emit_before = CS_WM_DONE;
-	op->wm = CS_WM_NONE;
+	op->wm = op->settled = CS_WM_NONE;
 	op->context = cxt;
 	op->rule.nsteps = def->nsteps;
 	op->rule.mode = rule_mode(def);

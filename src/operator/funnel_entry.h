@@ -143,6 +143,7 @@ typedef struct CsFunnelOperator
 	CsOpenStarts  *starts;
 	CsState		  *state;		/* of the engine, once it has advanced */
 	TimestampTz	   wm;			/* the watermark of the last advance */
+	TimestampTz	   settled;		/* the one that all keys have seen: while a closing goes on in parts, an earlier one */
 	CsFunnelLaters laters;		/* committed */
 	CsFunnelLaters laters_next; /* this batch's; looked_ahead says that they replace them */
 	bool		   looked_ahead;
