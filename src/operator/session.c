@@ -23,7 +23,6 @@
 #include "lib/stringinfo.h"
 #include "operator/session.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -236,8 +235,6 @@ apply_event(CsSessions *s, CsBatchContext *batch, CsEvent *event, CsSessionInput
 		return;
 	}
 	v = cs_session_visitor(s, batch->state, work);
-	if (v->n == 0 && v->nwaiting == 0 && v->nshown == 0)
-		v->name = datumCopy(in->name, s->key.typbyval, s->key.typlen);
 	if (cs_session_add(s, batch, v, event, in))
 		cs_event_mark(event, CS_CLASS_USED);
 	else

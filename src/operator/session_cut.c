@@ -27,6 +27,7 @@
 
 #include "core/local_day.h"
 #include "operator/session.h"
+#include "utils/datum.h"
 
 /* ---- arrays of sessions ---- */
 
@@ -452,6 +453,9 @@ cs_session_add(CsSessions *s, CsBatchContext *batch, CsVisitor *v, const CsEvent
 	TimestampTz line = cs_session_line(s, event->watermark);
 
 	cs_session_settle(s, batch, v, line);
+	/* Equal keys may look different (1.0, 1.00): an entry of which nothing is left is a new one, whether or not a batch has ended. */
+	if (v->n == 0 && v->nwaiting == 0)
+		v->name = datumCopy(in->name, s->key.typbyval, s->key.typlen);
 	if (line != CS_WM_NONE && t <= line)
 		return !s->in_order && add_at_once(s, batch, v, event, in->inputs, line);
 	if (t <= undisputed(s, v, line))

@@ -1,0 +1,40 @@
+-- What programs at random have found (sql/847 and its like), each as small as it could be made.
+SET timezone = 'UTC';
+SET datestyle = 'ISO';
+SET intervalstyle = 'postgres';
+SET client_min_messages = warning;
+SET clickstream.force_closings = 1;
+-- A bucket over a funnel is not final while a closing in parts has not come to an event that begins an attempt in it.
+SELECT clickstream.create_stream('s845', watermark_delay => '0') > 0 AS made;
+SELECT clickstream.create_funnel('attempts', stream => 's845', within => '30 minutes', allowed_lateness => '10 minutes',
+	steps => ARRAY[clickstream.step('one', $$page_url = '/1'$$), clickstream.step('two', $$page_url = '/2'$$)]);
+SELECT clickstream.create_rollup('minutes', source => 'attempts', size => '1 minute', measures => 'count(*) AS attempts, max(level) AS level');
+SELECT test.feed('s845', E'a 0:00:01 /1\na 0:00:02 /2\nb 0:00:03 /1\nx 0:08 /x');
+CALL clickstream.process('s845');
+SELECT test.feed('s845', 'x 0:11:01 /x');
+CALL clickstream.process('s845');
+SELECT test.at(window_start), attempts, level, is_final, revision FROM minutes;
+SELECT test.feed('s845', 'x 0:40:04 /x');
+CALL clickstream.process('s845');
+SELECT test.at(window_start), attempts, level, is_final FROM minutes;
+SELECT clickstream.drop_stream('s845');
+RESET clickstream.force_closings;
+-- Which of equal keys that look different a session shows does not depend on where batches end.
+CREATE PROCEDURE show_keys(batch int) LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('clickstream.batch_messages', batch::text, false);
+	PERFORM clickstream.create_stream('s845', watermark_delay => '0', extra_columns => 'price numeric');
+	PERFORM clickstream.create_session('prices', stream => 's845', gap => '10 minutes', key => 'price', measures => 'count(*) AS n');
+	PERFORM test.feed('s845', E'a 0:00 /a price=1.0\nb 0:05 /a price=1.00\nc 0:30 /a price=2\nd 0:31 /a price=1.000\ne 1:00 /a price=2');
+	COMMIT;
+	CALL clickstream.process('s845');
+END
+$$;
+CALL show_keys(1000);
+SELECT price, n FROM prices ORDER BY session_start;
+SELECT clickstream.drop_stream('s845');
+CALL show_keys(1);
+SELECT price, n FROM prices ORDER BY session_start;
+SELECT clickstream.drop_stream('s845');
+DROP PROCEDURE show_keys;
+RESET clickstream.batch_messages;
