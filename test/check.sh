@@ -297,7 +297,7 @@ run_random() {
 	local round test seed=${CLICKSTREAM_SEED:-$((RANDOM * 30))} in_sql=("${sql_files[@]}") in_perl=("${tap_files[@]}")
 	if [ ${#in_sql[@]} = 0 ] && [ ${#in_perl[@]} = 0 ]; then
 		mapfile -t in_sql < <(grep -l CLICKSTREAM_SEED sql/*.sql)
-		mapfile -t in_perl < <(grep -l seed_of test/t/*.pl)
+		mapfile -t in_perl < <(grep -lE 'seed_of|CLICKSTREAM_SEED' test/t/*.pl)
 	fi
 	for ((round = 1; round <= ${CLICKSTREAM_ROUNDS:-10}; round++, seed++)); do
 		for test in "${in_sql[@]}"; do
