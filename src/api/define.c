@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "operator/operator.h"
 #include "utils/acl.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "worker/worker.h"
 
@@ -53,14 +54,22 @@ cs_stream_check_owner(const CsStream *stream)
 						errdetail("It belongs to role \"%s\".", GetUserNameFromId(stream->owner, false))));
 }
 
-void
-cs_stream_touch(CsStream *stream)
+bool
+cs_stream_try_touch(CsStream *stream)
 {
 	cs_stream_check_owner(stream);
 	if (!cs_stream_bump(stream->stream_id))
+		return false;
+	cs_stream_load_events(stream);
+	return true;
+}
+
+void
+cs_stream_touch(CsStream *stream)
+{
+	if (!cs_stream_try_touch(stream))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream \"%s\" was dropped at this moment", stream->name)));
-	cs_stream_load_events(stream);
 }
 
 void
@@ -289,22 +298,14 @@ cs_draft_finish(CsDraft *draft, CsView *view)
 	return table;
 }
 
-static CsStream *
-touch_stream_of(const CsDefinition *def)
+/* The touch waits for whoever changes the stream, and he may have dropped the definition. */
+CsStream *
+cs_definition_stream(const CsDefinition *def)
 {
 	CsStream *stream = cs_stream_load_by_id(def->stream_id, CurrentMemoryContext);
 
 	cs_stream_touch(stream);
 	cs_definitions_prune(stream->stream_id);
-	return stream;
-}
-
-/* The touch waits for whoever changes the stream, and he may have dropped the definition. */
-CsStream *
-cs_definition_stream(const CsDefinition *def)
-{
-	CsStream *stream = touch_stream_of(def);
-
 	if (cs_definition_find(def->table, CurrentMemoryContext) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s was dropped at this moment", def->name)));
 	return stream;
@@ -393,10 +394,18 @@ lock_by_name(const char *name, CsKind kind, const char *noun)
 	while (OidIsValid(table = cs_relation_find(name)))
 	{
 		CsDefinition *def = definition_of_kind(table, kind, noun);
+		CsStream	 *stream;
 
 		if (def->stream_id == touched)
 			return def;
-		touched = touch_stream_of(def)->stream_id;
+		stream = cs_stream_find_by_id(def->stream_id, CurrentMemoryContext);
+		if (stream == NULL || !cs_stream_try_touch(stream))
+		{
+			AcceptInvalidationMessages(); /* the name goes with the stream */
+			continue;
+		}
+		touched = cs_stream_load_by_id(def->stream_id, CurrentMemoryContext)->stream_id; /* raises if it is broken */
+		cs_definitions_prune(touched);
 	}
 	return NULL;
 }

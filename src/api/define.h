@@ -57,6 +57,8 @@ extern void cs_stream_check_owner(const CsStream *stream);
  * was made meanwhile has added to them.
  */
 extern void cs_stream_touch(CsStream *stream);
+/* The same for who can do without it; false: it is gone. */
+extern bool cs_stream_try_touch(CsStream *stream);
 
 /* Raise if the stream has no events: it keeps the table of a lookup. */
 extern void cs_stream_check_events(const CsStream *stream);

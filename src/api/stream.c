@@ -580,7 +580,6 @@ drop_stream(CsStream *stream)
 	List					*definitions;
 	ListCell				*cell;
 
-	cs_stream_touch(stream);
 	cs_worker_hold(stream->stream_id);
 	cs_worker_stop(stream->stream_id);
 	cs_definitions_prune(stream->stream_id);
@@ -602,11 +601,22 @@ drop_stream(CsStream *stream)
 	cs_relation_drop(stream->spill_relation);
 }
 
+/* The stream of that name, touched; NULL: there is none, or none any more. */
+static CsStream *
+lock_by_name(const char *name)
+{
+	CsStream *stream;
+
+	while ((stream = cs_stream_find(name, CurrentMemoryContext)) != NULL && !cs_stream_try_touch(stream))
+		;
+	return stream;
+}
+
 Datum
 clickstream_drop_stream(PG_FUNCTION_ARGS)
 {
 	char	 *name = cs_arg_required(fcinfo, 0, "name");
-	CsStream *stream = cs_stream_find(name, CurrentMemoryContext);
+	CsStream *stream = lock_by_name(name);
 
 	if (stream == NULL && !cs_arg_bool(fcinfo, 1, false))
 		(void) cs_stream_load_by_name(name, CurrentMemoryContext); /* raises */

@@ -461,16 +461,25 @@ stream_load(const char *condition, Oid type, Datum value, MemoryContext cxt)
 	return stream;
 }
 
+CsStream *
+cs_stream_find_by_id(int32 stream_id, MemoryContext cxt)
+{
+	return stream_load("stream_id = $1", INT4OID, Int32GetDatum(stream_id), cxt);
+}
+
 /* Whoever goes on with a stream needs its event relation; only dropping it does not. */
 static CsStream *
 require_whole(CsStream *stream)
 {
-	if (stream->event_desc == NULL)
+	if (stream->event_desc != NULL)
+		return stream;
+	/* Opening it may have waited for whoever drops the stream. */
+	if (cs_stream_find_by_id(stream->stream_id, CurrentMemoryContext) == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("stream \"%s\" has lost its event relation", stream->name),
-				 errdetail("A view of it in schema clickstream was dropped."),
-				 errhint("Drop the stream with clickstream.drop_stream() and make it again.")));
-	return stream;
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream \"%s\" was dropped at this moment", stream->name)));
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("stream \"%s\" has lost its event relation", stream->name),
+					errdetail("A view of it in schema clickstream was dropped."),
+					errhint("Drop the stream with clickstream.drop_stream() and make it again.")));
 }
 
 void
@@ -488,7 +497,7 @@ cs_stream_load_events(CsStream *stream)
 CsStream *
 cs_stream_load_by_id(int32 stream_id, MemoryContext cxt)
 {
-	CsStream *stream = stream_load("stream_id = $1", INT4OID, Int32GetDatum(stream_id), cxt);
+	CsStream *stream = cs_stream_find_by_id(stream_id, cxt);
 
 	if (stream == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("stream with id %d does not exist", stream_id)));

@@ -159,6 +159,7 @@ extern CsStream *cs_stream_load_by_name(const char *name, MemoryContext cxt);
 extern void cs_stream_load_events(CsStream *stream);
 /* The same, but NULL if missing. */
 extern CsStream *cs_stream_find(const char *name, MemoryContext cxt);
+extern CsStream *cs_stream_find_by_id(int32 stream_id, MemoryContext cxt);
 
 /* All definitions of a stream in the order they were made.  List of CsDefinition*. */
 extern List *cs_definitions_load(int32 stream_id, MemoryContext cxt);
