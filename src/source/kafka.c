@@ -151,6 +151,9 @@ kafka_assign(CsSource *base, CsPartition **partitions, int n)
 static void
 reassign(KafkaSource *source)
 {
+	cs_kafka_judge_lost(source);
+	if (source->fault.code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return; /* its raise is followed by an assignment */
 	assign_positions(source);
 	for (int i = 0; i < source->npartitions; i++)
 		if (source->partitions[i].partition->paused)

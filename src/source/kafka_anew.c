@@ -14,7 +14,9 @@
  *	it is					all is well
  *	it is another one		the topic was made anew: a fault
  *	a later one comes		that one is gone (compaction): no proof, we go on
- *	its offset is gone		retention has removed it: begin at the next one
+ *	its offset is gone		the partition begins behind it: retention has removed it, so begin at the next
+ *							one; it begins before it: the topic was made anew, or is about to be, and
+ *							what is there by now is looked at, or a fault
  *	the partition ends there	it has lost messages that we have read: a fault, if it stays so
  *
  * A broker that has become the leader may take the messages that came last for
@@ -100,17 +102,50 @@ cs_kafka_check_again(KafkaSource *source, KafkaPartition *p, TimestampTz now)
 			 p->position);
 }
 
-/* An offset was not there.  True if it was the one of the message to be looked at: that may be. */
+/* An offset was not there.  True if it was the one of the message to be looked at: cs_kafka_judge_lost() says why. */
 bool
 cs_kafka_check_lost(KafkaSource *source, KafkaPartition *p, rd_kafka_resp_err_t code)
 {
 	if (p == NULL || !p->is_checked ||
 		(code != RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET && code != RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE))
 		return false;
-	p->is_checked = false;
-	p->short_since = 0;
+	p->is_lost = true;
 	source->reassigns = true;
 	return true;
+}
+
+/*
+ * Where retention has removed the message, the one behind it is the first.  In a topic that was empty a moment ago
+ * it is not: what has come since is looked at, however much that is.
+ */
+static void
+judge_lost(KafkaSource *source, KafkaPartition *p)
+{
+	int64 low;
+	int64 high;
+
+	p->is_lost = false;
+	if (!cs_kafka_watermarks(source, p->partition, &low, &high, ASK_MS))
+		return; /* it is asked for once more */
+	if (low <= p->partition->last_offset && p->partition->last_offset < high)
+		return;
+	p->is_checked = false;
+	p->short_since = 0;
+	if (low > p->partition->last_offset)
+		return;
+	note_fault(source, p, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
+	snprintf(source->fault.text, sizeof(source->fault.text), "the partition ends at offset " INT64_FORMAT, high);
+}
+
+/* Before all are assigned anew.  May ask the broker. */
+void
+cs_kafka_judge_lost(KafkaSource *source)
+{
+	for (int i = 0; i < source->npartitions; i++)
+	{
+		if (source->partitions[i].is_lost && source->fault.code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			judge_lost(source, &source->partitions[i]);
+	}
 }
 
 void

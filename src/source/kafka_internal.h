@@ -60,6 +60,7 @@ typedef struct KafkaPartition
 	bool		 is_reachable; /* its broker spoke a moment ago */
 	bool		 is_refused;   /* we may not read it */
 	bool		 is_checked;   /* what comes first shall be the message that was consumed last */
+	bool		 is_lost;	   /* that one was not there */
 	TimestampTz	 short_since;  /* the partition ended right before that one, and it has not come since; 0 no */
 } KafkaPartition;
 
@@ -184,6 +185,7 @@ extern bool cs_kafka_check_message(KafkaSource *source, KafkaPartition *p, const
 								   const CsMessage *as_ours);
 extern bool cs_kafka_check_end(KafkaSource *source, KafkaPartition *p, int64 end);
 extern void cs_kafka_check_again(KafkaSource *source, KafkaPartition *p, TimestampTz now);
+extern void cs_kafka_judge_lost(KafkaSource *source);
 extern bool cs_kafka_check_lost(KafkaSource *source, KafkaPartition *p, rd_kafka_resp_err_t code);
 extern void cs_kafka_raise_anew(KafkaSource *source, const KafkaFault *fault, const char *topic);
 
