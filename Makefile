@@ -16,6 +16,8 @@
 #   make check-dashboards  the dashboards in a Superset, seen by a browser
 #   make bench        how fast it is (bench-tools: its programs only)
 #   make bench-quick  each of its modes in small: does it run? (two minutes)
+#   make bench-flink  catch-up beside a running Flink on the same topic (twenty minutes, 16 GB)
+#   make bench-growth what an event costs as things grow, drawn (half an hour)
 #   make bench-aggregates   the aggregates beside ClickHouse and plain SQL
 #   make lint format  the house style: checked, applied
 #   make regress isolation tap     one part of check
@@ -48,7 +50,7 @@ PG_CONFIG ?= pg_config
 
 # These are scripts, which begin by installing what is missing: they must
 # start on a machine that has no server yet, so PGXS is read for others only.
-SCRIPTS_OF_OURS = check chaos soak bounded check-kafka check-flink check-dashboards check-clickhouse demo bench bench-quick bench-aggregates lint format regress isolation tap random check-versions \
+SCRIPTS_OF_OURS = check chaos soak bounded check-kafka check-flink check-dashboards check-clickhouse demo bench bench-quick bench-flink bench-growth bench-aggregates lint format regress isolation tap random check-versions \
 	check-asserts check-sanitizers check-valgrind check-leaks
 ifneq ($(filter-out $(SCRIPTS_OF_OURS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -116,6 +118,12 @@ bench:
 
 bench-quick:
 	BENCH_QUICK=1 bench/run.sh
+
+bench-flink:
+	BENCH_MODES="catchup flink" BENCH_RUNS=$${BENCH_RUNS:-1} BENCH_EVENTS=$${BENCH_EVENTS:-5000000} BENCH_PARTITIONS=4 bench/run.sh
+
+bench-growth:
+	bench/growth.sh
 
 bench-aggregates:
 	bench/aggregates.sh

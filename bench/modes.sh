@@ -45,7 +45,13 @@ read_topic() {
 	say "$mode, run $2 of $runs: measuring"
 	profile &
 	profiler=$!
+	slices=0
+	for part in 0 1 2 3 4 5 6 7 8 9; do
+		wait_until_consumed $((steady + (events - steady) * part / 10))
+		slice
+	done
 	wait_until_consumed "$events"
+	slice
 	sample end
 	wait "$profiler"
 	worker_memory
@@ -69,6 +75,15 @@ run_sessions() {
 run_cheap() {
 	tables="traffic_by_source funnel_step_counts"
 	read_topic cheap "$1"
+	tables=$all_tables
+}
+
+# Windows alike, and nothing else: what one more costs.
+run_definitions() {
+	tables=
+	windows=$definitions
+	read_topic definitions "$1"
+	windows=0
 	tables=$all_tables
 }
 
@@ -257,4 +272,111 @@ run_start() {
 	stop_cluster fast
 	tables=$all_tables
 	"$top/test/kafka/topic.sh" delete "$brokers" "$topic" || true
+}
+
+# ---------- input that nobody wishes for ----------
+
+# The pipeline over topics each of which is bad in one way, beside an ordinary one of the same size: what a message
+# costs, in the first half and in the second, which would be dearer if anything were quadratic.
+run_hostile() {
+	hostile=0
+	for kind in ordinary visitor pages large tombstones late broken; do
+		hostile=$((hostile + 1))
+		measure_hostile "$kind"
+	done
+}
+
+# Lines "KEY<tab>JSON" on standard input, the same on standard output, spoiled.
+spoil() {
+	case $1 in
+		ordinary | late) cat ;;
+		visitor) sed 's/^[^\t]*\t/one\t/; s/"user_id":[^,]*,/"user_id":"one",/' ;;
+		pages) awk '{ sub(/"page_url":"/, "&/" NR); print }' ;;
+		large) awk 'BEGIN { for (i = 0; i < 49500; i++) pad = pad "x" } { sub(/"event_properties":\{/, "&\"pad\":\"" pad "\","); print }' ;;
+		tombstones) sed 's/\t.*/\t/' ;;
+		broken) sed 's/}$//' ;;
+	esac
+}
+
+load_hostile() { # KIND MESSAGES
+	create_topic "$topic"
+	if [ "$1" = late ]; then
+		# A year ahead in each partition: all that follows is late.
+		for i in $(seq 0 $((partitions - 1))); do
+			echo '{"user_id":"ahead","event_type":"page_view","event_time":"2025-06-01 00:00:00.000"}' |
+				kcat -b "$brokers" -P -t "$topic" -p "$i"
+		done
+	fi
+	"$bench/bin/generate" "$2" "$seed" "$rate" "$users" | spoil "$1" |
+		taskset -c "$broker_core" kcat -b "$brokers" -P -t "$topic" -K '\t' -Z -z lz4 -X message.max.bytes=2000000
+}
+
+measure_hostile() {
+	mode=hostile
+	figures=$work/hostile-$hostile.txt
+	number=$hostile_events
+	[ "$1" != large ] || number=$((hostile_events / 20))
+	topic=hostile-$1-$$
+	say "hostile, $1: loading $number messages"
+	load_hostile "$1" "$number"
+	number=$(topic_size "$topic")
+	start_cluster
+	open_observer
+	make_stream "$topic"
+	worker=0
+	slices=0
+	printf 'kind %s\nmessages %s\n' "$1" "$number" >"$figures"
+	begin=$(date +%s.%N)
+	start_stream
+	slice
+	wait_until_consumed $((number / 2))
+	slice
+	wait_until_consumed "$number"
+	slice
+	echo "wall $begin $(date +%s.%N)" | awk '{ print $1, $3 - $2 }' >>"$figures"
+	worker=$(worker_pid)
+	worker_memory
+	# shellcheck disable=SC2046
+	printf 'used %s\nlate %s\ndead %s\n' $(ask "SELECT sum(used), sum(late), sum(dead) FROM clickstream.ledger") >>"$figures"
+	close_observer
+	stop_cluster fast
+	"$top/test/kafka/topic.sh" delete "$brokers" "$topic" || true
+}
+
+# ---------- Flink on the same topic ----------
+
+# The job reads a small topic to its end, then the large one, each in a JVM of its own.  What the second has taken
+# more is the steady part: a start, and most of what the JVM compiles, are in both.
+run_flink() {
+	mode=flink
+	figures=$work/flink-$1.txt
+	: >"$figures"
+	large=$events
+	for events in "$flink_small" "$large"; do
+		load_topic
+		say "flink, run $1: $events events"
+		measure_flink
+	done
+	load_topic
+	run_yardstick after
+}
+
+measure_flink() {
+	rm -rf "$work/flink"
+	mkdir -p "$work/flink"
+	for sql in "$top/test/flink/seed.sql" "$bench/flink.sql"; do
+		sed "s/kafka:9092/$brokers/; s/'clickstream-events'/'$topic'/" "$sql" >"$work/flink/$(basename "$sql")"
+	done
+	# CPU seconds, most memory in kB, seconds by the clock: of the JVM and whatever it starts.
+	CLICKSTREAM_FLINK_HEAP=$flink_heap CLICKSTREAM_FLINK_PARALLELISM=$(nproc) python3 -c '
+import resource, subprocess, sys, time
+begin = time.time()
+status = subprocess.run(sys.argv[2:], stdout=open(sys.argv[1], "w")).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss, time.time() - begin)
+sys.exit(status)' "$work/flink.log" "$top/test/flink/flink.sh" "$work/flink/run" "$work/flink/seed.sql" "$work/flink/flink.sql" \
+		>"$work/flink.used" || fail "Flink failed: $(tail -n 20 "$work/flink.log")"
+	! grep -q ERROR "$work/flink.log" || fail "Flink says: $(grep -A 3 ERROR "$work/flink.log")"
+	awk -v n="$events" '{ print "cpu." n, $1; print "peak_kb." n, $2; print "wall." n, $3 }' "$work/flink.used" >>"$figures"
+	printf 'small %s\nlarge %s\n' "$flink_small" "$large" >>"$figures"
 }

@@ -31,11 +31,12 @@ $1 ~ /^rows\./ && !(($1) in seen) {
 
 # All modes, in the order in which they are shown; and of those that catch up what they are called, and their mark.
 BEGIN {
-	mode_count = split("catchup sessions cheap eventlog plain spill live latency start", modes, " ")
+	mode_count = split("catchup sessions cheap eventlog definitions plain spill live latency start hostile flink", modes, " ")
 	title["catchup"] = "catch-up"; mark["catchup"] = "0.20"
 	title["sessions"] = "catch-up, sessions only"; mark["sessions"] = "0.45"
 	title["cheap"] = "catch-up, two tables of few rows only"
 	title["eventlog"] = "catch-up with the event log kept"; mark["eventlog"] = "0.11"
+	title["definitions"] = "catch-up, windows alike and nothing else"
 	title["plain"] = "catch-up with plenty of memory for state"
 	title["spill"] = "catch-up with a tenth of that"; mark["spill"] = "0.10"
 }
@@ -66,6 +67,10 @@ function derive(mode, run) {
 		derive_live(run)
 	else if (mode == "latency")
 		derive_latency(run)
+	else if (mode == "hostile")
+		derive_hostile(run)
+	else if (mode == "flink")
+		derive_flink(run)
 	else
 		derive_start(run)
 }
@@ -79,6 +84,10 @@ function print_mode(mode) {
 		print_live()
 	else if (mode == "latency")
 		print_latency()
+	else if (mode == "hostile")
+		print_hostile()
+	else if (mode == "flink")
+		print_flink()
 	else
 		print_start()
 }
@@ -167,12 +176,12 @@ function derive_live(run,	mode, wall, rate, commits) {
 		remark(mode, run, sprintf("INVALID: %.2f commits a second, one is the mode we mean", commits))
 }
 
-function slices(cpu, run,	i, now, before, text) {
-	for (i = 1; ("live", run, "slice." i) in cpu; i++) {
+function slices(cpu, mode, run,	i, now, before, text) {
+	for (i = 1; (mode, run, "slice." i) in cpu; i++) {
 		now = "slice." i
 		before = "slice." (i - 1)
-		text = text sprintf("%s%.1f", (i > 1) ? ", " : "", ratio((cpu["live", run, now] - cpu["live", run, before]) * 1e6 / ticks,
-			slice_events["live", run, now] - slice_events["live", run, before]))
+		text = text sprintf("%s%.1f", (i > 1) ? ", " : "", ratio((cpu[mode, run, now] - cpu[mode, run, before]) * 1e6 / ticks,
+			slice_events[mode, run, now] - slice_events[mode, run, before]))
 	}
 	return text
 }
@@ -201,6 +210,39 @@ function derive_start(run) {
 		remark("start", run, sprintf("%d sessions were open, %d are what we mean: NOT a valid figure",
 			value["start", run, "open"], start_min))
 	}
+}
+
+# CPU us of a message between two samples.
+function slice_cost(mode, run, from, to) {
+	return ratio((slice_cpu[mode, run, "slice." to] - slice_cpu[mode, run, "slice." from]) * 1e6 / ticks,
+		slice_events[mode, run, "slice." to] - slice_events[mode, run, "slice." from])
+}
+
+function derive_hostile(run) {
+	valid["hostile", run] = 1
+	figure("hostile", run, "messages", value["hostile", run, "messages"])
+	figure("hostile", run, "cpu_us_per_message", slice_cost("hostile", run, 0, 2))
+	figure("hostile", run, "cpu_us_first_half", slice_cost("hostile", run, 0, 1))
+	figure("hostile", run, "cpu_us_second_half", slice_cost("hostile", run, 1, 2))
+	figure("hostile", run, "messages_per_second", ratio(value["hostile", run, "messages"], value["hostile", run, "wall"]))
+	figure("hostile", run, "worker_peak_mb", value["hostile", run, "peak_kb"] / 1024)
+	figure("hostile", run, "used", value["hostile", run, "used"])
+	figure("hostile", run, "late", value["hostile", run, "late"])
+	figure("hostile", run, "dead", value["hostile", run, "dead"])
+}
+
+function derive_flink(run,	small, large, cpu) {
+	valid["flink", run] = 1
+	small = value["flink", run, "small"]
+	large = value["flink", run, "large"]
+	cpu = value["flink", run, "cpu." large] - value["flink", run, "cpu." small]
+	figure("flink", run, "cpu_us_per_event", ratio(cpu * 1e6, large - small))
+	figure("flink", run, "cpu_us_per_event_with_start", ratio(value["flink", run, "cpu." large] * 1e6, large))
+	figure("flink", run, "events_per_cpu_second", ratio(large - small, cpu))
+	figure("flink", run, "events_per_second", ratio(large - small, value["flink", run, "wall." large] - value["flink", run, "wall." small]))
+	figure("flink", run, "peak_mb", value["flink", run, "peak_kb." large] / 1024)
+	if (runs["catchup"])
+		figure("flink", run, "times_ours", ratio(result["flink", run, "cpu_us_per_event"], median("catchup", "cpu_us_per_event")))
 }
 
 # Sorts the figure's runs into sorted[1..n] and returns n.
@@ -292,6 +334,28 @@ function print_start() {
 	print_figure("start", "state log, MB", "log_mb", "%12.0f")
 }
 
+function print_hostile(	i) {
+	printf "messages that are bad in one way\n"
+	printf "  %-12s%10s%12s%12s%12s%12s%10s%10s%10s%10s\n", "kind", "messages", "CPU us each", "first half", "second half",
+		"a second", "peak MB", "used", "late", "dead"
+	for (i = 1; i <= runs["hostile"]; i++)
+		printf "  %-12s%10d%12.2f%12.2f%12.2f%12d%10d%10d%10d%10d\n", value["hostile", i, "kind"], result["hostile", i, "messages"],
+			result["hostile", i, "cpu_us_per_message"], result["hostile", i, "cpu_us_first_half"],
+			result["hostile", i, "cpu_us_second_half"], result["hostile", i, "messages_per_second"],
+			result["hostile", i, "worker_peak_mb"], result["hostile", i, "used"], result["hostile", i, "late"], result["hostile", i, "dead"]
+}
+
+function print_flink() {
+	printf "Flink, the same statements over the same topic, rows thrown away; the large topic less the small one\n"
+	print_figure("flink", "events/s of CPU time", "events_per_cpu_second", "%12.0f")
+	print_figure("flink", "CPU us per event", "cpu_us_per_event", "%12.2f")
+	print_figure("flink", "  the whole job, start included", "cpu_us_per_event_with_start", "%12.2f")
+	print_figure("flink", "events/s by the clock", "events_per_second", "%12.0f")
+	print_figure("flink", "peak memory, MB", "peak_mb", "%12.0f")
+	if (("flink", "times_ours") in known)
+		print_figure("flink", "CPU of an event, times ours in this run", "times_ours", "%12.1f")
+}
+
 function print_live() {
 	printf "live, %d events/s for %d s, median of %d (min .. max)\n", live_rate, live_seconds, runs["live"]
 	print_figure("live", "CPU, percent of a core (mark: 10)", "percent_of_core", "%12.2f")
@@ -299,8 +363,8 @@ function print_live() {
 	print_figure("live", "  of it the worker", "worker_cpu_us_per_event", "%12.2f")
 	print_figure("live", "events/s consumed", "events_per_second", "%12.0f")
 	print_common("live")
-	printf "  CPU us per event, 20 s after the other: %s\n    of it the worker: %s\n", slices(slice_cpu, runs["live"]),
-		slices(slice_worker_cpu, runs["live"])
+	printf "  CPU us per event, 20 s after the other: %s\n    of it the worker: %s\n", slices(slice_cpu, "live", runs["live"]),
+		slices(slice_worker_cpu, "live", runs["live"])
 	print_rows("live")
 }
 
@@ -313,6 +377,8 @@ function json_runs(mode,	i, j) {
 	for (i = 1; i <= runs[mode]; i++) {
 		printf("%s\n    {\"mode\": \"%s\", \"run\": %d, \"valid\": %s", comma, mode, i,
 			valid[mode, i] ? "true" : "false") > json
+		if ((mode, i, "kind") in value)
+			printf(", \"kind\": \"%s\"", value[mode, i, "kind"]) > json
 		comma = ","
 		for (j = 1; j <= name_count[mode]; j++)
 			printf ", \"%s\": %.6g", names[mode, j], result[mode, i, names[mode, j]] > json
@@ -321,14 +387,16 @@ function json_runs(mode,	i, j) {
 				printf(", \"%s\": %d, \"rewritten%s\": %d", tables[j], value[mode, i, tables[j]], substr(tables[j], 5),
 					value[mode, i, "rewritten" substr(tables[j], 5)]) > json
 		if (mode == "live")
-			printf(", \"cpu_us_by_20_s\": [%s], \"worker_cpu_us_by_20_s\": [%s]", slices(slice_cpu, i),
-				slices(slice_worker_cpu, i)) > json
+			printf(", \"cpu_us_by_20_s\": [%s], \"worker_cpu_us_by_20_s\": [%s]", slices(slice_cpu, mode, i),
+				slices(slice_worker_cpu, mode, i)) > json
+		else if (mode in title)
+			printf(", \"cpu_us_by_tenth\": [%s]", slices(slice_cpu, mode, i)) > json
 		printf "}" > json
 	}
 }
 
 function json_medians(mode,	j) {
-	if (!runs[mode] || mode == "latency")
+	if (!runs[mode] || mode == "latency" || mode == "hostile")
 		return
 	printf "%s\n    \"%s\": {", comma, mode > json
 	comma = ","

@@ -11,6 +11,7 @@
 #   sessions   catch-up with sessions only
 #   cheap      catch-up with two tables of few rows only (traffic_by_source, funnel_step_counts)
 #   eventlog   catch-up with every event kept as a row, too
+#   definitions   catch-up with BENCH_DEFINITIONS windows alike, each of pages by minute
 #   spill      catch-up with plenty of memory for state, then with a tenth of what
 #              it took: the rest lies in the spill table.  How much more that costs.
 #   live       after the same warm-up events come in real time,
@@ -19,6 +20,11 @@
 #              commit that shows the first row of its group in page_views_per_minute
 #   start      sessions only, BENCH_START_EVENTS read, so that a million are open:
 #              from a worker's start to its first commit
+#   hostile    BENCH_HOSTILE_EVENTS messages that are bad in one way: one visitor, a page for each event,
+#              50 kB each, tombstones, all late, all broken; beside ordinary ones
+#   flink      the same statements in a running Flink (flink.sql), over the topic's first
+#              BENCH_FLINK_SMALL events and over all: what the rest costs.  With catchup beside
+#              it that is "make bench-flink".
 #
 # The whole cluster is pinned to one core; Kafka, the producer and this script
 # to another.  What the cluster costs is the user + system time of all its
@@ -30,11 +36,11 @@
 #
 # environment, with defaults:
 #   BENCH_MODES="catchup live"   BENCH_RUNS=3 (of what catches up)   BENCH_LIVE_RUNS=1
-#   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000
+#   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000  BENCH_PARTITIONS=8  BENCH_DEFINITIONS=7
 #   BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000
 #   BENCH_LIVE_SECONDS=320   14 million events in all; long enough for a checkpoint and for autovacuum
 #   BENCH_INTERVALS="1s 100ms"   BENCH_LATENCY_SECONDS=120   BENCH_LATENCY_WARM=120 (seconds of event time)
-#   BENCH_START_EVENTS=14500000
+#   BENCH_START_EVENTS=14500000   BENCH_HOSTILE_EVENTS=400000   BENCH_FLINK_SMALL=1000000   BENCH_FLINK_HEAP=13g (of 5 million events)
 #   BENCH_CORE=0  BENCH_BROKER_CORE=1
 #   BENCH_WORK=/var/tmp/clickstream-bench   cluster, broker and logs live here
 #   BENCH_KEEP=       1: leave broker data and logs; the next run loads nothing
@@ -50,9 +56,9 @@ top=$(dirname "$bench")
 . "$bench/modes.sh"
 
 if [ -n "${BENCH_QUICK:-}" ]; then
-	: "${BENCH_MODES:=catchup sessions cheap eventlog spill live latency start}" "${BENCH_RUNS:=1}"
+	: "${BENCH_MODES:=catchup sessions cheap eventlog definitions spill live latency start hostile}" "${BENCH_RUNS:=1}"
 	: "${BENCH_EVENTS:=150000}" "${BENCH_LIVE_SECONDS:=5}" "${BENCH_SETTLE_SECONDS:=2}"
-	: "${BENCH_LATENCY_SECONDS:=5}" "${BENCH_LATENCY_WARM:=10}" "${BENCH_START_EVENTS:=150000}"
+	: "${BENCH_LATENCY_SECONDS:=5}" "${BENCH_LATENCY_WARM:=10}" "${BENCH_START_EVENTS:=150000}" "${BENCH_HOSTILE_EVENTS:=20000}"
 fi
 modes=${BENCH_MODES:-catchup live}
 runs=${BENCH_RUNS:-3}
@@ -68,12 +74,16 @@ latency_intervals=${BENCH_INTERVALS:-1s 100ms}
 latency_seconds=${BENCH_LATENCY_SECONDS:-120}
 latency_warm=${BENCH_LATENCY_WARM:-120}
 start_events=${BENCH_START_EVENTS:-14500000}
+hostile_events=${BENCH_HOSTILE_EVENTS:-400000}
+flink_small=${BENCH_FLINK_SMALL:-1000000}
+flink_heap=${BENCH_FLINK_HEAP:-13g}
 core=${BENCH_CORE:-0}
 broker_core=${BENCH_BROKER_CORE:-1}
 work=${BENCH_WORK:-/var/tmp/clickstream-bench}
 out=$bench/out
 
-partitions=8
+partitions=${BENCH_PARTITIONS:-8}
+definitions=${BENCH_DEFINITIONS:-7}
 slice_seconds=20          # live: how often it is looked what an event costs
 settle_seconds=${BENCH_SETTLE_SECONDS:-10} # live: from the first paced event to the first sample
 stall_seconds=120         # no commit for so long: give up
@@ -97,6 +107,7 @@ plenty_of_state="clickstream.state_memory = '${BENCH_STATE_MEMORY:-6GB}'" # of w
 state_memory=$plenty_of_state # a line of postgresql.conf
 conf=                         # more of them
 tables=$all_tables            # those that are made of the stream
+windows=0                     # and how many windows alike beside them
 observer=
 generator=
 brokers=
@@ -119,6 +130,7 @@ cleanup() {
 prepare() {
 	"$top/test/setup.sh" packages
 	"$top/test/setup.sh" kafka
+	case " $modes " in *" flink "*) "$top/test/setup.sh" flink ;; esac
 	# PostgreSQL refuses root.
 	account=$(id -un)
 	[ "$(id -u)" != 0 ] || account=postgres
@@ -160,7 +172,7 @@ create_topic() {
 }
 
 load_topic() {
-	topic=events-$events-$seed-$rate-$users
+	topic=events-$events-$seed-$rate-$users-$partitions
 	[ "$(topic_size "$topic")" != "$events" ] || return 0
 	say "loading $events events"
 	# What an interrupted run has left; its deletion takes a moment.
@@ -246,6 +258,8 @@ make_stream() {
 		esac
 		makes "$table" || ask "SELECT count(*) FROM clickstream.drop_$kind('web.$table')" >/dev/null
 	done
+	[ "$windows" = 0 ] || ask "SELECT count(clickstream.create_window('web.pages_' || i, 'web', size => '1 minute', group_by => 'page_url',
+		measures => 'count(*) AS events, count(DISTINCT effective_user_id) AS visitors')) FROM generate_series(1, $windows) AS i" >/dev/null
 }
 
 makes() {
@@ -381,9 +395,9 @@ main() {
 			"a quick look, NOT a valid figure"
 	for mode in $modes; do
 		case $mode in
-			catchup | sessions | cheap | eventlog | spill) times=$runs ;;
+			catchup | sessions | cheap | eventlog | definitions | spill) times=$runs ;;
 			live) times=$live_runs ;;
-			latency | start) times=1 ;;
+			latency | start | hostile | flink) times=1 ;;
 			*) fail "BENCH_MODES: no mode is called $mode" ;;
 		esac
 		for run in $(seq "$times"); do
@@ -401,7 +415,7 @@ write_report() {
 	awk -v json="$report" -v ticks="$(getconf CLK_TCK)" -v closed_min="$closed_per_million" \
 		-v open_min="$open_sessions_min" -v start_min="$start_sessions_min" -v live_rate="$live_rate" -v live_seconds="$live_seconds" \
 		-v settings="events=$events seed=$seed rate=$rate users=$users warm_seconds=$warm_seconds \
-			live_rate=$live_rate live_seconds=$live_seconds partitions=$partitions" \
+			live_rate=$live_rate live_seconds=$live_seconds partitions=$partitions definitions=$definitions" \
 		-v machine="$(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores" \
 		-v server="$(pg_config --version)" -f "$bench/report.awk" "$@" || status=$?
 	say "figures in $report"
