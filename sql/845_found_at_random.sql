@@ -18,6 +18,18 @@ SELECT test.feed('s845', 'x 0:40:04 /x');
 CALL clickstream.process('s845');
 SELECT test.at(window_start), attempts, level, is_final FROM minutes;
 SELECT clickstream.drop_stream('s845');
+-- What finish() ends in parts, 'finish' ends: also where the first part shows again rows that have waited to be.
+SELECT clickstream.create_stream('s845', watermark_delay => '0') > 0 AS made;
+SELECT clickstream.create_session('visits', stream => 's845', gap => '10 minutes', measures => 'count(*) AS n', emit => 'changes');
+SELECT clickstream.create_funnel('attempts', stream => 's845', within => '10 minutes', emit => 'changes', steps => ARRAY[clickstream.step('one', $$page_url = '/1'$$), clickstream.step('two', $$page_url = '/2'$$), clickstream.step('three', $$page_url = '/3'$$)]);
+SELECT test.feed('s845', E'a 0:00 /1\nb 0:01 /1\nc 0:02 /1\nd 0:03 /1');
+CALL clickstream.process('s845');
+SELECT test.feed('s845', E'a 0:04 /2\nb 0:05 /2\nc 0:06 /2\nd 0:07 /2');
+CALL clickstream.process('s845', 4);
+CALL clickstream.finish('s845');
+SELECT effective_user_id, n, closed_reason, is_final FROM visits ORDER BY 1;
+SELECT effective_user_id, level, closed_reason, is_final FROM attempts ORDER BY 1;
+SELECT clickstream.drop_stream('s845');
 RESET clickstream.force_closings;
 -- Which of equal keys that look different a session shows does not depend on where batches end.
 CREATE PROCEDURE show_keys(batch int) LANGUAGE plpgsql AS $$

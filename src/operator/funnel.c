@@ -275,6 +275,12 @@ show_stale(CsFunnelOperator *op, CsBatchContext *batch)
 		work = entry ? cs_state_open(batch->state, entry) : NULL;
 		if (work == NULL || work->deleted)
 			continue;
+		if (work->due <= op->wm)
+		{
+			/* another part of this closing settles it; shown now, it would be 'expired', and remain so when finish() ends it */
+			cs_funnel_laters_add(op, &op->stale, CS_WM_NONE, key.who);
+			continue;
+		}
 		(void) cs_funnel_work_of(op, batch, work, NULL, 0);
 		(void) show(op, batch, work, &look);
 		cs_work_dirty(batch->state, work);

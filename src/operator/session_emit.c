@@ -52,13 +52,18 @@ cs_session_begin_rewrite(CsSessions *s, CsBatchContext *batch)
 				  (s->op.emit_at == CS_WM_DONE || batch->now >= s->op.emit_at);
 }
 
+/*
+ * What the watermark has yet to settle, in another part of this closing, is
+ * written by that: until then it would be shown as closed by a gap, and remain
+ * so when finish() ends it.
+ */
 static void
 rewrite_key(CsSessions *s, CsBatchContext *batch, const CsKey *key, TimestampTz wm)
 {
 	CsWork	   *work = cs_state_get(batch->state, key);
 	TimestampTz next;
 
-	if (work->deleted || (work->base == NULL && work->work == NULL))
+	if (work->deleted || (work->base == NULL && work->work == NULL) || work->due <= wm)
 		return;
 	(void) cs_session_visitor(s, batch->state, work);
 	if (cs_session_compare(s, batch, work, wm, wm, &next))
