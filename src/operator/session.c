@@ -319,9 +319,7 @@ session_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, 
 	cs_session_begin_rewrite(s, batch);
 	for (int i = 0; i < n; i++)
 		advance_entry(s, batch, works[i], wm);
-	/* Of what finish() closes in parts no row is written before its turn: it would look as if the watermark had closed it. */
-	if (!more || wm != CS_WM_DONE)
-		cs_session_rewrite(s, batch, wm, max);
+	cs_session_rewrite(s, batch, wm, max);
 	if (!more)
 		op->closed = wm;
 	MemoryContextSwitchTo(old);
