@@ -48,7 +48,7 @@ spi_users() { grep -rnE 'executor/spi\.h|\bSPI_[a-z_]+ *\(' src | grep -v -e '^s
 # Versions differ in compat.h only.  What a later one has no more, or only in
 # the header named for it, builds here and fails there.
 other_versions() {
-	grep -rnE --include='*.[ch]' --include='*.cpp' 'PG_VERSION_NUM|pg_attribute_noreturn' src | grep -v '^src/compat\.h:'
+	grep -rnE --include='*.[ch]' --include='*.cpp' 'PG_VERSION_NUM|pg_attribute_noreturn|IsBackgroundWorker' src | grep -v '^src/compat\.h:'
 	grep -rlE --include='*.c' '\bpg_(add|sub|mul)_[su](16|32|64)_overflow\b' src | xargs -r grep -L '"common/int\.h"' |
 		sed 's,$,: no #include "common/int.h",'
 }

@@ -316,7 +316,7 @@ find_beginning(CsHistory *h, const CsPartition *live, int64 *first, int64 *gone)
 static void
 say_gone(const CsHistory *h, const Past *past, int64 n)
 {
-	ereport(IsBackgroundWorker ? LOG : NOTICE,
+	ereport(MyBackendType == B_BG_WORKER ? LOG : NOTICE,
 			(errmsg_plural("history of \"%s\" lacks %lld message of topic \"%s\", partition %d",
 						   "history of \"%s\" lacks %lld messages of topic \"%s\", partition %d", (unsigned long) n,
 						   h->name, (long long) n, h->stream.topics[past->p.topic], past->p.id),
