@@ -31,6 +31,19 @@ SELECT effective_user_id, n, closed_reason, is_final FROM visits ORDER BY 1;
 SELECT effective_user_id, level, closed_reason, is_final FROM attempts ORDER BY 1;
 SELECT clickstream.drop_stream('s845');
 RESET clickstream.force_closings;
+-- Cumulative windows of more groups than group_limit: it counts in each step, so who had a row keeps it, and no event is in two rows.
+SELECT clickstream.create_stream('s845', watermark_delay => '0') > 0 AS made;
+SELECT clickstream.create_window('steps_' || emit || CASE late WHEN '0' THEN '' ELSE '_late' END, stream => 's845', size => '1 hour', step => '10 minutes', emit => emit,
+	group_by => 'page_url', group_limit => 1, allowed_lateness => late, measures => 'count(*) AS n') FROM unnest('{closed,changes}'::text[]) emit, unnest('{0,1 hour}'::interval[]) late;
+SELECT test.feed('s845', E'a 0:01 /a\nb 0:11 /b\nc 0:12 /c\nd 0:25 /a\ne 0:35 /d');
+CALL clickstream.process('s845');
+SELECT test.feed('s845', E'e 0:36 /b\nf 0:37 /e\ng 0:45 /b\nh 0:46 /f');
+CALL clickstream.process('s845');
+CALL clickstream.finish('s845');
+SELECT test.at(window_end), string_agg(coalesce(page_url, 'rest') || ' ' || n, ', ' ORDER BY is_rest, page_url) AS groups, sum(n) AS events, bool_and(is_final) AS final
+FROM steps_closed GROUP BY window_end ORDER BY window_end;
+SELECT t, test.content(t) = test.content('steps_closed') AS same FROM unnest('{steps_changes,steps_closed_late,steps_changes_late}'::regclass[]) t;
+SELECT clickstream.drop_stream('s845');
 -- Which of equal keys that look different a session shows does not depend on where batches end.
 CREATE PROCEDURE show_keys(batch int) LANGUAGE plpgsql AS $$
 BEGIN

@@ -66,7 +66,11 @@ keep_sum(CsWindow *w, CsState *state, TimestampTz whole, const CsHash128 *who, c
 	cs_work_keep(work);
 }
 
-/* Add cells of a pane, in the order of their groups, to the sum; how many. */
+/*
+ * Add cells of a pane, in the order of their groups, to the sum; how many.
+ * group_limit counts in each pane: what has a row of its own there has one for
+ * good, so no group of the sum goes into the rest.
+ */
 static int64
 add_part(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole, CsPart part)
 {
@@ -79,7 +83,7 @@ add_part(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole, CsPar
 		CsCell		*cell = cs_cell_of(&w->grouping, state, works[i]);
 		CsGroupInput input = {.key = works[i]->key.who, .values = cell->values, .isnull = cell->isnull};
 		CsCell *sum = cs_cell_get(&w->grouping, state, def->definition_id, CS_BUCKET_OF(whole, CS_BUCKET_SUM), &input,
-								  def->group_limit);
+								  PG_INT64_MAX);
 
 		keep_sum(w, state, whole, &works[i]->key.who, sum);
 		cs_measures_merge(w->grouping.ms, state, sum->states, cell->states);
