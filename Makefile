@@ -15,7 +15,7 @@
 #   make check-leaks  is the worker's memory flat over a million events? (LEAK_EVENTS=1000000)
 #   make check-dashboards  the dashboards in a Superset, seen by a browser
 #   make bench        how fast it is (bench-tools: its programs only)
-#   make bench-quick  each of its modes in small: does it run? (two minutes)
+#   make bench-quick  each of its modes in small: does it run? (three minutes)
 #   make bench-flink  catch-up beside a running Flink on the same topic (twenty minutes, 16 GB)
 #   make bench-growth what an event costs as things grow, drawn (half an hour)
 #   make bench-aggregates   the aggregates beside ClickHouse and plain SQL
