@@ -1,10 +1,14 @@
 -- The job that bench/run.sh's mode "flink" measures: what quickstart() makes, as the published Flink SQL says it
--- (test/flink/seed.sql, whose table and views these are), every row into a sink that throws it away.  Ours writes rows.
+-- (test/flink/seed.sql, whose table and views these are; file:///out stands for a directory of the run), every row into a sink that throws it away.  Ours writes rows.
 --
 -- user_sessions as published, with the one repair that it needs to run (FIRST_VALUE has no merge function), but without
 -- what seed.sql adds to be compared; and the funnel as it is meant, with other events between its steps.
 SET 'table.dml-sync' = 'true';
 SET 'execution.checkpointing.interval' = '10 s';
+SET 'execution.checkpointing.storage' = 'filesystem';
+SET 'execution.checkpointing.dir' = 'file:///out/checkpoints';
+-- A job that fails says so, and does not begin again.
+SET 'restart-strategy.type' = 'none';
 
 CREATE TEMPORARY VIEW lean_sessions AS
 SELECT

@@ -365,7 +365,7 @@ measure_flink() {
 	rm -rf "$work/flink"
 	mkdir -p "$work/flink"
 	for sql in "$top/test/flink/seed.sql" "$bench/flink.sql"; do
-		sed "s/kafka:9092/$brokers/; s/'clickstream-events'/'$topic'/" "$sql" >"$work/flink/$(basename "$sql")"
+		sed "s/kafka:9092/$brokers/; s/'clickstream-events'/'$topic'/; s,file:///out,file://$work/flink," "$sql" >"$work/flink/$(basename "$sql")"
 	done
 	# CPU seconds, most memory in kB, seconds by the clock: of the JVM and whatever it starts.
 	CLICKSTREAM_FLINK_HEAP=$flink_heap CLICKSTREAM_FLINK_PARALLELISM=$(nproc) python3 -c '
