@@ -151,11 +151,7 @@ link_rollup(CsEngine *e, CsOperator *op)
 	if (op->source == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the source of rollup %s is gone", op->def->name),
 						errhint("Drop the rollup with clickstream.drop_rollup().")));
-	for (int i = 0; i < e->nstages; i++)
-	{
-		if (e->stages[i].op == op->source)
-			e->stages[i].feeds_rollup = true;
-	}
+	op->source->feeds_rollup = true;
 }
 
 static void

@@ -59,8 +59,7 @@ typedef struct CsStage
 	int					nkeys;
 	int				   *keys;
 	CsRowPlaces			places; /* where rows of the table lie */
-	bool				feeds_rollup;
-	CsSourceRow		   *rows; /* of this batch, for rollups */
+	CsSourceRow		   *rows;	/* of this batch, for rollups */
 	CsSourceRow		  **rows_tail;
 	struct CsStageSink *sinks;	  /* to which its rows go; outbox.c */
 	TupleDesc			key_desc; /* of their keys, once there was one */

@@ -95,7 +95,7 @@ emit_row(CsEmitter *emitter, CsOperator *op, CsRowAction action, Datum *values, 
 	(void) cs_topics_use(e->stream); /* an owner's trigger may have looked at another stream */
 	if (stage->sinks && action != CS_ROW_DELETE)
 		cs_outbox_add(e, stage, table, false, values, isnull);
-	if (stage->feeds_rollup)
+	if (stage->op->feeds_rollup)
 		keep_for_rollups(stage, table, values);
 	MemoryContextSwitchTo(old);
 }

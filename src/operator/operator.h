@@ -167,6 +167,7 @@ typedef struct CsOperatorOps
 	/*
 	 * Does anything open start in [start, end)?  Asked by rollups over this
 	 * operator, this batch's changes included.  NULL where never asked.
+	 * Not asked unless feeds_rollup.
 	 */
 	bool (*open_starts_in)(CsOperator *op, TimestampTz start, TimestampTz end);
 } CsOperatorOps;
@@ -182,6 +183,7 @@ struct CsOperator
 	int64				 null_visitors;	 /* events without visitor or key; what else apply() marks, the engine counts */
 	int64				*measure_errors; /* combine and final functions that failed, or NULL */
 	CsOperator			*source;		 /* rollup: the operator it reads rows of */
+	bool				 feeds_rollup;	 /* rollups read its rows; set by the engine before recovered() */
 	TimestampTz			 closed;		 /* everything up to here is closed; set by the engine from what is stored */
 	TimestampTz			 shown;			 /* rows as of up to here may have been shown by preview(); set by the engine */
 	bool		midway; /* rows of some windows are written in part: it must get no events until advance() is through */

@@ -329,9 +329,8 @@ typedef struct LoadContext
 } LoadContext;
 
 static void
-load_entry(CsEntry *entry, void *arg)
+load_starts(LoadContext *load, const CsEntry *entry)
 {
-	LoadContext	 *load = arg;
 	CsSessions	 *s = load->s;
 	MemoryContext old = MemoryContextSwitchTo(load->context);
 	CsVisitor	 *v = cs_session_read(s, load->state, entry);
@@ -340,10 +339,19 @@ load_entry(CsEntry *entry, void *arg)
 		cs_open_starts_load(s->starts, v->sessions[i].first.time);
 	for (int i = 0; i < v->nwaiting; i++)
 		cs_open_starts_load(s->starts, v->waiting[i].first.time);
-	if (s->op.def->emit == CS_EMIT_CHANGES)
-		cs_session_note_stale(s, &entry->key);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(load->context);
+}
+
+static void
+load_entry(CsEntry *entry, void *arg)
+{
+	LoadContext *load = arg;
+
+	if (load->s->op.feeds_rollup)
+		load_starts(load, entry);
+	if (load->s->op.def->emit == CS_EMIT_CHANGES)
+		cs_session_note_stale(load->s, &entry->key);
 }
 
 void
@@ -351,10 +359,14 @@ cs_session_recovered(CsOperator *op, CsState *state)
 {
 	LoadContext load = {(CsSessions *) op, state, NULL};
 
-	load.context = AllocSetContextCreate(CurrentMemoryContext, "clickstream session starts", ALLOCSET_DEFAULT_SIZES);
 	cs_open_starts_clear(load.s->starts);
-	cs_state_walk(state, op->def->definition_id, load_entry, &load);
-	MemoryContextDelete(load.context);
+	if (op->feeds_rollup || op->def->emit == CS_EMIT_CHANGES)
+	{
+		load.context =
+			AllocSetContextCreate(CurrentMemoryContext, "clickstream session starts", ALLOCSET_DEFAULT_SIZES);
+		cs_state_walk(state, op->def->definition_id, load_entry, &load);
+		MemoryContextDelete(load.context);
+	}
 	load.s->stale_before = op->stale;
 	load.s->emit_before = op->emit_at;
 }

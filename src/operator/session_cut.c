@@ -63,7 +63,7 @@ remove_session(CsVisitor *v, int i)
 static inline void
 watch(CsSessions *s, const CsVisitor *v, TimestampTz start, int delta)
 {
-	if (!v->is_copy)
+	if (s->op.feeds_rollup && !v->is_copy)
 		cs_open_starts_change(s->starts, start, delta);
 }
 

@@ -305,7 +305,8 @@ cs_delta_apply(CsReader *r, const char *base, uint32 base_len, StringInfo out)
 
 		if (fresh > len - out->len)
 			cs_codec_corrupt("a change makes an entry longer than it says");
-		appendBinaryStringInfo(out, bytes, (int) fresh);
+		memcpy(out->data + out->len, bytes, fresh); /* there is room for len */
+		out->len += (int) fresh;
 		if ((uint64) out->len == len)
 			break;
 		from = cs_get_int(r);
@@ -317,7 +318,8 @@ cs_delta_apply(CsReader *r, const char *base, uint32 base_len, StringInfo out)
 		from += (int64) base_at + (int64) fresh;
 		if (from < 0 || n > base_len || from > (int64) (base_len - n))
 			cs_codec_corrupt("a change copies what is not there");
-		appendBinaryStringInfo(out, base + from, (int) n);
+		memcpy(out->data + out->len, base + from, n);
+		out->len += (int) n;
 		base_at = (uint32) (from + (int64) n);
 	}
 	if (r->pos != r->end || checksum(out->data, (uint32) len) != sum)
