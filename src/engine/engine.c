@@ -601,14 +601,14 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	return true;
 }
 
-/* More to do at once: messages, closings, rows held back while catching up. */
+/* More to do at once: messages, closings, rows held back while catching up or until now. */
 static CsOutcome
 outcome_of(CsEngine *e, bool full)
 {
 	bool was_catching_up = e->catching_up;
 
 	e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
-	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e))
+	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e) || rows_are_due(e))
 		return CS_BATCH_MORE;
 	if (was_catching_up && !e->catching_up)
 		return CS_BATCH_MORE;

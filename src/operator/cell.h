@@ -118,8 +118,6 @@ extern void cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, C
 extern bool cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit, int *left);
 /* Insert rows of the batch's cells that have none yet. */
 extern void cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch);
-/* Write rows that lag behind, of all cells. */
-extern void cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch);
 /* For readers (window_show.c): each cell that `closed` has not passed. */
 extern void cs_cells_show_open(CsOperator *op, CsGrouping *g, CsState *state, MemoryContext scratch, TimestampTz closed,
 							   CsShowRow row, void *arg);
@@ -132,6 +130,27 @@ extern bool cs_cell_is_shown(const CsWork *work);
 extern bool cs_cell_is_marked(const CsEntry *entry);
 /* Works in the order of their rows' primary key. */
 extern void cs_cell_sort(CsWork **works, int n);
+
+/* ---- stale.c: rows that lag behind, some with each batch ---- */
+
+/* How far the rewriting that an emit_interval has brought is. */
+typedef struct CsStalePass
+{
+	uint64 from;  /* groups before are done, by their keys; 0: it has not begun */
+	bool   again; /* some row has come to lag behind since it began */
+} CsStalePass;
+
+/*
+ * Keys of cells that lag behind, in order: about `wanted` of those that the
+ * pass comes to next, each group with all that it has in buckets that are taken
+ * (NULL: all).  The pass moves behind them, to 0 at the end.  Palloc'd.
+ */
+extern CsKey *cs_stale_keys(CsState *state, int32 definition_id, bool (*takes)(int64 bucket), CsStalePass *pass,
+							int64 wanted, int64 *n);
+/* Write about `max` rows of cells that are windows of their own; false: the pass goes on. */
+extern bool cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsStalePass *pass, int64 max);
+/* The pass has written what this batch may: what the operator waits for now. */
+extern void cs_stale_note(CsOperator *op, CsBatchContext *batch, const CsStalePass *pass);
 
 /* ---- cell_patch.c: in a work's bytes; false, and nothing has changed: it must be decoded ---- */
 

@@ -89,6 +89,7 @@ add_part(CsWindow *w, CsState *state, TimestampTz pane, TimestampTz whole, CsPar
 		cs_measures_merge(w->grouping.ms, state, sum->states, cell->states);
 		sum->rows += cell->rows;
 		sum->stale |= cell->stale;
+		w->pass.again |= cell->stale; /* the rest's key may be where the pass has been */
 		cs_cell_delete(&w->grouping, state, works[i]);
 	}
 	if (works)

@@ -85,18 +85,24 @@ funnel_end_batch(CsOperator *base, bool committed)
 	op->looked_ahead = false;
 	if (!committed)
 		op->stale.n = op->stale_committed;
-	else if (op->stale_shown)
+	else if (op->stale_shown > 0)
 	{
-		op->stale.n -= op->stale_committed;
-		memmove(op->stale.items, op->stale.items + op->stale_committed, sizeof(CsFunnelLater) * op->stale.n);
+		op->stale.n -= op->stale_shown;
+		memmove(op->stale.items, op->stale.items + op->stale_shown, sizeof(CsFunnelLater) * op->stale.n);
 	}
 	op->stale_committed = op->stale.n;
-	op->stale_shown = false;
+	op->stale_shown = 0;
 	base->stale = op->stale.n > 0;
 	if (committed)
+	{
 		op->emit_before = base->emit_at;
+		op->pass_before = op->pass_left;
+	}
 	else
+	{
 		base->emit_at = op->emit_before;
+		op->pass_left = op->pass_before;
+	}
 }
 
 /* When the watermark has something to settle here: an event that waits, or an attempt's end. */
@@ -155,6 +161,7 @@ funnel_recovered(CsOperator *base, CsState *state)
 	op->stale.n = 0;
 	cs_state_walk(state, base->def->definition_id, count_recovered, op);
 	op->stale_committed = op->stale.n;
+	op->pass_left = op->pass_before = 0;
 	base->stale = op->stale.n > 0;
 	op->wm = op->settled = base->closed;
 }
@@ -259,12 +266,18 @@ settle(CsFunnelOperator *op, CsBatchContext *batch, CsWork *work, bool rewrite, 
 		cs_work_delete(batch->state, work);
 }
 
-/* Rows that lag behind since their rewriting was put off. */
+/*
+ * Rows that lag behind since their rewriting was put off, of max keys; what
+ * changes before the pass is through waits for the next one.
+ */
 static void
-show_stale(CsFunnelOperator *op, CsBatchContext *batch)
+show_stale(CsFunnelOperator *op, CsBatchContext *batch, int max)
 {
-	int n = op->stale.n;
+	int n;
 
+	if (op->pass_left == 0)
+		op->pass_left = op->stale.n;
+	n = Min(op->pass_left, max);
 	for (int i = 0; i < n; i++)
 	{
 		CsKey		 key = {.def = (uint32) op->base.def->definition_id, .who = op->stale.items[i].who};
@@ -285,8 +298,8 @@ show_stale(CsFunnelOperator *op, CsBatchContext *batch)
 		(void) show(op, batch, work, &look);
 		cs_work_dirty(batch->state, work);
 	}
-	op->stale_shown = true;
-	op->stale_committed = n; /* those of this batch, too */
+	op->stale_shown = n;
+	op->pass_left -= n;
 }
 
 static bool
@@ -295,6 +308,7 @@ funnel_advance(CsOperator *base, CsBatchContext *batch, TimestampTz wm, int max,
 	CsFunnelOperator *op = (CsFunnelOperator *) base;
 	bool			  changes = base->def->emit == CS_EMIT_CHANGES;
 	bool			  rewrite = !batch->catching_up && (base->emit_at == CS_WM_DONE || batch->now >= base->emit_at);
+	bool			  goes_on = op->pass_left > 0;
 	int				  n;
 	bool			  more;
 	CsWork			**works = cs_state_due(batch->state, base->def->definition_id, wm, max, &n, &more);
@@ -304,14 +318,17 @@ funnel_advance(CsOperator *base, CsBatchContext *batch, TimestampTz wm, int max,
 	op->state = batch->state;
 	op->rewrote = false;
 	for (int i = 0; i < n; i++)
-		settle(op, batch, works[i], rewrite, closed_by_finish);
+		settle(op, batch, works[i], rewrite && !goes_on, closed_by_finish);
 	if (changes && rewrite)
 	{
-		show_stale(op, batch);
-		base->emit_at = op->rewrote ? batch->now + base->def->emit_interval : CS_WM_DONE;
+		show_stale(op, batch, max);
+		if (op->pass_left > 0)
+			base->emit_at = batch->now; /* the rest follows at once */
+		else
+			base->emit_at = op->rewrote || goes_on ? batch->now + base->def->emit_interval : CS_WM_DONE;
 	}
 	if (changes)
-		base->stale = !rewrite && op->stale.n > 0;
+		base->stale = op->stale_shown < op->stale.n;
 	return !more;
 }
 

@@ -149,7 +149,9 @@ typedef struct CsFunnelOperator
 	bool		   looked_ahead;
 	CsFunnelLaters stale;			/* entries whose rows lag behind; moment unused */
 	int			   stale_committed; /* of these, known before this batch */
-	bool		   stale_shown;		/* this batch has rewritten them all */
+	int			   stale_shown;		/* the first of them that this batch has rewritten */
+	int			   pass_left;		/* so many are left of those that a pass is about; 0: none goes on */
+	int			   pass_before;		/* as of the last commit */
 	bool		   rewrote;			/* this batch has rewritten rows of open attempts */
 	TimestampTz	   emit_before;
 } CsFunnelOperator;

@@ -325,22 +325,6 @@ cs_windows_revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired)
 	pfree(works);
 }
 
-/* Cells whose rows lag behind, gathered before any of them is opened. */
-typedef struct StaleVisit
-{
-	List *keys; /* CsKey, palloc'd */
-} StaleVisit;
-
-static void
-visit_stale(const CsKey *key, const CsEntry *entry, CsWork *work, void *arg)
-{
-	StaleVisit *visit = arg;
-	CsWork		committed = {.base = (CsEntry *) entry};
-
-	if (cs_cell_is_stale(work ? work : &committed))
-		visit->keys = lappend(visit->keys, memcpy(palloc(sizeof(CsKey)), key, sizeof(CsKey)));
-}
-
 TimestampTz
 cs_windows_differ_until(CsWindow *w, const int64 *buckets, int n, int64 bucket)
 {
@@ -384,27 +368,34 @@ add_stale(CsWindow *w, CsBatchContext *batch, CsRowList *rows, const CsKey *key,
 		pfree(spans);
 }
 
-void
-cs_windows_show_stale(CsWindow *w, CsBatchContext *batch)
+/* So many open windows at most may a cell's rows be of. */
+static int64
+windows_of_cell(const CsWindow *w)
 {
-	CsRowList *rows = cs_rows_begin();
-	int		   n;
-	int64	  *buckets = cs_state_buckets(batch->state, w->op.def->definition_id, &n);
+	if (w->assign.form != CS_WINDOW_CUMULATIVE)
+		return w->assign.panes;
+	return Max(w->op.def->size / Max(w->op.def->slide, 1), 1);
+}
 
-	for (int i = 0; i < n; i++)
+void
+cs_windows_show_stale(CsWindow *w, CsBatchContext *batch, int64 max)
+{
+	CsRowList  *rows = cs_rows_begin();
+	int			nbuckets;
+	int64	   *buckets = cs_state_buckets(batch->state, w->op.def->definition_id, &nbuckets);
+	TimestampTz until = 0;
+	int64		n;
+	CsKey	   *keys = cs_stale_keys(batch->state, w->op.def->definition_id, cs_bucket_has_cells, &w->pass,
+									 Max(max / windows_of_cell(w), 1), &n);
+
+	for (int64 i = 0; i < n; i++)
 	{
-		StaleVisit	visit = {NIL};
-		TimestampTz until;
-		ListCell   *lc;
-
-		if (!cs_bucket_has_cells(buckets[i]))
-			continue;
-		cs_state_visit_marked(batch->state, w->op.def->definition_id, buckets[i], visit_stale, &visit);
-		until = visit.keys ? cs_windows_differ_until(w, buckets, n, buckets[i]) : 0;
-		foreach(lc, visit.keys)
-			add_stale(w, batch, rows, lfirst(lc), until);
-		list_free_deep(visit.keys);
+		if (i == 0 || keys[i].bucket != keys[i - 1].bucket)
+			until = cs_windows_differ_until(w, buckets, nbuckets, keys[i].bucket);
+		add_stale(w, batch, rows, &keys[i], until);
 	}
 	cs_rows_emit(rows, w, batch);
+	if (keys)
+		pfree(keys);
 	pfree(buckets);
 }

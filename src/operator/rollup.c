@@ -41,6 +41,7 @@ typedef struct CsRollup
 	TupleTableSlot *slot;		  /* a source row as the source table has it */
 	bool			stale_before;
 	TimestampTz		emit_before, closed_before;
+	CsStalePass		pass, pass_before; /* rows that lag behind */
 } CsRollup;
 
 static AttrNumber
@@ -124,7 +125,7 @@ take_slot(CsRollup *r, CsBatchContext *batch, TimestampTz start, bool add)
 						   r->op.def->group_limit);
 		cell->stale = true;
 		cell->rows++;
-		r->op.stale = true;
+		r->op.stale = r->pass.again = true;
 		cs_measures_add(r->grouping.ms, cell->states, input->inputs, &place);
 	}
 	MemoryContextSwitchTo(old);
@@ -237,7 +238,7 @@ cs_rollup_remake_begin(CsOperator *op, CsBatchContext *batch, TimestampTz start)
 
 	for (int i = 0; i < n; i++)
 		empty_cell(r, batch, works[i]);
-	op->stale = true;
+	op->stale = r->pass.again = true;
 	MemoryContextSwitchTo(old);
 }
 
@@ -284,12 +285,28 @@ cs_rollup_remake_end(CsOperator *op, CsBatchContext *batch, TimestampTz start)
 	MemoryContextSwitchTo(old);
 }
 
+static void
+show_changes(CsRollup *r, CsBatchContext *batch, int max)
+{
+	CsOperator *op = &r->op;
+	bool		rewrite = !batch->catching_up && (op->emit_at == CS_WM_DONE || batch->now >= op->emit_at);
+	bool		all = r->pass.from == 0;
+
+	if (rewrite)
+	{
+		all &= cs_cells_show_stale(op, &r->grouping, batch, &r->pass, max);
+		cs_stale_note(op, batch, &r->pass);
+	}
+	if (!rewrite || !all)
+		cs_cells_show_new(op, &r->grouping, batch);
+}
+
 static bool
 rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, bool finish)
 {
 	CsRollup	 *r = (CsRollup *) op;
 	MemoryContext old = MemoryContextSwitchTo(batch->batch);
-	bool		  rewrite = !batch->catching_up && (op->emit_at == CS_WM_DONE || batch->now >= op->emit_at);
+	int			  at_once = max;
 	bool		  done = true;
 	int			  n;
 	int64		 *buckets = cs_state_buckets(batch->state, op->def->definition_id, &n);
@@ -308,17 +325,8 @@ rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 		op->closed = Max(op->closed, wm);
 	if (!r->op.stale && batch->now >= op->emit_at)
 		op->emit_at = CS_WM_DONE; /* the next change may be shown at once */
-	if (r->op.stale && op->def->emit == CS_EMIT_CHANGES)
-	{
-		if (rewrite)
-		{
-			cs_cells_show_stale(op, &r->grouping, batch);
-			r->op.stale = false;
-			op->emit_at = batch->now + op->def->emit_interval;
-		}
-		else
-			cs_cells_show_new(op, &r->grouping, batch);
-	}
+	if (op->stale && op->def->emit == CS_EMIT_CHANGES)
+		show_changes(r, batch, at_once);
 	MemoryContextSwitchTo(old);
 	return done;
 }
@@ -333,11 +341,13 @@ rollup_end_batch(CsOperator *op, bool committed)
 		r->closed_before = op->closed;
 		r->stale_before = r->op.stale;
 		r->emit_before = op->emit_at;
+		r->pass_before = r->pass;
 		return;
 	}
 	op->closed = r->closed_before;
 	r->op.stale = r->stale_before;
 	op->emit_at = r->emit_before;
+	r->pass = r->pass_before;
 }
 
 static void

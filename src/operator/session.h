@@ -112,9 +112,11 @@ typedef struct CsSessions
 	struct HTAB	   *stale;	   /* emit changes: keys with rows to be rewritten; NULL if none can be */
 	CsKey		   *rewritten; /* of those, the ones that this batch has rewritten; batch memory */
 	int				nrewritten;
-	bool			rewrites;	  /* this batch may rewrite open rows */
-	bool			has_written;  /* and has */
-	bool			stale_before; /* op.stale and op.emit_at as of the last commit */
+	bool			may_rewrite;				  /* this batch may rewrite open rows: */
+	bool			rewrites;					  /* now, and not in the pass over those that have waited */
+	bool			has_written;				  /* and has */
+	bool			passing;					  /* the pass goes on */
+	bool			passing_before, stale_before; /* this, op.stale, and op.emit_at as of the last commit */
 	TimestampTz		emit_before;
 	struct HTAB	   *ahead;		  /* entries with rows that close later than what was previewed */
 	TimestampTz		ahead_of;	  /* moment as of which `ahead` was filled */

@@ -5,7 +5,9 @@
  * With emit => 'changes' an open session's row is in the table and grows.
  * Rewrites wait for emit_interval, and are none while the stream catches up:
  * until then the keys of such rows are kept in a hash table, beside the state.
- * It follows from the entries, so after a restart all keys are in it.
+ * It follows from the entries, so after a restart all keys are in it.  Where
+ * they are many, a pass over them takes several batches; what changes meanwhile
+ * waits for the next pass.
  *
  * preview() looks at entries by the moment at which they are due next.  An
  * entry of which a later row is to be shown at another moment is kept in a
@@ -18,6 +20,12 @@
 #include "operator/session.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+
+typedef struct StaleEntry
+{
+	CsKey key;
+	bool  waits; /* for the next pass */
+} StaleEntry;
 
 typedef struct AheadEntry
 {
@@ -38,9 +46,14 @@ make_keys(CsSessions *s, const char *name, Size entry)
 void
 cs_session_note_stale(CsSessions *s, const CsKey *key)
 {
+	StaleEntry *entry;
+	bool		found;
+
 	if (s->stale == NULL)
-		s->stale = make_keys(s, "clickstream stale sessions", sizeof(CsKey));
-	(void) hash_search(s->stale, key, HASH_ENTER, NULL);
+		s->stale = make_keys(s, "clickstream stale sessions", sizeof(StaleEntry));
+	entry = hash_search(s->stale, key, HASH_ENTER, &found);
+	if (!found)
+		entry->waits = s->passing;
 	s->op.stale = true;
 }
 
@@ -48,8 +61,9 @@ void
 cs_session_begin_rewrite(CsSessions *s, CsBatchContext *batch)
 {
 	s->has_written = false;
-	s->rewrites = s->op.def->emit == CS_EMIT_CHANGES && !batch->catching_up &&
-				  (s->op.emit_at == CS_WM_DONE || batch->now >= s->op.emit_at);
+	s->may_rewrite = s->op.def->emit == CS_EMIT_CHANGES && !batch->catching_up &&
+					 (s->op.emit_at == CS_WM_DONE || batch->now >= s->op.emit_at);
+	s->rewrites = s->may_rewrite && !s->passing;
 }
 
 /*
@@ -70,46 +84,69 @@ rewrite_key(CsSessions *s, CsBatchContext *batch, const CsKey *key, TimestampTz 
 		cs_session_update(s, batch->state, work);
 }
 
-/* The keys whose rows have waited, at most max of them; how many there are. */
-static int
+/* Keys that the pass has not come to, at most max of them. */
+static void
 take_stale(CsSessions *s, int max)
 {
 	HASH_SEQ_STATUS scan;
-	CsKey		   *key;
+	StaleEntry	   *entry;
 	int				n = (int) Min(hash_get_num_entries(s->stale), max);
 
 	s->rewritten = palloc_extended(Max(n, 1) * sizeof(CsKey), MCXT_ALLOC_HUGE);
 	s->nrewritten = 0;
+	s->passing = false;
 	hash_seq_init(&scan, s->stale);
-	while (s->nrewritten < n && (key = hash_seq_search(&scan)) != NULL)
-		s->rewritten[s->nrewritten++] = *key;
-	if (s->nrewritten == n)
-		hash_seq_term(&scan);
-	return n;
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (entry->waits)
+			continue;
+		if (s->nrewritten == n)
+		{
+			s->passing = true;
+			hash_seq_term(&scan);
+			return;
+		}
+		s->rewritten[s->nrewritten++] = entry->key;
+	}
+}
+
+/* The pass is through: the next one takes what has waited for it. */
+static void
+end_pass(CsSessions *s)
+{
+	HASH_SEQ_STATUS scan;
+	StaleEntry	   *entry;
+
+	hash_seq_init(&scan, s->stale);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		entry->waits = false;
 }
 
 void
 cs_session_rewrite(CsSessions *s, CsBatchContext *batch, TimestampTz wm, int max)
 {
 	CsOperator *op = &s->op;
+	bool		goes_on = s->passing;
 
-	if (!s->rewrites)
+	if (!s->may_rewrite)
 		return;
+	s->rewrites = true;
 	if (op->stale && s->stale)
 	{
-		int n = take_stale(s, max);
-
-		for (int i = 0; i < n; i++)
+		take_stale(s, max);
+		for (int i = 0; i < s->nrewritten; i++)
 			rewrite_key(s, batch, &s->rewritten[i], wm);
-		op->stale = n < hash_get_num_entries(s->stale);
+		op->stale = s->nrewritten < hash_get_num_entries(s->stale);
+		if (goes_on && !s->passing)
+			end_pass(s);
 	}
-	if (op->stale)
+	if (s->passing)
 		op->emit_at = batch->now; /* the rest follows at once */
-	else if (s->has_written)
+	else if (s->has_written || goes_on)
 		op->emit_at = batch->now + op->def->emit_interval;
 	else
 		op->emit_at = CS_WM_DONE; /* the next change may be shown at once */
-	s->rewrites = false;
+	s->rewrites = s->may_rewrite = false;
 }
 
 void
@@ -121,11 +158,13 @@ cs_session_end_rewrite(CsSessions *s, bool committed)
 			(void) hash_search(s->stale, &s->rewritten[i], HASH_REMOVE, NULL);
 		s->stale_before = s->op.stale;
 		s->emit_before = s->op.emit_at;
+		s->passing_before = s->passing;
 	}
 	else
 	{
 		s->op.stale = s->stale_before;
 		s->op.emit_at = s->emit_before;
+		s->passing = s->passing_before;
 		s->ahead_lost |= s->looked_ahead;
 	}
 	s->looked_ahead = false;

@@ -19,7 +19,8 @@
  * batch that makes it, and rewritten at most once each emit_interval, not at
  * all while catching up, and when it closes.  Rows of open hopping and
  * cumulative windows are written at each emit_interval, where they have
- * changed.  Late events rewrite rows of closed windows in their batch.
+ * changed; what is too much for one batch goes on in the next (stale.c).  Late
+ * events rewrite rows of closed windows in their batch.
  *
  * A silent topic (preview()) shows windows that end before the clock does,
  * from the same cells; of that nothing is kept but a tumbling cell's mark
@@ -166,7 +167,7 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 		bucket = bucket_behind(w, batch, event, &pane);
 	else if (def->lateness > 0 && cs_is_passed(pane.first_end, w->op.closed))
 		forget_running(w, 0);
-	w->op.stale = true;
+	w->op.stale = w->pass.again = true;
 	cs_event_mark(event, CS_CLASS_USED);
 	work = cs_cell_find(batch->state, def->definition_id, bucket, &group, def->group_limit);
 	if (cs_cell_patch(&w->grouping, batch->state, work, input))
@@ -433,9 +434,12 @@ revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired)
 
 /* ---- showing ---- */
 
+/* About max rows that lag behind; those of tumbling windows that the batch has made in any case. */
 static void
-show_changes(CsWindow *w, CsBatchContext *batch)
+show_changes(CsWindow *w, CsBatchContext *batch, int max)
 {
+	bool tumbling = w->assign.form == CS_WINDOW_TUMBLING;
+	bool all = w->pass.from == 0;
 	bool rewrite = !batch->catching_up && (w->op.emit_at == CS_WM_DONE || batch->now >= w->op.emit_at);
 
 	if (!w->op.stale)
@@ -444,17 +448,14 @@ show_changes(CsWindow *w, CsBatchContext *batch)
 			w->op.emit_at = CS_WM_DONE; /* the next change may be shown at once */
 		return;
 	}
-	if (rewrite && w->assign.form == CS_WINDOW_TUMBLING)
-		cs_cells_show_stale(&w->op, &w->grouping, batch);
+	if (rewrite && tumbling)
+		all &= cs_cells_show_stale(&w->op, &w->grouping, batch, &w->pass, max);
 	else if (rewrite)
-		cs_windows_show_stale(w, batch);
-	else if (w->assign.form == CS_WINDOW_TUMBLING)
+		cs_windows_show_stale(w, batch, max);
+	if (tumbling && !(rewrite && all))
 		cs_cells_show_new(&w->op, &w->grouping, batch);
 	if (rewrite)
-	{
-		w->op.stale = false;
-		w->op.emit_at = batch->now + w->op.def->emit_interval;
-	}
+		cs_stale_note(&w->op, batch, &w->pass);
 }
 
 static bool
@@ -470,7 +471,7 @@ window_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 	done = pass(w, batch, wm, max);
 	/* Not midway: some rows of what is open to the eye are written as closed already. */
 	if (op->def->emit == CS_EMIT_CHANGES && !op->midway)
-		show_changes(w, batch);
+		show_changes(w, batch, max);
 	MemoryContextSwitchTo(old);
 	return done;
 }
@@ -541,6 +542,7 @@ window_end_batch(CsOperator *op, bool committed)
 		w->midway_before = op->midway;
 		w->previewed_before = w->previewed;
 		w->emit_before = op->emit_at;
+		w->pass_before = w->pass;
 		return;
 	}
 	forget_running(w, 0);
@@ -554,6 +556,7 @@ window_end_batch(CsOperator *op, bool committed)
 	w->previewed = w->previewed_before;
 	w->op.stale = w->stale_before;
 	op->emit_at = w->emit_before;
+	w->pass = w->pass_before;
 }
 
 /* ---- state ---- */

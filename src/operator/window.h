@@ -98,6 +98,7 @@ typedef struct CsWindow
 	TimestampTz closed_before, retired_before; /* as of the last commit */
 	bool		stale_before, midway_before;
 	TimestampTz emit_before;
+	CsStalePass pass, pass_before; /* rows that lag behind */
 	CsPreviewed previewed, previewed_before;
 	CsSurvey   *survey; /* readers by parts */
 } CsWindow;
@@ -159,8 +160,8 @@ extern bool cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz reti
 extern bool cs_windows_tidy(CsWindow *w, CsBatchContext *batch, int64 *left);
 /* Late events of this batch: write the rows that had closed before once more. */
 extern void cs_windows_revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired);
-/* emit 'changes': rows of open windows that lag behind. */
-extern void cs_windows_show_stale(CsWindow *w, CsBatchContext *batch);
+/* emit 'changes': about so many rows of open windows that lag behind. */
+extern void cs_windows_show_stale(CsWindow *w, CsBatchContext *batch, int64 max);
 /* Windows that have cells and whose last millisecond lies in (after, upto]; in the order of their ends, palloc'd. */
 extern CsSpan *cs_windows_between(CsWindow *w, CsState *state, TimestampTz after, TimestampTz upto, int *n);
 /* The last millisecond of the window that ends first behind a moment; CS_WM_DONE none. */

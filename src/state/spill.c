@@ -262,14 +262,18 @@ cs_spill_load_some(CsState *state, CsDefState *def, CsBucket *bucket, int64 max)
 		cs_codec_corrupt("spilled entries of a bucket are missing");
 }
 
-/* Those that are marked; without any the table is not looked at. */
+/* Those of a part that are marked; without any the table is not looked at. */
 void
-cs_spill_load_marked(CsState *state, CsDefState *def, CsBucket *bucket)
+cs_spill_load_marked(CsState *state, CsDefState *def, CsBucket *bucket, CsPart part)
 {
+	CsSpillReader *reader;
+
 	if (bucket->nmarked == 0)
 		return;
-	load_bucket(state, def, bucket, PG_INT64_MAX, install_marked);
-	if (bucket->nmarked != 0)
+	reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
+	cs_spill_read_part(reader, def->definition_id, bucket->bucket, part, install_marked, state);
+	cs_spill_reader_close(reader);
+	if (part.first == 0 && part.last == PG_UINT64_MAX && bucket->nmarked != 0)
 		cs_codec_corrupt("marked entries of a bucket are missing");
 }
 

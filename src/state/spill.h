@@ -45,7 +45,7 @@ extern CsEntry	  *cs_spill_fetch(CsState *state, const CsKey *key);
 extern void		   cs_spill_load_bucket(CsState *state, CsDefState *def, CsBucket *bucket);
 extern void		   cs_spill_load_part(CsState *state, CsDefState *def, CsBucket *bucket, CsPart part);
 extern void		   cs_spill_load_some(CsState *state, CsDefState *def, CsBucket *bucket, int64 max);
-extern void		   cs_spill_load_marked(CsState *state, CsDefState *def, CsBucket *bucket);
+extern void		   cs_spill_load_marked(CsState *state, CsDefState *def, CsBucket *bucket, CsPart part);
 extern bool		   cs_spill_load_due(CsState *state, CsDefState *def, TimestampTz limit, int max);
 extern TimestampTz cs_spill_load_between(CsState *state, CsDefState *def, TimestampTz after, TimestampTz limit,
 										 int max);

@@ -699,15 +699,23 @@ cs_state_visit_part(CsState *state, int32 definition_id, int64 bucket, CsPart pa
 }
 
 void
-cs_state_visit_marked(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg)
+cs_state_visit_marked(CsState *state, int32 definition_id, int64 bucket, CsPart part, CsVisit visit, void *arg)
 {
 	CsDefState *def = def_must(state, definition_id);
 	CsBucket   *b = cs_bucket_of(def, bucket, false);
 
 	if (b == NULL)
 		return;
-	cs_spill_load_marked(state, def, b);
-	visit_resident(b, CS_PART_WHOLE, visit, arg);
+	cs_spill_load_marked(state, def, b, part);
+	visit_resident(b, part, visit, arg);
+}
+
+int64
+cs_state_spilled_marks(CsState *state, int32 definition_id, int64 bucket)
+{
+	CsBucket *b = cs_bucket_of(def_must(state, definition_id), bucket, false);
+
+	return b ? b->nmarked : 0;
 }
 
 CsWork **

@@ -241,12 +241,15 @@ extern void cs_state_visit_part(CsState *state, int32 definition_id, int64 bucke
 								void *arg);
 
 /*
- * The same for marked ones alone, which are what `is_marked` says of the bytes:
+ * The same for marked ones of a part alone, which are what `is_marked` says of the bytes:
  * of what is spilled only they come back; of others visit may be told, too.
  */
 typedef bool (*CsIsMarked)(const CsEntry *entry);
 extern void cs_state_register_marks(CsState *state, int32 definition_id, CsIsMarked is_marked);
-extern void cs_state_visit_marked(CsState *state, int32 definition_id, int64 bucket, CsVisit visit, void *arg);
+extern void cs_state_visit_marked(CsState *state, int32 definition_id, int64 bucket, CsPart part, CsVisit visit,
+								  void *arg);
+/* So many of them are spilled. */
+extern int64 cs_state_spilled_marks(CsState *state, int32 definition_id, int64 bucket);
 
 /* Live works that this batch has changed.  Palloc'd array. */
 extern CsWork **cs_state_dirty(CsState *state, int32 definition_id, int *n);
