@@ -28,6 +28,7 @@ CREATE TABLE stream (
 	dedupe_horizon  interval NOT NULL,
 	options         jsonb,
 	on_error        text NOT NULL,
+	decode_workers  integer NOT NULL DEFAULT 0,
 	retention       interval,
 	letter_retention interval,
 	alert_retention interval,
@@ -63,6 +64,7 @@ COMMENT ON COLUMN stream.dedupe_by IS 'expression whose equal values mark duplic
 COMMENT ON COLUMN stream.dedupe_horizon IS 'how long duplicates are looked for, in event time';
 COMMENT ON COLUMN stream.options IS 'librdkafka properties; secrets by name';
 COMMENT ON COLUMN stream.on_error IS 'dead_letter or stop';
+COMMENT ON COLUMN stream.decode_workers IS 'processes that fetch and decode for its worker';
 COMMENT ON COLUMN stream.retention IS 'local topic: how long consumed messages are kept; NULL: for ever';
 COMMENT ON COLUMN stream.letter_retention IS 'how long dead letters and late events are kept by maintain(); NULL: for ever';
 COMMENT ON COLUMN stream.alert_retention IS 'how long alert_history keeps alerts that have ended; NULL: for ever';
@@ -899,12 +901,13 @@ CREATE FUNCTION create_stream(
 	retention       interval    DEFAULT NULL,
 	check_broker    boolean     DEFAULT true,
 	if_not_exists   boolean     DEFAULT false,
-	partitions      integer[]   DEFAULT NULL)
+	partitions      integer[]   DEFAULT NULL,
+	decode_workers  integer     DEFAULT 0)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'clickstream_create_stream'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION create_stream(text, text, text, text, timestamptz, jsonb, interval, interval, interval, interval, text, text,
-	jsonb, text, text, text, interval, jsonb, text, interval, boolean, boolean, integer[]) IS
+	jsonb, text, text, text, interval, jsonb, text, interval, boolean, boolean, integer[], integer) IS
 	'makes a stream of events from a topic; without brokers, from a built-in local topic; returns its id';
 
 CREATE FUNCTION alter_stream(
@@ -919,11 +922,12 @@ CREATE FUNCTION alter_stream(
 	retention       interval DEFAULT NULL,
 	check_broker    boolean  DEFAULT true,
 	preset          text     DEFAULT NULL,
-	mapping         jsonb    DEFAULT NULL)
+	mapping         jsonb    DEFAULT NULL,
+	decode_workers  integer  DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_alter_stream'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION alter_stream(text, interval, interval, interval, interval, text, jsonb, text, interval, boolean, text, jsonb) IS
+COMMENT ON FUNCTION alter_stream(text, interval, interval, interval, interval, text, jsonb, text, interval, boolean, text, jsonb, integer) IS
 	'changes a stream, running or not; NULL leaves a setting as it is; preset and mapping hold for the messages that are read from then on';
 
 CREATE FUNCTION drop_stream(name text, if_exists boolean DEFAULT false)
@@ -2258,7 +2262,7 @@ CREATE FUNCTION stat_worker(
 	stream_id integer, enabled boolean,
 	OUT state text, OUT pid integer, OUT lag bigint, OUT events_per_second double precision,
 	OUT last_error text, OUT last_hint text, OUT last_error_sqlstate text, OUT last_error_at timestamptz, OUT problem text,
-	OUT state_entries bigint, OUT state_bytes bigint)
+	OUT state_entries bigint, OUT state_bytes bigint, OUT decode_workers integer, OUT decode_problem text)
 RETURNS record
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'clickstream_stat_worker';
 COMMENT ON FUNCTION stat_worker(integer, boolean) IS 'the worker of a stream of this database, as shared memory knows it; read view stat_stream';
@@ -2457,7 +2461,9 @@ SELECT
 		THEN 'The stream came here with a copied or restored database. Run clickstream.start() when it shall run here, too.'
 		ELSE w.problem END AS problem,
 	w.state_entries,
-	w.state_bytes
+	w.state_bytes,
+	w.decode_workers,
+	w.decode_problem
 FROM clickstream.stream s
 LEFT JOIN clickstream.progress g USING (stream_id)
 CROSS JOIN LATERAL (SELECT EXISTS (
@@ -2493,6 +2499,8 @@ COMMENT ON COLUMN stat_stream.last_error_at IS 'when it happened';
 COMMENT ON COLUMN stat_stream.problem IS 'why nothing comes from the topic although the worker runs; which limit keeps the stream from getting a worker; that it came with a copied or restored database';
 COMMENT ON COLUMN stat_stream.state_entries IS 'open sessions, windows and the like that the worker holds';
 COMMENT ON COLUMN stat_stream.state_bytes IS 'memory they take';
+COMMENT ON COLUMN stat_stream.decode_workers IS 'decode workers that run for it';
+COMMENT ON COLUMN stat_stream.decode_problem IS 'why they are fewer than were asked for; the stream goes on without';
 GRANT SELECT ON stat_stream TO PUBLIC;
 
 CREATE FUNCTION stat_memory_facts(

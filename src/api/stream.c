@@ -68,7 +68,8 @@ enum
 	A_RETENTION,
 	A_CHECK_BROKER,
 	A_IF_NOT_EXISTS,
-	A_PARTITIONS
+	A_PARTITIONS,
+	A_DECODE_WORKERS
 };
 
 static const char *const on_error_words[] = {"dead_letter", "stop", NULL};
@@ -295,6 +296,17 @@ check_partitions(const char *brokers, ArrayType *partitions)
 }
 
 static void
+check_decode_workers(const char *brokers, int n)
+{
+	if (n < 0 || n > CS_DECODE_WORKERS_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("decode_workers must be between 0 and %d", CS_DECODE_WORKERS_MAX)));
+	if (n > 0 && brokers == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("decode_workers needs brokers"),
+						errdetail("Messages of a local topic are read within the transaction that applies them.")));
+}
+
+static void
 check_times(FunctionCallInfo fcinfo, int watermark_delay, int idle_timeout, int max_future, int max_drift,
 			int retention)
 {
@@ -392,6 +404,7 @@ insert_stream(FunctionCallInfo fcinfo, const char *name, int32 stream_id, const 
 			cs_value_interval("dedupe_horizon", cs_arg_required_interval(fcinfo, A_DEDUPE_HORIZON, "dedupe_horizon")),
 			cs_value_jsonb("options", cs_arg_jsonb(fcinfo, A_OPTIONS)),
 			cs_value_text("on_error", cs_arg_text(fcinfo, A_ON_ERROR)),
+			cs_value_int("decode_workers", PG_ARGISNULL(A_DECODE_WORKERS) ? 0 : PG_GETARG_INT32(A_DECODE_WORKERS)),
 			cs_value_interval("retention", cs_arg_interval(fcinfo, A_RETENTION)),
 			cs_value_text("time_zone", pg_get_timezone_name(session_timezone)),
 			cs_value_oid("event_relation", REGCLASSOID, relations->event_relation),
@@ -475,6 +488,8 @@ clickstream_create_stream(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(A_START_OFFSETS))
 		check_start_names(cs_arg_jsonb(fcinfo, A_START_OFFSETS), topic,
 						  PG_ARGISNULL(A_PARTITIONS) ? NULL : PG_GETARG_ARRAYTYPE_P(A_PARTITIONS));
+	if (!PG_ARGISNULL(A_DECODE_WORKERS))
+		check_decode_workers(brokers, PG_GETARG_INT32(A_DECODE_WORKERS));
 	check_times(fcinfo, A_WATERMARK_DELAY, A_IDLE_TIMEOUT, A_MAX_FUTURE, A_MAX_DRIFT, A_RETENTION);
 	cs_span(cs_arg_required_interval(fcinfo, A_DEDUPE_HORIZON, "dedupe_horizon"), "dedupe_horizon", 0, DELAY_MAX);
 	cs_check_word(cs_arg_text(fcinfo, A_ON_ERROR), "on_error", on_error_words);
@@ -503,7 +518,8 @@ enum
 	B_RETENTION,
 	B_CHECK_BROKER,
 	B_PRESET,
-	B_MAPPING
+	B_MAPPING,
+	B_DECODE_WORKERS
 };
 
 static void
@@ -521,6 +537,8 @@ check_alter(FunctionCallInfo fcinfo, const CsStream *stream)
 	if (!PG_ARGISNULL(B_BROKERS))
 		cs_kafka_brokers_validate(cs_arg_text(fcinfo, B_BROKERS));
 	cs_kafka_options_validate(cs_arg_jsonb(fcinfo, B_OPTIONS), false);
+	if (!PG_ARGISNULL(B_DECODE_WORKERS))
+		check_decode_workers(stream->brokers, PG_GETARG_INT32(B_DECODE_WORKERS));
 	if (!PG_ARGISNULL(B_PRESET) || !PG_ARGISNULL(B_MAPPING))
 		cs_decoder_validate(PG_ARGISNULL(B_PRESET) ? stream->preset : cs_arg_text(fcinfo, B_PRESET),
 							PG_ARGISNULL(B_MAPPING) ? stream->mapping : cs_arg_jsonb(fcinfo, B_MAPPING),
@@ -531,7 +549,7 @@ Datum
 clickstream_alter_stream(PG_FUNCTION_ARGS)
 {
 	CsStream *stream = cs_stream_load_by_name(cs_arg_required(fcinfo, B_NAME, "name"), CurrentMemoryContext);
-	CsValue	  values[11];
+	CsValue	  values[12];
 	int		  n = 0;
 
 	cs_stream_touch(stream);
@@ -550,6 +568,8 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 		values[n++] = cs_value_jsonb("options", PG_GETARG_JSONB_P(B_OPTIONS));
 	if (!PG_ARGISNULL(B_ON_ERROR))
 		values[n++] = cs_value_text("on_error", cs_arg_text(fcinfo, B_ON_ERROR));
+	if (!PG_ARGISNULL(B_DECODE_WORKERS))
+		values[n++] = cs_value_int("decode_workers", PG_GETARG_INT32(B_DECODE_WORKERS));
 	if (!PG_ARGISNULL(B_RETENTION))
 		values[n++] = cs_value_interval("retention", PG_GETARG_INTERVAL_P(B_RETENTION));
 	if (!PG_ARGISNULL(B_PRESET))

@@ -45,7 +45,7 @@
 	"SELECT stream_id, name, owner::pg_catalog.oid, brokers, topic, start_from, start_time, start_offsets, "              \
 	"watermark_delay, idle_timeout, max_future, max_drift, dedupe_horizon, mapping, preset, options, on_error, enabled, " \
 	"time_zone, event_relation::pg_catalog.oid, stream_view::pg_catalog.oid, log_relations::pg_catalog.oid[], "           \
-	"spill_relation::pg_catalog.oid, partitions, "                                                                        \
+	"spill_relation::pg_catalog.oid, partitions, decode_workers, "                                                        \
 	"CASE WHEN brokers IS NOT NULL AND pg_catalog.starts_with(topic, '^') THEN " FOUND("t.topic") " END, " FOUND(         \
 		"t.is_first") ", " FOUND("t.gone_at IS NOT NULL") " FROM clickstream.stream WHERE "
 
@@ -75,6 +75,7 @@ enum
 	S_LOG_RELATIONS,
 	S_SPILL_RELATION,
 	S_PARTITIONS,
+	S_DECODE_WORKERS,
 	S_FOUND, /* NULL: no pattern */
 	S_FOUND_FIRST,
 	S_FOUND_GONE
@@ -393,6 +394,7 @@ read_stream(const Row *row)
 	stream->preset = get_text(row, S_PRESET);
 	read_options(stream, get_jsonb(row, S_OPTIONS));
 	stream->stop_on_error = strcmp(get_text(row, S_ON_ERROR), "stop") == 0;
+	stream->decode_workers = get_int(row, S_DECODE_WORKERS);
 	stream->enabled = get_bool(row, S_ENABLED);
 	stream->time_zone = get_text(row, S_TIME_ZONE);
 	read_relations(stream, row);

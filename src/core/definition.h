@@ -68,6 +68,7 @@ typedef struct CsStream
 	int			noptions;
 	CsOption   *options;	   /* librdkafka properties, checked against the list */
 	bool		stop_on_error; /* on_error => 'stop' */
+	int			decode_workers;
 	bool		enabled;
 	char	   *time_zone;		/* pinned at creation */
 	Oid			event_relation; /* view over the event columns */
@@ -151,6 +152,7 @@ typedef struct CsDefinition
 #define CS_SIZE_MAX (INT64CONST(366) * USECS_PER_DAY)
 #define CS_SIZE_MIN CS_USECS_PER_MSEC
 #define CS_GROUP_LIMIT_DEFAULT 1000000
+#define CS_DECODE_WORKERS_MAX 16
 
 /* The stream by name or id; raises ERRCODE_UNDEFINED_OBJECT if missing. */
 extern CsStream *cs_stream_load_by_id(int32 stream_id, MemoryContext cxt);

@@ -60,8 +60,8 @@ define_source_settings(void)
 {
 	DefineCustomIntVariable("clickstream.queue_memory",
 							"Sets the memory for messages fetched from a broker and not yet used.", NULL,
-							&cs_queue_memory, 64 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL,
-							NULL);
+							&cs_queue_memory, 64 * 1024, CS_QUEUE_MEMORY_MIN, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("clickstream.metadata_refresh_interval",
 							"Sets how often a running stream looks for new partitions of its topics.", NULL,
 							&cs_metadata_refresh_interval, 60 * 1000, 100, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL,

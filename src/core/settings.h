@@ -10,9 +10,10 @@
 
 #include "postgres.h"
 
-extern int	 cs_commit_interval;		   /* ms between commits of a running stream, SIGHUP */
-extern int	 cs_batch_messages;			   /* most messages in one transaction, SUSET */
-extern int	 cs_batch_memory;			   /* kB: memory of one transaction before it commits, SIGHUP */
+extern int cs_commit_interval; /* ms between commits of a running stream, SIGHUP */
+extern int cs_batch_messages;  /* most messages in one transaction, SUSET */
+extern int cs_batch_memory;	   /* kB: memory of one transaction before it commits, SIGHUP */
+#define CS_QUEUE_MEMORY_MIN 1024
 extern int	 cs_queue_memory;			   /* kB: librdkafka's queue, SIGHUP */
 extern int	 cs_metadata_refresh_interval; /* ms: looking for new partitions, SIGHUP */
 extern int	 cs_max_message_size;		   /* bytes, SIGHUP */

@@ -176,6 +176,9 @@ typedef struct CsPartition
 	bool		counts_changed;			/* since the last commit */
 } CsPartition;
 
+/* engine/packed.h */
+typedef struct CsPackedEvent CsPackedEvent;
+
 /*
  * A message as the source delivers it.  Memory belongs to the source and
  * lives until its release().
@@ -190,6 +193,8 @@ typedef struct CsMessage
 	const char	*key; /* NULL: none */
 	size_t		 key_len;
 	void		*foreign; /* source's own handle (headers) */
+
+	const CsPackedEvent *packed; /* what a decode worker made of it; NULL: nobody has looked at it yet */
 } CsMessage;
 
 /*

@@ -65,6 +65,15 @@ extern const char *cs_decoder_preset(int i, const char **mapping);
 extern CsDecodeStatus cs_decode(CsDecoder *decoder, const char *payload, size_t len, Datum *values, bool *isnull,
 								char **detail);
 
+/*
+ * What cs_decode() made of a JSON object without making a jsonb of it (core/lazy_jsonb.h),
+ * as bytes for another process with a decoder of the same mapping: how many, aligned as by palloc(), or 0 if the
+ * value is something else; and back, where they stay.  payload: the whole message.
+ */
+extern Size	 cs_decode_packed_size(Datum value);
+extern void	 cs_decode_pack(Datum value, const char *payload, char *target);
+extern Datum cs_decode_unpack(const CsDecoder *decoder, const char *source, const char *payload);
+
 /* "not JSON", "event_time missing", … : lower case, for the dead letter's error column. */
 extern const char *cs_decode_status_text(CsDecodeStatus status);
 /* The SQLSTATE that fits a status. */

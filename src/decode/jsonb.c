@@ -190,22 +190,55 @@ node_to_jsonb(const CsDecoder *decoder, const CsJsonNode *node, MemoryContext re
 
 typedef struct LazyObject
 {
-	CsLazyJsonb		 lazy;
-	const CsDecoder *decoder;
-	const char		*payload;
-	uint32			 first; /* what nodes[0] was in its document: the nodes count from there */
-	CsJsonNode		*nodes;
+	CsLazyJsonb		  lazy;
+	const CsDecoder	 *decoder;
+	const char		 *payload;
+	uint32			  first; /* what nodes[0] was in its document: the nodes count from there */
+	uint32			  n;
+	const CsJsonNode *nodes;
+	uintptr_t		  base; /* added to what the nodes have as the place of a string: 0, or where they were unpacked */
+	const char		 *strings;
+	Size			  string_bytes;
 } LazyObject;
+
+static inline const char *
+lazy_string(const LazyObject *object, const CsJsonNode *node)
+{
+	return (const char *) (object->base + (uintptr_t) node->value.string);
+}
+
+/* The nodes with places of strings that count from nothing else; in the current context if they are not so already. */
+static const CsJsonNode *
+lazy_nodes(const LazyObject *object)
+{
+	CsJsonNode *nodes;
+
+	if (object->base == 0)
+		return object->nodes;
+	nodes = palloc(object->n * sizeof(CsJsonNode));
+	memcpy(nodes, object->nodes, object->n * sizeof(CsJsonNode));
+	for (uint32 i = 0; i < object->n; i++)
+	{
+		if (nodes[i].type == CS_JSON_STRING)
+			nodes[i].value.string = lazy_string(object, &nodes[i]);
+	}
+	return nodes;
+}
 
 static Jsonb *
 lazy_make(CsLazyJsonb *lazy, MemoryContext context)
 {
 	const LazyObject *object = (const LazyObject *) lazy;
 	CsDecoder		  view = *object->decoder;
+	MemoryContext	  old = MemoryContextSwitchTo(context);
+	const CsJsonNode *nodes = lazy_nodes(object);
+	Jsonb			 *made;
 
 	view.payload = object->payload;
-	view.document.nodes = object->nodes - object->first;
-	return node_to_jsonb(&view, object->nodes, context);
+	view.document.nodes = nodes - object->first;
+	made = node_to_jsonb(&view, nodes, context);
+	MemoryContextSwitchTo(old);
+	return made;
 }
 
 /* Of several members with one name the last wins, as in jsonb. */
@@ -220,14 +253,14 @@ lazy_member(const CsLazyJsonb *lazy, const char *key, uint32 key_len, const char
 	{
 		const CsJsonNode *node = &object->nodes[i];
 
-		if (node->len == key_len && memcmp(node->value.string, key, key_len) == 0)
+		if (node->len == key_len && memcmp(lazy_string(object, node), key, key_len) == 0)
 			found = node + 1;
 	}
 	if (found == NULL || found->type == CS_JSON_NULL)
 		return CS_LAZY_NULL;
 	if (found->type != CS_JSON_STRING)
 		return CS_LAZY_OTHER;
-	*text = found->value.string;
+	*text = lazy_string(object, found);
 	*len = found->len;
 	return CS_LAZY_TEXT;
 }
@@ -256,17 +289,21 @@ static Datum
 make_lazy(const CsDecoder *decoder, const CsJsonNode *node, uint32 n, const char *strings, Size size)
 {
 	LazyObject *object = palloc(sizeof(LazyObject) + n * sizeof(CsJsonNode) + size);
-	char	   *copy;
+	CsJsonNode *nodes = (CsJsonNode *) (object + 1);
+	char	   *copy = (char *) (nodes + n);
 
-	object->nodes = (CsJsonNode *) (object + 1);
-	copy = (char *) (object->nodes + n);
-	memcpy(object->nodes, node, n * sizeof(CsJsonNode));
+	memcpy(nodes, node, n * sizeof(CsJsonNode));
 	memcpy(copy, strings, size);
 	for (uint32 i = 0; i < n; i++)
 	{
-		if (object->nodes[i].type == CS_JSON_STRING)
-			object->nodes[i].value.string = copy + (object->nodes[i].value.string - strings);
+		if (nodes[i].type == CS_JSON_STRING)
+			nodes[i].value.string = copy + (nodes[i].value.string - strings);
 	}
+	object->n = n;
+	object->nodes = nodes;
+	object->base = 0;
+	object->strings = copy;
+	object->string_bytes = size;
 	object->decoder = decoder;
 	object->payload = decoder->payload;
 	object->first = (uint32) (node - decoder->document.nodes);
@@ -287,4 +324,69 @@ cs_decode_jsonb(CsDecoder *decoder, const CsJsonNode *node)
 			return make_lazy(decoder, node, n, strings, size);
 	}
 	return JsonbPGetDatum(node_to_jsonb(decoder, node, CurrentMemoryContext));
+}
+
+/* ---- as bytes without pointers, for another process ---- */
+
+/* Nodes and strings follow; the nodes' places of strings count from the first of them. */
+typedef struct PackedObject
+{
+	uint32 first;
+	uint32 n;
+	uint32 string_bytes;
+	uint32 payload_at; /* where in the message the nodes' places of numbers count from: behind a mark or frame */
+} PackedObject;
+
+static const LazyObject *
+packable(Datum value)
+{
+	const CsLazyJsonb *lazy = cs_lazy_jsonb_of(value);
+
+	return lazy != NULL && lazy->make == lazy_make && ((const LazyObject *) lazy)->base == 0 ? (const LazyObject *) lazy
+																							 : NULL;
+}
+
+Size
+cs_decode_packed_size(Datum value)
+{
+	const LazyObject *object = packable(value);
+
+	return object == NULL ? 0 : sizeof(PackedObject) + object->n * sizeof(CsJsonNode) + object->string_bytes;
+}
+
+void
+cs_decode_pack(Datum value, const char *payload, char *target)
+{
+	const LazyObject *object = packable(value);
+	PackedObject	 *packed = (PackedObject *) target;
+	CsJsonNode		 *nodes = (CsJsonNode *) (packed + 1);
+
+	packed->first = object->first;
+	packed->n = object->n;
+	packed->string_bytes = (uint32) object->string_bytes;
+	packed->payload_at = (uint32) (object->payload - payload);
+	memcpy(nodes, object->nodes, object->n * sizeof(CsJsonNode));
+	for (uint32 i = 0; i < object->n; i++)
+	{
+		if (nodes[i].type == CS_JSON_STRING)
+			nodes[i].value.string = (const char *) (uintptr_t) (nodes[i].value.string - object->strings);
+	}
+	memcpy(nodes + object->n, object->strings, object->string_bytes);
+}
+
+Datum
+cs_decode_unpack(const CsDecoder *decoder, const char *source, const char *payload)
+{
+	const PackedObject *packed = (const PackedObject *) source;
+	LazyObject		   *object = palloc(sizeof(LazyObject));
+
+	object->decoder = decoder;
+	object->payload = payload + packed->payload_at;
+	object->first = packed->first;
+	object->n = packed->n;
+	object->nodes = (const CsJsonNode *) (packed + 1);
+	object->strings = (const char *) (object->nodes + object->n);
+	object->string_bytes = packed->string_bytes;
+	object->base = (uintptr_t) object->strings;
+	return cs_lazy_jsonb_init(&object->lazy, lazy_make, lazy_member);
 }

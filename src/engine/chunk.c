@@ -28,6 +28,7 @@
 #include "engine/event_log.h"
 #include "engine/internal.h"
 #include "engine/lookup.h"
+#include "engine/packed.h"
 #include "engine/upsert.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
@@ -282,6 +283,25 @@ evaluate_stream(CsEngine *e, CsEvent *event)
 		cs_lookups_keys(e, event);
 }
 
+/* A decode worker has gone through decode_step() with it.  Keys of lookups are not in it, but do not raise again. */
+static void
+take_packed(CsEngine *e, CsEvent *event)
+{
+	const char *cause;
+	const char *error;
+	int			sqlerrcode;
+
+	if (!cs_packed_read(e, event->message->packed, event, &cause, &error, &sqlerrcode))
+		kill_event(e, event, cause, error, sqlerrcode);
+	else if (event->class != CS_CLASS_EMPTY)
+		fill_system(e, event);
+	if (e->nlookups > 0 && !event->skip)
+	{
+		cs_point_slot(e, event);
+		cs_lookups_keys(e, event);
+	}
+}
+
 static void
 decode_step(CsEngine *e, void *arg, int i)
 {
@@ -291,6 +311,11 @@ decode_step(CsEngine *e, void *arg, int i)
 	CsDecodeStatus	 status;
 
 	(void) arg;
+	if (m->packed != NULL)
+	{
+		take_packed(e, event);
+		return;
+	}
 	if (m->payload == NULL)
 	{
 		event->skip = true;

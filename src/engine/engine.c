@@ -29,6 +29,7 @@
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
 #include "engine/examine.h"
+#include "engine/feed.h"
 #include "engine/internal.h"
 #include "engine/lookup.h"
 #include "engine/recompute.h"
@@ -220,7 +221,8 @@ typedef enum Purpose
 	TO_RUN,
 	TO_REPAIR,	/* without a source */
 	TO_EXAMINE, /* without one, and some entries may be damaged */
-	TO_READ		/* without source, lock and state */
+	TO_READ,	/* without source, lock and state */
+	TO_DECODE	/* neither these nor any position; see feeder.c */
 } Purpose;
 
 static void
@@ -277,20 +279,21 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait, Purpose purpose)
 {
 	CsControl control;
 
-	if (purpose != TO_READ)
+	if (purpose != TO_READ && purpose != TO_DECODE)
 		take_lock(e, stream_id, wait);
 	cs_control_load(stream_id, &control);
 	e->version = control.version;
 	load_definitions(e);
-	if (purpose == TO_RUN || purpose == TO_REPAIR)
+	if (purpose == TO_RUN || purpose == TO_REPAIR || purpose == TO_DECODE)
 		cs_lookups_compile(e); /* to others the event log says what there was */
 	make_slot(e);
-	recover(e, purpose);
+	if (purpose != TO_DECODE)
+		recover(e, purpose);
 	e->decoder = cs_decoder_create(e->stream, e->needed, e->context);
 	if (purpose == TO_RUN)
 	{
 		e->source_context = AllocSetContextCreate(e->context, "clickstream source", ALLOCSET_DEFAULT_SIZES);
-		e->source = cs_source_for(e->stream)->open(e->stream, e->source_context);
+		e->source = cs_feed_source(e, e->source_context);
 	}
 	e->catching_up = true;
 	e->reported = -1;
@@ -340,6 +343,23 @@ CsEngine *
 cs_engine_open(int32 stream_id, const CsHost *host, bool wait, MemoryContext parent)
 {
 	return open_engine(stream_id, host, wait, parent, TO_RUN, InvalidOid);
+}
+
+void
+cs_engine_in_transaction(CsEngine *e, void (*step)(CsEngine *e, int n), int n)
+{
+	Oid user;
+	int sec;
+
+	begin(e, &user, &sec);
+	step(e, n);
+	finish_transaction(e, user, sec);
+}
+
+CsEngine *
+cs_engine_open_decoder(int32 stream_id, const CsHost *host, MemoryContext parent)
+{
+	return open_engine(stream_id, host, false, parent, TO_DECODE, InvalidOid);
 }
 
 void

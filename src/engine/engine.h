@@ -42,6 +42,7 @@ typedef struct CsHost
 	void (*report)(const CsProgress *progress); /* after a commit, and where there is news without; may be NULL */
 	void (*wake_sink)(int32 sink_id);			/* this transaction has rows for a sink; may be NULL */
 	bool shares;								/* committed state is for readers in shared memory */
+	bool helped;								/* decode workers may be started */
 } CsHost;
 
 typedef enum CsOutcome
@@ -87,5 +88,8 @@ extern bool cs_engine_is_stale(CsEngine *engine);
 extern bool cs_engine_at_end(CsEngine *engine);
 
 extern const CsStream *cs_engine_stream(CsEngine *engine);
+
+/* Decode workers that run, and, if that are not as many as were asked for, why ("": no reason to be told). */
+extern int cs_engine_decode_workers(CsEngine *engine, const char **why);
 
 #endif

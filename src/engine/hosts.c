@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "engine/backfill.h"
+#include "engine/feed.h"
 #include "engine/internal.h"
 
 #define LOOK_AT_BOTH_MS 50
@@ -75,6 +76,12 @@ bool
 cs_engine_at_end(CsEngine *e)
 {
 	return cs_positions_at_end(e) && e->polled_empty && !e->closings_left && !cs_backfill_remains(e);
+}
+
+int
+cs_engine_decode_workers(CsEngine *e, const char **why)
+{
+	return cs_feed_status(e->source, why);
 }
 
 const CsStream *

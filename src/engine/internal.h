@@ -19,6 +19,9 @@
  *	hosts.c		what hosts ask between batches
  *	outbox.c	rows that sinks are to send
  *	retry.c		dead letters run through the stream again
+ *	feed.c		decode workers: the applier's side
+ *	feeder.c	decode workers: their side
+ *	packed.c	what they send
  */
 #ifndef CS_ENGINE_INTERNAL_H
 #define CS_ENGINE_INTERNAL_H
@@ -159,6 +162,11 @@ struct CsEngine
  */
 typedef void (*CsRepairStep)(CsEngine *e, void *arg);
 extern void cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep step, void *arg);
+
+/* engine.c: without lock, state and source, for a decode worker. */
+extern CsEngine *cs_engine_open_decoder(int32 stream_id, const CsHost *host, MemoryContext parent);
+/* In a transaction as the stream's owner. */
+extern void cs_engine_in_transaction(CsEngine *e, void (*step)(CsEngine *e, int n), int n);
 
 /* chunk.c */
 extern void cs_chunk_run(CsEngine *e, int n);

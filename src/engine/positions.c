@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/settings.h"
+#include "engine/feed.h"
 #include "engine/internal.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -236,7 +237,7 @@ cs_positions_reopen(CsEngine *e)
 
 	PG_TRY();
 	{
-		source = cs_source_for(e->stream)->open(e->stream, context);
+		source = cs_feed_source(e, context);
 	}
 	PG_CATCH();
 	{

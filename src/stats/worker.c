@@ -40,6 +40,8 @@ enum
 	COL_PROBLEM,
 	COL_STATE_ENTRIES,
 	COL_STATE_BYTES,
+	COL_DECODE_WORKERS,
+	COL_DECODE_PROBLEM,
 	COLUMNS
 };
 
@@ -129,12 +131,15 @@ put_slot(Row *row, const CsSlot *slot)
 	{
 		put(row, COL_PID, Int32GetDatum(slot->pid));
 		put(row, COL_RATE, Float8GetDatum(events_per_second(slot)));
+		put(row, COL_DECODE_WORKERS, Int32GetDatum(slot->decode_workers));
 	}
 	if (slot->has_progress)
 		put_progress(row, slot);
 	may_see = may_see_errors(slot->owner);
 	if (may_see)
 		put_errors(row, slot);
+	if (may_see && slot->decode_problem[0] != '\0')
+		put(row, COL_DECODE_PROBLEM, CStringGetTextDatum(slot->decode_problem));
 	/* that there is no room is no secret, and no worker has said yet who the owner is */
 	if (slot->problem[0] != '\0' && (may_see || state == CS_SLOT_NO_WORKER))
 		put(row, COL_PROBLEM, CStringGetTextDatum(slot->problem));

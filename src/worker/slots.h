@@ -86,8 +86,10 @@ typedef struct CsSlot
 	TimestampTz error_at;	/* 0: no error */
 	int			sqlstate;
 	char		error[CS_SLOT_ERROR_LEN];
-	char		hint[CS_SLOT_ERROR_LEN];	  /* what to do about it, or "" */
-	char		problem[CS_SLOT_PROBLEM_LEN]; /* why nothing comes, or "" */
+	char		hint[CS_SLOT_ERROR_LEN];			 /* what to do about it, or "" */
+	char		problem[CS_SLOT_PROBLEM_LEN];		 /* why nothing comes, or "" */
+	int			decode_workers;						 /* that run; see engine/feed.h */
+	char		decode_problem[CS_SLOT_PROBLEM_LEN]; /* why they are not as many as were asked for, or "" */
 	bool		has_progress;
 	CsProgress	progress;			   /* as of the last batch that had news */
 	CsRate		rate[CS_RATE_SECONDS]; /* by second modulo CS_RATE_SECONDS */
@@ -175,5 +177,6 @@ extern PGDLLEXPORT void cs_launcher_main(Datum arg);
 extern PGDLLEXPORT void cs_probe_main(Datum arg);
 extern PGDLLEXPORT void cs_watch_main(Datum arg);
 extern PGDLLEXPORT void cs_stream_worker_main(Datum arg);
+extern PGDLLEXPORT void cs_decode_worker_main(Datum arg);
 
 #endif

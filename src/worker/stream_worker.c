@@ -101,7 +101,8 @@ detach(void)
 		slot->pid = 0;
 		slot->latch = NULL;
 		slot->has_progress = false;
-		slot->problem[0] = '\0';
+		slot->problem[0] = slot->decode_problem[0] = '\0';
+		slot->decode_workers = 0;
 		if (slot->state != CS_SLOT_FAILED && !slot->wanted)
 			cs_slot_free(slot);
 		else if (slot->state != CS_SLOT_FAILED && slot->stop)
@@ -166,6 +167,15 @@ show_state(CsSlotState state, const char *problem)
 	strlcpy(slot->problem, problem ? problem : "", sizeof(slot->problem));
 	if (!slot->stop)
 		cs_slot_change(slot, state);
+	cs_slots_unlock();
+}
+
+static void
+show_decode_workers(int n, const char *why)
+{
+	cs_slots_lock();
+	slot->decode_workers = n;
+	strlcpy(slot->decode_problem, why, sizeof(slot->decode_problem));
 	cs_slots_unlock();
 }
 
@@ -247,7 +257,8 @@ static const CsHost host = {.begin = host_begin,
 							.commit = host_commit,
 							.report = host_report,
 							.wake_sink = cs_worker_wake_sink,
-							.shares = true};
+							.shares = true,
+							.helped = true};
 
 /* ---- waiting ---- */
 
@@ -363,8 +374,10 @@ close_engine(void)
 		MemoryContextDelete(sink);
 
 	engine = NULL;
-	if (closing != NULL)
-		cs_engine_close(closing);
+	if (closing == NULL)
+		return;
+	cs_engine_close(closing);
+	show_decode_workers(0, "");
 }
 
 static void
@@ -393,6 +406,8 @@ static void
 note_success(bool committed)
 {
 	const char *problem = cs_engine_problem(engine);
+	const char *why;
+	int			decode_workers = cs_engine_decode_workers(engine, &why);
 	bool		healthy =
 		last_error != 0 && TimestampDifferenceExceeds(Max(last_error, resumed), last_batch, HEALTHY_AFTER_MS);
 
@@ -402,6 +417,7 @@ note_success(bool committed)
 		after_permanent = false;
 	}
 	show_state(problem ? CS_SLOT_WAITING : CS_SLOT_RUNNING, problem);
+	show_decode_workers(decode_workers, why);
 	if (healthy)
 	{
 		last_error = 0;
