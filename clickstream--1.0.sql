@@ -2262,7 +2262,8 @@ CREATE FUNCTION stat_worker(
 	stream_id integer, enabled boolean,
 	OUT state text, OUT pid integer, OUT lag bigint, OUT events_per_second double precision,
 	OUT last_error text, OUT last_hint text, OUT last_error_sqlstate text, OUT last_error_at timestamptz, OUT problem text,
-	OUT state_entries bigint, OUT state_bytes bigint, OUT decode_workers integer, OUT decode_problem text)
+	OUT state_entries bigint, OUT state_bytes bigint, OUT decode_workers integer, OUT decode_problem text,
+	OUT decode_restarts bigint)
 RETURNS record
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'clickstream_stat_worker';
 COMMENT ON FUNCTION stat_worker(integer, boolean) IS 'the worker of a stream of this database, as shared memory knows it; read view stat_stream';
@@ -2463,7 +2464,8 @@ SELECT
 	w.state_entries,
 	w.state_bytes,
 	w.decode_workers,
-	w.decode_problem
+	w.decode_problem,
+	w.decode_restarts
 FROM clickstream.stream s
 LEFT JOIN clickstream.progress g USING (stream_id)
 CROSS JOIN LATERAL (SELECT EXISTS (
@@ -2501,6 +2503,7 @@ COMMENT ON COLUMN stat_stream.state_entries IS 'open sessions, windows and the l
 COMMENT ON COLUMN stat_stream.state_bytes IS 'memory they take';
 COMMENT ON COLUMN stat_stream.decode_workers IS 'decode workers that run for it';
 COMMENT ON COLUMN stat_stream.decode_problem IS 'why they are fewer than were asked for; the stream goes on without';
+COMMENT ON COLUMN stat_stream.decode_restarts IS 'how often one had ended unasked and was started again, since the worker opened the stream';
 GRANT SELECT ON stat_stream TO PUBLIC;
 
 CREATE FUNCTION stat_memory_facts(

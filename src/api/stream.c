@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "core/backfill.h"
 #include "core/ddl.h"
+#include "core/settings.h"
 #include "core/topics.h"
 #include "decode/decode.h"
 #include "miscadmin.h"
@@ -538,7 +539,11 @@ check_alter(FunctionCallInfo fcinfo, const CsStream *stream)
 		cs_kafka_brokers_validate(cs_arg_text(fcinfo, B_BROKERS));
 	cs_kafka_options_validate(cs_arg_jsonb(fcinfo, B_OPTIONS), false);
 	if (!PG_ARGISNULL(B_DECODE_WORKERS))
+	{
 		check_decode_workers(stream->brokers, PG_GETARG_INT32(B_DECODE_WORKERS));
+		if (PG_GETARG_INT32(B_DECODE_WORKERS) > 0)
+			cs_stream_check_events(stream);
+	}
 	if (!PG_ARGISNULL(B_PRESET) || !PG_ARGISNULL(B_MAPPING))
 		cs_decoder_validate(PG_ARGISNULL(B_PRESET) ? stream->preset : cs_arg_text(fcinfo, B_PRESET),
 							PG_ARGISNULL(B_MAPPING) ? stream->mapping : cs_arg_jsonb(fcinfo, B_MAPPING),

@@ -152,7 +152,6 @@ typedef struct CsDefinition
 #define CS_SIZE_MAX (INT64CONST(366) * USECS_PER_DAY)
 #define CS_SIZE_MIN CS_USECS_PER_MSEC
 #define CS_GROUP_LIMIT_DEFAULT 1000000
-#define CS_DECODE_WORKERS_MAX 16
 
 /* The stream by name or id; raises ERRCODE_UNDEFINED_OBJECT if missing. */
 extern CsStream *cs_stream_load_by_id(int32 stream_id, MemoryContext cxt);

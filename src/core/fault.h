@@ -34,6 +34,10 @@
 #define CS_FAULT_LIST(F)                                                                 \
 	F(MID_RECOVERY, "mid_recovery")		  /* at a row of the state log */                \
 	F(RECOVERY_SPILL, "recovery_spill")	  /* log folded, spill table not read */         \
+	F(FEEDER_OPENED, "feeder_opened")	  /* in a decode worker: it has read nothing */  \
+	F(FEEDER_FETCHED, "feeder_fetched")	  /* messages in hand */                         \
+	F(FEEDER_DECODED, "feeder_decoded")	  /* packed into nothing yet */                  \
+	F(FEEDER_SENT, "feeder_sent")		  /* a parcel is in the queue */                 \
 	F(BEFORE_BEGIN, "before_begin")		  /* messages fetched, no transaction */         \
 	F(DECODED, "decoded")				  /* a chunk's messages */                       \
 	F(EVALUATED, "evaluated")			  /* one definition over a chunk */              \

@@ -32,6 +32,7 @@ char *cs_secrets_directory = NULL;
 #ifdef CLICKSTREAM_MUTANTS
 int cs_force_spill = -1;
 int cs_force_closings = 0;
+int cs_force_decode_workers = 0;
 int cs_mutant = CS_MUTANT_NONE;
 
 static const struct config_enum_entry mutants[] = {
@@ -120,6 +121,10 @@ cs_settings_init(void)
 	DefineCustomIntVariable("clickstream.force_closings",
 							"Sets how many entries an operator closes in one transaction, for tests.",
 							"0: as many as there is room for.", &cs_force_closings, 0, 0, INT_MAX, PGC_SUSET,
+							GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	DefineCustomIntVariable("clickstream.force_decode_workers",
+							"Sets how many decode workers each stream has that can have some, for tests.",
+							"0: as many as it says.", &cs_force_decode_workers, 0, 0, CS_DECODE_WORKERS_MAX, PGC_SUSET,
 							GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomEnumVariable("clickstream.mutant", "Sets the mistake that the library makes, for tests of tests.", NULL,
 							 &cs_mutant, CS_MUTANT_NONE, mutants, PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);

@@ -24,7 +24,10 @@ extern int	 cs_state_log_size;	   /* kB: a half of the state log is kept at leas
 extern int	 cs_state_memory;	   /* kB: open state of all running streams, POSTMASTER if preloaded, else SIGHUP */
 extern char *cs_secrets_directory; /* where secrets lie, SIGHUP */
 
+#define CS_DECODE_WORKERS_MAX 16 /* of a stream */
+
 #ifdef CLICKSTREAM_MUTANTS
+extern int cs_force_decode_workers; /* of each stream that can have some, 0: as many as it says; SUSET */
 extern int cs_force_closings; /* entries that an operator closes in one transaction, 0: see engine/engine.c; SUSET */
 extern int cs_force_spill;	  /* entries left in memory by a commit, -1: see state/evict.c; SUSET */
 #endif

@@ -194,7 +194,8 @@ typedef struct CsMessage
 	size_t		 key_len;
 	void		*foreign; /* source's own handle (headers) */
 
-	const CsPackedEvent *packed; /* what a decode worker made of it; NULL: nobody has looked at it yet */
+	/* Of a source with decode workers, and set by no other (engine/feed.h): what one made of it, NULL nothing. */
+	const CsPackedEvent *packed;
 } CsMessage;
 
 /*

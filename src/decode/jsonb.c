@@ -194,58 +194,38 @@ typedef struct LazyObject
 	const CsDecoder	 *decoder;
 	const char		 *payload;
 	uint32			  first; /* what nodes[0] was in its document: the nodes count from there */
-	uint32			  n;
 	const CsJsonNode *nodes;
-	uintptr_t		  base; /* added to what the nodes have as the place of a string: 0, or where they were unpacked */
-	const char		 *strings;
-	Size			  string_bytes;
 } LazyObject;
 
-static inline const char *
-lazy_string(const LazyObject *object, const CsJsonNode *node)
+static Jsonb *
+make_of(const LazyObject *object, const CsJsonNode *nodes, MemoryContext context)
 {
-	return (const char *) (object->base + (uintptr_t) node->value.string);
-}
+	CsDecoder view = *object->decoder;
 
-/* The nodes with places of strings that count from nothing else; in the current context if they are not so already. */
-static const CsJsonNode *
-lazy_nodes(const LazyObject *object)
-{
-	CsJsonNode *nodes;
-
-	if (object->base == 0)
-		return object->nodes;
-	nodes = palloc(object->n * sizeof(CsJsonNode));
-	memcpy(nodes, object->nodes, object->n * sizeof(CsJsonNode));
-	for (uint32 i = 0; i < object->n; i++)
-	{
-		if (nodes[i].type == CS_JSON_STRING)
-			nodes[i].value.string = lazy_string(object, &nodes[i]);
-	}
-	return nodes;
+	view.payload = object->payload;
+	view.document.nodes = nodes - object->first;
+	return node_to_jsonb(&view, nodes, context);
 }
 
 static Jsonb *
 lazy_make(CsLazyJsonb *lazy, MemoryContext context)
 {
 	const LazyObject *object = (const LazyObject *) lazy;
-	CsDecoder		  view = *object->decoder;
-	MemoryContext	  old = MemoryContextSwitchTo(context);
-	const CsJsonNode *nodes = lazy_nodes(object);
-	Jsonb			 *made;
 
-	view.payload = object->payload;
-	view.document.nodes = nodes - object->first;
-	made = node_to_jsonb(&view, nodes, context);
-	MemoryContextSwitchTo(old);
-	return made;
+	return make_of(object, object->nodes, context);
+}
+
+/* Where a node's string lies.  base: 0, or what places of strings count from (PackedObject). */
+static inline const char *
+string_at(uintptr_t base, const CsJsonNode *node)
+{
+	return (const char *) (base + (uintptr_t) node->value.string);
 }
 
 /* Of several members with one name the last wins, as in jsonb. */
-static CsLazyFound
-lazy_member(const CsLazyJsonb *lazy, const char *key, uint32 key_len, const char **text, uint32 *len)
+static inline CsLazyFound
+member_of(const LazyObject *object, uintptr_t base, const char *key, uint32 key_len, const char **text, uint32 *len)
 {
-	const LazyObject *object = (const LazyObject *) lazy;
 	uint32			  end = object->nodes[0].next - object->first;
 	const CsJsonNode *found = NULL;
 
@@ -253,16 +233,22 @@ lazy_member(const CsLazyJsonb *lazy, const char *key, uint32 key_len, const char
 	{
 		const CsJsonNode *node = &object->nodes[i];
 
-		if (node->len == key_len && memcmp(lazy_string(object, node), key, key_len) == 0)
+		if (node->len == key_len && memcmp(string_at(base, node), key, key_len) == 0)
 			found = node + 1;
 	}
 	if (found == NULL || found->type == CS_JSON_NULL)
 		return CS_LAZY_NULL;
 	if (found->type != CS_JSON_STRING)
 		return CS_LAZY_OTHER;
-	*text = lazy_string(object, found);
+	*text = string_at(base, found);
 	*len = found->len;
 	return CS_LAZY_TEXT;
+}
+
+static CsLazyFound
+lazy_member(const CsLazyJsonb *lazy, const char *key, uint32 key_len, const char **text, uint32 *len)
+{
+	return member_of((const LazyObject *) lazy, 0, key, key_len, text, len);
 }
 
 /* Where the strings of an object lie; the parser writes them one behind the other. */
@@ -299,11 +285,7 @@ make_lazy(const CsDecoder *decoder, const CsJsonNode *node, uint32 n, const char
 		if (nodes[i].type == CS_JSON_STRING)
 			nodes[i].value.string = copy + (nodes[i].value.string - strings);
 	}
-	object->n = n;
 	object->nodes = nodes;
-	object->base = 0;
-	object->strings = copy;
-	object->string_bytes = size;
 	object->decoder = decoder;
 	object->payload = decoder->payload;
 	object->first = (uint32) (node - decoder->document.nodes);
@@ -342,16 +324,26 @@ packable(Datum value)
 {
 	const CsLazyJsonb *lazy = cs_lazy_jsonb_of(value);
 
-	return lazy != NULL && lazy->make == lazy_make && ((const LazyObject *) lazy)->base == 0 ? (const LazyObject *) lazy
-																							 : NULL;
+	return lazy != NULL && lazy->make == lazy_make ? (const LazyObject *) lazy : NULL;
+}
+
+static uint32
+node_count(const LazyObject *object)
+{
+	return object->nodes[0].next - object->first;
 }
 
 Size
 cs_decode_packed_size(Datum value)
 {
 	const LazyObject *object = packable(value);
+	const char		 *strings;
+	uint32			  n;
 
-	return object == NULL ? 0 : sizeof(PackedObject) + object->n * sizeof(CsJsonNode) + object->string_bytes;
+	if (object == NULL)
+		return 0;
+	n = node_count(object);
+	return sizeof(PackedObject) + n * sizeof(CsJsonNode) + string_bytes(object->nodes, n, &strings);
 }
 
 void
@@ -360,18 +352,52 @@ cs_decode_pack(Datum value, const char *payload, char *target)
 	const LazyObject *object = packable(value);
 	PackedObject	 *packed = (PackedObject *) target;
 	CsJsonNode		 *nodes = (CsJsonNode *) (packed + 1);
+	const char		 *strings;
 
 	packed->first = object->first;
-	packed->n = object->n;
-	packed->string_bytes = (uint32) object->string_bytes;
+	packed->n = node_count(object);
+	packed->string_bytes = (uint32) string_bytes(object->nodes, packed->n, &strings);
 	packed->payload_at = (uint32) (object->payload - payload);
-	memcpy(nodes, object->nodes, object->n * sizeof(CsJsonNode));
-	for (uint32 i = 0; i < object->n; i++)
+	memcpy(nodes, object->nodes, packed->n * sizeof(CsJsonNode));
+	for (uint32 i = 0; i < packed->n; i++)
 	{
 		if (nodes[i].type == CS_JSON_STRING)
-			nodes[i].value.string = (const char *) (uintptr_t) (nodes[i].value.string - object->strings);
+			nodes[i].value.string = (const char *) (uintptr_t) (nodes[i].value.string - strings);
 	}
-	memcpy(nodes + object->n, object->strings, object->string_bytes);
+	memcpy(nodes + packed->n, strings, packed->string_bytes);
+}
+
+static uintptr_t
+base_of(const LazyObject *object)
+{
+	return (uintptr_t) (object->nodes + node_count(object));
+}
+
+static Jsonb *
+unpacked_make(CsLazyJsonb *lazy, MemoryContext context)
+{
+	const LazyObject *object = (const LazyObject *) lazy;
+	uint32			  n = node_count(object);
+	CsJsonNode		 *nodes = palloc(n * sizeof(CsJsonNode));
+	Jsonb			 *made;
+
+	memcpy(nodes, object->nodes, n * sizeof(CsJsonNode));
+	for (uint32 i = 0; i < n; i++)
+	{
+		if (nodes[i].type == CS_JSON_STRING)
+			nodes[i].value.string = string_at(base_of(object), &nodes[i]);
+	}
+	made = make_of(object, nodes, context);
+	pfree(nodes);
+	return made;
+}
+
+static CsLazyFound
+unpacked_member(const CsLazyJsonb *lazy, const char *key, uint32 key_len, const char **text, uint32 *len)
+{
+	const LazyObject *object = (const LazyObject *) lazy;
+
+	return member_of(object, base_of(object), key, key_len, text, len);
 }
 
 Datum
@@ -383,10 +409,6 @@ cs_decode_unpack(const CsDecoder *decoder, const char *source, const char *paylo
 	object->decoder = decoder;
 	object->payload = payload + packed->payload_at;
 	object->first = packed->first;
-	object->n = packed->n;
 	object->nodes = (const CsJsonNode *) (packed + 1);
-	object->strings = (const char *) (object->nodes + object->n);
-	object->string_bytes = packed->string_bytes;
-	object->base = (uintptr_t) object->strings;
-	return cs_lazy_jsonb_init(&object->lazy, lazy_make, lazy_member);
+	return cs_lazy_jsonb_init(&object->lazy, unpacked_make, unpacked_member);
 }

@@ -26,6 +26,7 @@
 #include "engine/backfill.h"
 #include "engine/dedupe.h"
 #include "engine/event_log.h"
+#include "engine/feed.h"
 #include "engine/internal.h"
 #include "engine/lookup.h"
 #include "engine/packed.h"
@@ -283,25 +284,6 @@ evaluate_stream(CsEngine *e, CsEvent *event)
 		cs_lookups_keys(e, event);
 }
 
-/* A decode worker has gone through decode_step() with it.  Keys of lookups are not in it, but do not raise again. */
-static void
-take_packed(CsEngine *e, CsEvent *event)
-{
-	const char *cause;
-	const char *error;
-	int			sqlerrcode;
-
-	if (!cs_packed_read(e, event->message->packed, event, &cause, &error, &sqlerrcode))
-		kill_event(e, event, cause, error, sqlerrcode);
-	else if (event->class != CS_CLASS_EMPTY)
-		fill_system(e, event);
-	if (e->nlookups > 0 && !event->skip)
-	{
-		cs_point_slot(e, event);
-		cs_lookups_keys(e, event);
-	}
-}
-
 static void
 decode_step(CsEngine *e, void *arg, int i)
 {
@@ -311,11 +293,6 @@ decode_step(CsEngine *e, void *arg, int i)
 	CsDecodeStatus	 status;
 
 	(void) arg;
-	if (m->packed != NULL)
-	{
-		take_packed(e, event);
-		return;
-	}
 	if (m->payload == NULL)
 	{
 		event->skip = true;
@@ -341,6 +318,35 @@ decode_step(CsEngine *e, void *arg, int i)
 	}
 	fill_system(e, event);
 	evaluate_stream(e, event);
+}
+
+/* A decode worker has gone through decode_step() with it.  Keys of lookups are not in it. */
+static void
+take_packed(CsEngine *e, CsEvent *event)
+{
+	const char *cause;
+	const char *error;
+	int			sqlerrcode;
+
+	if (!cs_packed_read(e, event->message->packed, event, &cause, &error, &sqlerrcode))
+		kill_event(e, event, cause, error, sqlerrcode);
+	else if (event->class != CS_CLASS_EMPTY)
+		fill_system(e, event);
+	if (e->nlookups > 0 && !event->skip)
+	{
+		cs_point_slot(e, event);
+		cs_lookups_keys(e, event);
+	}
+}
+
+/* Of a source with decode workers, which has messages of both kinds. */
+static void
+helped_step(CsEngine *e, void *arg, int i)
+{
+	if (e->messages[i].packed != NULL)
+		take_packed(e, &e->events[i]);
+	else
+		decode_step(e, arg, i);
 }
 
 static void
@@ -377,6 +383,14 @@ prepare_events(CsEngine *e, int n)
 	}
 }
 
+static CsStep
+step_for(const CsEngine *e)
+{
+	if (e->upsert)
+		return cs_upsert_step;
+	return cs_feed_is(e->source) ? helped_step : decode_step;
+}
+
 void
 cs_chunk_decode(CsEngine *e, int n)
 {
@@ -384,7 +398,7 @@ cs_chunk_decode(CsEngine *e, int n)
 	if (e->upsert)
 		cs_upsert_begin_chunk(e, n);
 	cs_lookups_begin_chunk(e, n);
-	cs_guarded_loop(e, n, e->upsert ? cs_upsert_step : decode_step, decode_failed, NULL);
+	cs_guarded_loop(e, n, step_for(e), decode_failed, NULL);
 }
 
 /* Watermarks as of each event, in order of arrival. */

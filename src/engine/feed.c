@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "core/settings.h"
 #include "core/wait.h"
 #include "engine/feed.h"
 #include "engine/packed.h"
@@ -76,6 +77,7 @@ typedef struct FeedSource
 	bool				  has_taken; /* messages of helpers, since the last commit or assignment */
 	bool				  has_fault;
 	CsFeedError			  fault;
+	int64				  restarts; /* of helpers that ended unasked */
 	char				  why[512]; /* why not all helpers run, or "" */
 } FeedSource;
 
@@ -90,13 +92,15 @@ wake(Helper *helper)
 		SetLatch(&process->procLatch);
 }
 
-/* It sees "stop" when it next looks, and closing the queue wakes it. */
+/* It sees "stop" when it next looks; the signal takes it out of whatever it is computing (worker/decode_worker.c). */
 static void
 let_go(Helper *helper)
 {
 	if (helper->feed == NULL)
 		return;
 	pg_atomic_write_u32(&helper->feed->stop, 1);
+	if (helper->handle != NULL)
+		TerminateBackgroundWorker(helper->handle);
 	shm_mq_detach(helper->queue);
 	dsm_detach(helper->segment);
 	if (helper->handle != NULL)
@@ -239,6 +243,7 @@ note_failure(FeedSource *source, Helper *helper)
 	if (helper->failures > 0)
 		pause = Min((int64) BACK_OFF_MS << Min(helper->failures - 1, 10), BACK_OFF_MAX_MS);
 	helper->failures++;
+	source->restarts++;
 	helper->retry_at = TimestampTzPlusMilliseconds(now, pause);
 	snprintf(source->why, sizeof(source->why),
 			 "Decode worker %d ended unexpectedly and is started again; see the server's log.", helper->feed->number);
@@ -497,6 +502,8 @@ take_own(FeedSource *source, CsMessage *messages, int max)
 	int n = source->inner->ops->poll(source->inner, messages, max, 0);
 
 	source->inner_polled_at = GetCurrentTimestamp();
+	for (int i = 0; i < n; i++)
+		messages[i].packed = NULL;
 	return n;
 }
 
@@ -741,13 +748,26 @@ static const CsSourceOps feed_source = {
 	.keep = feed_keep,
 };
 
+/* None in a backend, which CALL process() would not leave with them; none where messages are rows of a table. */
+static int
+helpers_wanted(const CsEngine *e)
+{
+	int n = e->stream->decode_workers;
+
+#ifdef CLICKSTREAM_MUTANTS
+	n = Max(n, cs_force_decode_workers);
+#endif
+	return e->host->helped && e->stream->brokers != NULL && e->upsert == NULL ? n : 0;
+}
+
 CsSource *
 cs_feed_source(CsEngine *e, MemoryContext cxt)
 {
 	CsSource   *inner = cs_source_for(e->stream)->open(e->stream, cxt);
 	FeedSource *source;
+	int			nhelpers = helpers_wanted(e);
 
-	if (!e->host->helped || e->stream->brokers == NULL || e->stream->decode_workers == 0)
+	if (nhelpers == 0)
 		return inner;
 	source = MemoryContextAllocZero(cxt, sizeof(FeedSource));
 	source->base.ops = &feed_source;
@@ -755,7 +775,7 @@ cs_feed_source(CsEngine *e, MemoryContext cxt)
 	source->stream = e->stream;
 	source->version = e->version;
 	source->inner = inner;
-	source->nhelpers = e->stream->decode_workers;
+	source->nhelpers = nhelpers;
 	source->helpers = MemoryContextAllocZero(cxt, source->nhelpers * sizeof(Helper));
 	source->callback.func = close_feed;
 	source->callback.arg = source;
@@ -763,15 +783,23 @@ cs_feed_source(CsEngine *e, MemoryContext cxt)
 	return &source->base;
 }
 
+bool
+cs_feed_is(const CsSource *source)
+{
+	return source != NULL && source->ops == &feed_source;
+}
+
 int
-cs_feed_status(CsSource *base, const char **why)
+cs_feed_status(CsSource *base, int64 *restarts, const char **why)
 {
 	FeedSource *source = (FeedSource *) base;
 	int			n = 0;
 
 	*why = "";
-	if (base->ops != &feed_source)
+	*restarts = 0;
+	if (!cs_feed_is(base))
 		return 0;
+	*restarts = source->restarts;
 	for (int i = 0; i < source->nhelpers; i++)
 		n += is_at_work(&source->helpers[i]);
 	*why = source->why;

@@ -113,7 +113,9 @@ typedef struct CsParcel
 
 /* The engine's source: the stream's own, or one with decode workers. */
 extern CsSource *cs_feed_source(CsEngine *e, MemoryContext cxt);
-extern int		 cs_feed_status(CsSource *source, const char **why);
+extern bool		 cs_feed_is(const CsSource *source); /* of decode workers; may be NULL */
+/* How many run; restarts: how often one had ended unasked since the source was opened; why: they are not all, or "". */
+extern int cs_feed_status(CsSource *source, int64 *restarts, const char **why);
 
 /* ---- feeder.c, in a helper ---- */
 

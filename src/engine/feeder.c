@@ -11,10 +11,12 @@
  */
 #include "postgres.h"
 
+#include "core/fault.h"
 #include "core/wait.h"
 #include "engine/feed.h"
 #include "engine/packed.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #define WAIT_MS 1000			   /* a net under lost wake-ups */
@@ -26,6 +28,7 @@ struct CsFeeder
 	shm_mq_handle *queue;
 	CsEngine	  *e;
 	CsPartition	  *partitions; /* of the assignment */
+	CsFeed		  *copy;	   /* of what the applier has assigned */
 	bool		  *paused;	   /* as the source was told */
 	uint64		   generation; /* 0: nothing was assigned yet */
 	bool		   failed;	   /* in this generation */
@@ -79,12 +82,14 @@ cs_feeder_open(CsFeed *feed, shm_mq_handle *queue, const CsHost *host, MemoryCon
 
 	if (e == NULL)
 		return NULL;
+	CS_FAULT(FEEDER_OPENED);
 	old = MemoryContextSwitchTo(e->context);
 	feeder = palloc0(sizeof(CsFeeder));
 	feeder->feed = feed;
 	feeder->queue = queue;
 	feeder->e = e;
 	feeder->partitions = palloc0(CS_FEED_PARTITIONS * sizeof(CsPartition));
+	feeder->copy = palloc(sizeof(CsFeed));
 	feeder->paused = palloc0(CS_FEED_PARTITIONS * sizeof(bool));
 	feeder->marks = palloc0(CS_FEED_PARTITIONS * sizeof(CsFeedMark));
 	e->partitions = palloc0(CS_FEED_PARTITIONS * sizeof(CsPartition *));
@@ -99,44 +104,49 @@ cs_feeder_open(CsFeed *feed, shm_mq_handle *queue, const CsHost *host, MemoryCon
 
 /* ---- what the applier says ---- */
 
-/* Copy a new assignment; false: it is being written. */
+/* The segment as it is; false: an assignment is being written, and whoever does it wakes us when it is done. */
 static bool
 copy_assignment(CsFeeder *feeder, uint64 generation)
 {
-	CsFeed *feed = feeder->feed;
-
 	pg_read_barrier();
-	feeder->e->npartitions = Min(feed->npartitions, CS_FEED_PARTITIONS);
-	for (int i = 0; i < feeder->e->npartitions; i++)
-	{
-		CsPartition *p = &feeder->partitions[i];
+	memcpy(feeder->copy, feeder->feed, sizeof(CsFeed));
+	pg_read_barrier();
+	return pg_atomic_read_u64(&feeder->feed->generation) == generation;
+}
 
-		memset(p, 0, sizeof(*p));
-		p->topic = feed->partitions[i].topic;
-		p->id = feed->partitions[i].id;
-		p->next_offset = feed->partitions[i].offset;
-		p->last_offset = feed->partitions[i].last_offset;
-		p->last_checksum = feed->partitions[i].last_checksum;
-		p->end_offset = -1;
+static void
+take_assignment(CsFeeder *feeder)
+{
+	CsEngine *e = feeder->e;
+
+	e->npartitions = feeder->copy->npartitions;
+	for (int i = 0; i < e->npartitions; i++)
+	{
+		const CsFeedPartition *given = &feeder->copy->partitions[i];
+
+		feeder->partitions[i] = (CsPartition){.topic = given->topic,
+											  .id = given->id,
+											  .next_offset = given->offset,
+											  .last_offset = given->last_offset,
+											  .last_checksum = given->last_checksum,
+											  .end_offset = -1};
 		feeder->paused[i] = false;
 	}
-	pg_read_barrier();
-	return pg_atomic_read_u64(&feed->generation) == generation;
+	e->source->ops->assign(e->source, e->partitions, e->npartitions);
 }
 
 static void
 follow_assignment(CsFeeder *feeder)
 {
-	CsEngine *e = feeder->e;
-	uint64	  generation = pg_atomic_read_u64(&feeder->feed->generation);
+	uint64 generation = pg_atomic_read_u64(&feeder->feed->generation);
 
 	if (generation == feeder->generation || generation % 2 == 1 || !copy_assignment(feeder, generation))
-		return; /* whoever writes one wakes us when it is done */
+		return;
 	feeder->generation = generation;
 	feeder->failed = false;
 	feeder->told = false;
 	feeder->problem[0] = '\0';
-	e->source->ops->assign(e->source, e->partitions, e->npartitions);
+	take_assignment(feeder);
 }
 
 static void
@@ -209,12 +219,17 @@ is_news(const CsFeeder *feeder)
 	return false;
 }
 
-/* Waits for room; false: nobody is there to read it. */
+/* Waits for room; false: nobody is there to read it.  Half a parcel would spoil the queue: it cannot be cancelled. */
 static bool
 send_parcel(CsFeeder *feeder)
 {
+	shm_mq_result result;
+
 	memcpy(feeder->parcel.data, &feeder->head, sizeof(CsParcel));
-	return shm_mq_send(feeder->queue, feeder->parcel.len, feeder->parcel.data, false, true) == SHM_MQ_SUCCESS;
+	HOLD_CANCEL_INTERRUPTS();
+	result = shm_mq_send(feeder->queue, feeder->parcel.len, feeder->parcel.data, false, true);
+	RESUME_CANCEL_INTERRUPTS();
+	return result == SHM_MQ_SUCCESS;
 }
 
 /* ---- messages ---- */
@@ -276,6 +291,7 @@ send_messages(CsFeeder *feeder, int n)
 	bool		  sent = true;
 
 	cs_engine_in_transaction(e, decode_messages, n);
+	CS_FAULT(FEEDER_DECODED);
 	MemoryContextSwitchTo(e->chunk);
 	letter = list_head(e->dead);
 	while (next < n && sent)
@@ -285,6 +301,7 @@ send_messages(CsFeeder *feeder, int n)
 		if (next == n)
 			add_news(feeder);
 		sent = send_parcel(feeder);
+		CS_FAULT(FEEDER_SENT);
 	}
 	forget_chunk(feeder);
 	MemoryContextSwitchTo(old);
@@ -320,7 +337,10 @@ cs_feeder_step(CsFeeder *feeder)
 	n = e->source->ops->poll(e->source, e->messages, CS_CHUNK_MESSAGES, 0);
 	pg_atomic_write_u32(&feeder->feed->busy, n > 0);
 	if (n > 0)
+	{
+		CS_FAULT(FEEDER_FETCHED);
 		return send_messages(feeder, n);
+	}
 	if (is_news(feeder))
 		return send_news(feeder);
 	(void) cs_wait(e->source->ops->poll_fd(e->source), WAIT_MS);

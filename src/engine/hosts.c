@@ -79,9 +79,9 @@ cs_engine_at_end(CsEngine *e)
 }
 
 int
-cs_engine_decode_workers(CsEngine *e, const char **why)
+cs_engine_decode_workers(CsEngine *e, int64 *restarts, const char **why)
 {
-	return cs_feed_status(e->source, why);
+	return cs_feed_status(e->source, restarts, why);
 }
 
 const CsStream *

@@ -60,7 +60,6 @@ fill_message(const CsEngine *e, const CsLetter *letter, CsMessage *message)
 	message->key = letter->key;
 	message->key_len = letter->key_len;
 	message->foreign = letter->headers;
-	message->packed = NULL;
 }
 
 /*

@@ -251,7 +251,6 @@ fill_message(CsMessage *target, rd_kafka_message_t *message, KafkaPartition *p)
 	target->key = message->key;
 	target->key_len = message->key ? message->key_len : 0;
 	target->foreign = message;
-	target->packed = NULL;
 }
 
 static int

@@ -387,7 +387,6 @@ fill_message(const LocalTable *table, const LocalColumns *columns, HeapTuple tup
 	message->payload = copy_bytes(table, tuple, columns->payload, &message->payload_len);
 	message->key = copy_bytes(table, tuple, columns->key, &message->key_len);
 	message->foreign = copy_headers(table, tuple, columns->headers);
-	message->packed = NULL;
 }
 
 /*

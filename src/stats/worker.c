@@ -42,6 +42,7 @@ enum
 	COL_STATE_BYTES,
 	COL_DECODE_WORKERS,
 	COL_DECODE_PROBLEM,
+	COL_DECODE_RESTARTS,
 	COLUMNS
 };
 
@@ -132,6 +133,7 @@ put_slot(Row *row, const CsSlot *slot)
 		put(row, COL_PID, Int32GetDatum(slot->pid));
 		put(row, COL_RATE, Float8GetDatum(events_per_second(slot)));
 		put(row, COL_DECODE_WORKERS, Int32GetDatum(slot->decode_workers));
+		put(row, COL_DECODE_RESTARTS, Int64GetDatum(slot->decode_restarts));
 	}
 	if (slot->has_progress)
 		put_progress(row, slot);

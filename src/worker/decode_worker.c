@@ -7,7 +7,9 @@
  * waits for what it says.  One that cannot be sent (there is no engine yet)
  * ends the process; the applier notices, and starts another one.
  *
- * Ends when the applier says so or is gone, quietly; by SIGTERM.
+ * Ends when the applier says so or is gone, quietly: it then gets a SIGTERM,
+ * which only cancels what it is computing.  A SIGTERM of anybody else ends it
+ * as it does any other background worker.
  */
 #include "worker/slots.h"
 
@@ -29,7 +31,23 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-static MemoryContext worker_context;
+static MemoryContext  worker_context;
+static CsFeed *volatile my_feed = NULL; /* while it is there */
+
+static bool
+is_let_go(void)
+{
+	return pg_atomic_read_u32(&my_feed->stop) != 0;
+}
+
+static void
+handle_term(SIGNAL_ARGS)
+{
+	if (my_feed != NULL && is_let_go())
+		StatementCancelHandler(postgres_signal_arg);
+	else
+		die(postgres_signal_arg);
+}
 
 static void
 host_begin(void)
@@ -55,6 +73,7 @@ worker_exit(int code, Datum arg)
 {
 	(void) code;
 	(void) arg;
+	my_feed = NULL;
 	MemoryContextSwitchTo(TopMemoryContext);
 	if (worker_context != NULL)
 		MemoryContextDelete(worker_context);
@@ -117,9 +136,9 @@ step(CsFeeder *feeder)
 	ErrorData *volatile error = NULL;
 	volatile bool goes_on = true;
 
-	handle_interrupts();
 	PG_TRY();
 	{
+		handle_interrupts();
 		goes_on = cs_feeder_step(feeder);
 	}
 	PG_CATCH();
@@ -135,10 +154,31 @@ step(CsFeeder *feeder)
 	return goes_on;
 }
 
+/* NULL: it is not needed any more. */
+static CsFeeder *
+open_feeder(CsFeed *feed, shm_mq_handle *queue)
+{
+	CsFeeder *volatile feeder = NULL;
+
+	PG_TRY();
+	{
+		feeder = cs_feeder_open(feed, queue, &host, worker_context);
+	}
+	PG_CATCH();
+	{
+		if (!is_let_go())
+			PG_RE_THROW();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	return feeder;
+}
+
 static void
 run(CsFeed *feed, shm_mq_handle *queue)
 {
-	CsFeeder *feeder = cs_feeder_open(feed, queue, &host, worker_context);
+	CsFeeder *feeder = open_feeder(feed, queue);
 
 	if (feeder == NULL)
 		return;
@@ -156,18 +196,21 @@ cs_decode_worker_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	ConfigReloadPending = true; /* one that came before was ignored, as PostgreSQL starts background workers */
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, handle_term);
 	before_shmem_exit(worker_exit, (Datum) 0);
 	BackgroundWorkerUnblockSignals();
 	segment = dsm_attach(DatumGetUInt32(arg));
 	if (segment == NULL)
 		proc_exit(0); /* whoever asked for it has gone */
 	feed = dsm_segment_address(segment);
+	my_feed = feed;
 	queue = cs_feed_queue(feed);
 	shm_mq_set_sender(queue, MyProc);
-	if (pg_atomic_read_u32(&feed->stop) != 0)
+	if (is_let_go())
 		proc_exit(0);
+	HOLD_CANCEL_INTERRUPTS();
 	BackgroundWorkerInitializeConnectionByOid(feed->database, InvalidOid, 0);
+	RESUME_CANCEL_INTERRUPTS();
 	cs_worker_settings();
 	cs_memory_init();
 	worker_context = AllocSetContextCreate(TopMemoryContext, "clickstream decode worker", ALLOCSET_DEFAULT_SIZES);

@@ -103,6 +103,7 @@ detach(void)
 		slot->has_progress = false;
 		slot->problem[0] = slot->decode_problem[0] = '\0';
 		slot->decode_workers = 0;
+		slot->decode_restarts = 0;
 		if (slot->state != CS_SLOT_FAILED && !slot->wanted)
 			cs_slot_free(slot);
 		else if (slot->state != CS_SLOT_FAILED && slot->stop)
@@ -171,10 +172,11 @@ show_state(CsSlotState state, const char *problem)
 }
 
 static void
-show_decode_workers(int n, const char *why)
+show_decode_workers(int n, int64 restarts, const char *why)
 {
 	cs_slots_lock();
 	slot->decode_workers = n;
+	slot->decode_restarts = restarts;
 	strlcpy(slot->decode_problem, why, sizeof(slot->decode_problem));
 	cs_slots_unlock();
 }
@@ -377,7 +379,7 @@ close_engine(void)
 	if (closing == NULL)
 		return;
 	cs_engine_close(closing);
-	show_decode_workers(0, "");
+	show_decode_workers(0, 0, "");
 }
 
 static void
@@ -407,7 +409,8 @@ note_success(bool committed)
 {
 	const char *problem = cs_engine_problem(engine);
 	const char *why;
-	int			decode_workers = cs_engine_decode_workers(engine, &why);
+	int64		restarts;
+	int			decode_workers = cs_engine_decode_workers(engine, &restarts, &why);
 	bool		healthy =
 		last_error != 0 && TimestampDifferenceExceeds(Max(last_error, resumed), last_batch, HEALTHY_AFTER_MS);
 
@@ -417,7 +420,7 @@ note_success(bool committed)
 		after_permanent = false;
 	}
 	show_state(problem ? CS_SLOT_WAITING : CS_SLOT_RUNNING, problem);
-	show_decode_workers(decode_workers, why);
+	show_decode_workers(decode_workers, restarts, why);
 	if (healthy)
 	{
 		last_error = 0;
