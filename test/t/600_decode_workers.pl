@@ -158,13 +158,15 @@ for my $round (0 .. 5)
 {
 	my $more = site_events_from($n, 2000, $seed);
 	my $workers = int(rand 4);
+	my $order = $round % 2 ? 'DESC' : 'ASC';
+	my $victims = 1 + $round % 3;
 
 	produce_site($broker, 'site', $more);
 	$n += 2000;
 	# A worker more or less, or another change, at any moment.
 	query("SELECT clickstream.alter_stream('altered', decode_workers => $workers, idle_timeout => '1 hour')");
-	query(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'clickstream decode' AND application_name LIKE '%ended%'
-		ORDER BY random() LIMIT 1 + (random() * 2)::int));
+	query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'clickstream decode'
+		AND application_name LIKE '%ended%' ORDER BY application_name $order LIMIT $victims");
 }
 for (@streams)
 {
@@ -181,7 +183,7 @@ is(books('altered'), books('calm'), 'and the ledger is the same');
 create_site($node, 'killed', 'killed', source('site', 2));
 query("SELECT clickstream.start('killed')");
 workers_run('killed', 2);
-my $pid = query(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'clickstream decode' AND application_name LIKE '%killed%' ORDER BY random() LIMIT 1));
+my $pid = query(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'clickstream decode' AND application_name LIKE '%killed%' ORDER BY application_name LIMIT 1));
 kill 'KILL', $pid;
 wait_until($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)");
 workers_run('killed', 2);
