@@ -200,7 +200,7 @@ is_needed(CsEngine *e, CsSystemColumn column)
 	return e->needed[cs_system_attno(e->stream, column) - 1];
 }
 
-static void
+static pg_attribute_always_inline void
 fill_system(CsEngine *e, CsEvent *event)
 {
 	const CsMessage *m = event->message;
