@@ -639,60 +639,53 @@ feed_pause(CsSource *base, CsPartition *partition, bool paused)
 
 /* ---- the rest is mostly Kafka's ---- */
 
+static CsSource *
+inner_of(CsSource *base)
+{
+	return ((FeedSource *) base)->inner;
+}
+
 static void
 feed_remember(CsSource *base, CsPartition **partitions, int n)
 {
-	CsSource *inner = ((FeedSource *) base)->inner;
-
-	inner->ops->remember(inner, partitions, n);
+	inner_of(base)->ops->remember(inner_of(base), partitions, n);
 }
 
 static const CsTopicNews *
 feed_news(CsSource *base)
 {
-	CsSource *inner = ((FeedSource *) base)->inner;
-
-	return inner->ops->news(inner);
+	return inner_of(base)->ops->news(inner_of(base));
 }
 
 static bool
 feed_keep(CsSource *base)
 {
-	CsSource *inner = ((FeedSource *) base)->inner;
-
-	return inner->ops->keep(inner);
+	return inner_of(base)->ops->keep(inner_of(base));
 }
 
 static CsPartition *
 feed_list(CsSource *base, int *n, int timeout_ms)
 {
-	CsSource *inner = ((FeedSource *) base)->inner;
-
-	return inner->ops->list(inner, n, timeout_ms);
+	return inner_of(base)->ops->list(inner_of(base), n, timeout_ms);
 }
 
 static bool
 feed_start_offset(CsSource *base, CsPartition *partition, bool is_first_time, int timeout_ms)
 {
-	CsSource *inner = ((FeedSource *) base)->inner;
-
-	return inner->ops->start_offset(inner, partition, is_first_time, timeout_ms);
+	return inner_of(base)->ops->start_offset(inner_of(base), partition, is_first_time, timeout_ms);
 }
 
 static int
 feed_poll_fd(CsSource *base)
 {
-	CsSource *inner = ((FeedSource *) base)->inner;
-
-	return inner->ops->poll_fd(inner); /* parcels set the latch */
+	return inner_of(base)->ops->poll_fd(inner_of(base)); /* parcels set the latch */
 }
 
 static Jsonb *
 feed_headers(CsSource *base, const CsMessage *message, size_t *length)
 {
-	CsSource *inner = ((FeedSource *) base)->inner;
-
-	return message->packed ? cs_packed_headers(message->packed, length) : inner->ops->headers(inner, message, length);
+	return message->packed ? cs_packed_headers(message->packed, length)
+						   : inner_of(base)->ops->headers(inner_of(base), message, length);
 }
 
 static void
@@ -725,9 +718,7 @@ feed_problem(CsSource *base)
 static bool
 feed_is_outdated(CsSource *base)
 {
-	CsSource *inner = ((FeedSource *) base)->inner;
-
-	return inner->ops->is_outdated(inner);
+	return inner_of(base)->ops->is_outdated(inner_of(base));
 }
 
 static const CsSourceOps feed_source = {

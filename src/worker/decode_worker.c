@@ -31,7 +31,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-static MemoryContext  worker_context;
+static MemoryContext worker_context;
 static CsFeed *volatile my_feed = NULL; /* while it is there */
 
 static bool
