@@ -444,25 +444,11 @@ obey(CsEngine *e, const CsControl *control)
 		   e->polled_empty && e->batch_messages == 0 && !e->closings_left && e->stored.closed == e->stored.watermark;
 }
 
-static bool
-rows_are_due(CsEngine *e)
-{
-	for (int i = 0; i < e->nstages; i++)
-	{
-		CsOperator *op = e->stages[i].op;
-
-		if (op->stale && !e->catching_up && op->def->emit == CS_EMIT_CHANGES && !cs_stage_fills(&e->stages[i]) &&
-			(op->emit_at == CS_WM_DONE || op->emit_at <= e->ctx.now))
-			return true;
-	}
-	return false;
-}
-
 /* What of the last commit is not shown yet, and will be with the next ones: not what waits for emit_interval. */
 static bool
 holds_rows(CsEngine *e)
 {
-	return e->catching_up || e->closings_left || rows_are_due(e);
+	return e->catching_up || e->closings_left || cs_engine_rows_are_due(e);
 }
 
 /* Is there anything to write at all? */
@@ -470,7 +456,7 @@ static bool
 has_work(CsEngine *e, bool finish)
 {
 	if (e->batch_messages > 0 || e->backfilled || finish || e->closings_left || e->watermark != e->stored.watermark ||
-		rows_are_due(e) || cs_state_is_over_budget(e->state))
+		cs_engine_rows_are_due(e) || cs_state_is_over_budget(e->state))
 		return true;
 	for (int i = 0; i < e->npartitions; i++)
 	{
@@ -628,7 +614,8 @@ outcome_of(CsEngine *e, bool full)
 	bool was_catching_up = e->catching_up;
 
 	e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
-	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e) || rows_are_due(e))
+	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e) ||
+		cs_engine_rows_are_due(e))
 		return CS_BATCH_MORE;
 	if (was_catching_up && !e->catching_up)
 		return CS_BATCH_MORE;
@@ -688,7 +675,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	if (e->reported != e->stored.commit_number || e->reported_holds != holds_rows(e))
 		report(e);
 	MemoryContextSwitchTo(old);
-	return rows_are_due(e) && !e->stale ? CS_BATCH_MORE : CS_BATCH_IDLE; /* held back until now */
+	return cs_engine_rows_are_due(e) && !e->stale ? CS_BATCH_MORE : CS_BATCH_IDLE; /* held back until now */
 }
 
 /* Midway nothing may come in between; what else there is to close is closed with it. */

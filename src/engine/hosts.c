@@ -78,6 +78,20 @@ cs_engine_at_end(CsEngine *e)
 	return cs_positions_at_end(e) && e->polled_empty && !e->closings_left && !cs_backfill_remains(e);
 }
 
+bool
+cs_engine_rows_are_due(CsEngine *e)
+{
+	for (int i = 0; i < e->nstages; i++)
+	{
+		CsOperator *op = e->stages[i].op;
+
+		if (op->stale && !e->catching_up && op->def->emit == CS_EMIT_CHANGES && !cs_stage_fills(&e->stages[i]) &&
+			(op->emit_at == CS_WM_DONE || op->emit_at <= e->ctx.now))
+			return true;
+	}
+	return false;
+}
+
 int
 cs_engine_decode_workers(CsEngine *e, int64 *restarts, const char **why)
 {

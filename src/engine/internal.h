@@ -163,6 +163,9 @@ struct CsEngine
 typedef void (*CsRepairStep)(CsEngine *e, void *arg);
 extern void cs_engine_repair(int32 stream_id, const CsHost *host, CsRepairStep step, void *arg);
 
+/* hosts.c: rows that change are held back no longer. */
+extern bool cs_engine_rows_are_due(CsEngine *e);
+
 /* engine.c: without lock, state and source, for a decode worker. */
 extern CsEngine *cs_engine_open_decoder(int32 stream_id, const CsHost *host, MemoryContext parent);
 /* In a transaction as the stream's owner. */
