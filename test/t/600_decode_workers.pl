@@ -11,9 +11,7 @@ use Test::More;
 use ClickstreamTest;
 use ClickstreamSite;
 
-my $seed = $ENV{CLICKSTREAM_SEED} // 600;
-note "CLICKSTREAM_SEED=$seed";
-srand $seed;
+my $seed = seed_of(600);
 
 my $node = new_node('main',
 	"clickstream.commit_interval = '20ms'",

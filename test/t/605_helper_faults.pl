@@ -12,9 +12,7 @@ use ClickstreamTest;
 use ClickstreamSite;
 use Time::HiRes qw(sleep);
 
-my $seed = $ENV{CLICKSTREAM_SEED} // 605;
-note "CLICKSTREAM_SEED=$seed";
-srand $seed;
+my $seed = seed_of(605);
 
 my $node = new_node('main',
 	"clickstream.commit_interval = '20ms'",
