@@ -2501,7 +2501,7 @@ COMMENT ON COLUMN stat_stream.last_error_at IS 'when it happened';
 COMMENT ON COLUMN stat_stream.problem IS 'why nothing comes from the topic although the worker runs; which limit keeps the stream from getting a worker; that it came with a copied or restored database';
 COMMENT ON COLUMN stat_stream.state_entries IS 'open sessions, windows and the like that the worker holds';
 COMMENT ON COLUMN stat_stream.state_bytes IS 'memory they take';
-COMMENT ON COLUMN stat_stream.decode_workers IS 'decode workers that run for it';
+COMMENT ON COLUMN stat_stream.decode_workers IS 'decode workers that read for it';
 COMMENT ON COLUMN stat_stream.decode_problem IS 'why they are fewer than were asked for; the stream goes on without';
 COMMENT ON COLUMN stat_stream.decode_restarts IS 'how often one had ended unasked and was started again, since the worker opened the stream';
 GRANT SELECT ON stat_stream TO PUBLIC;

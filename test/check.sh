@@ -28,6 +28,7 @@
 #   CLICKSTREAM_ROUNDS    how often "random" goes through its tests (10)
 #   CLICKSTREAM_SEED      seed of random tests (each has its own, always the same one); of the first round of "random"
 #   CLICKSTREAM_CASES     random windows: times as many events (1)
+#   CLICKSTREAM_DECODE_WORKERS  so many for each stream of a TAP test that can have some (none)
 #   DEMO_SECONDS          how long the demo runs (20)
 #   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (1800)
 #   CLICKSTREAM_JOBS      TAP files at a time (2)

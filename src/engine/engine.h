@@ -89,7 +89,7 @@ extern bool cs_engine_at_end(CsEngine *engine);
 
 extern const CsStream *cs_engine_stream(CsEngine *engine);
 
-/* Decode workers that run; how often one was started again; if they are fewer than asked for, why ("": no reason). */
+/* Decode workers that read; how often one was started again; if they are fewer than asked for, why ("": no reason). */
 extern int cs_engine_decode_workers(CsEngine *engine, int64 *restarts, const char **why);
 
 #endif

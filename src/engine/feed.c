@@ -15,252 +15,19 @@
 
 #include "core/settings.h"
 #include "core/wait.h"
-#include "engine/feed.h"
+#include "engine/feed_internal.h"
 #include "engine/packed.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "storage/proc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/timestamp.h"
 
-#define BUSY_WAIT_MS 100	  /* for helpers that have messages in hand */
-#define NO_ROOM_RETRY_MS 2000 /* between two looks whether there is room for another process */
-#define BACK_OFF_MS 1000	  /* doubles up to */
-#define BACK_OFF_MAX_MS 60000
-#define HEALTHY_AFTER_MS 60000 /* a helper that lived so long has not failed */
+#define BUSY_WAIT_MS 100 /* for helpers that have messages in hand */
 #define OWN_POLL_INTERVAL_MS 100
-
-typedef struct Helper
-{
-	/* NULL: there is no process. */
-	CsFeed				   *feed;
-	dsm_segment			   *segment;
-	shm_mq_handle		   *queue;
-	BackgroundWorkerHandle *handle;
-	TimestampTz				started_at;
-	int						failures; /* in a row */
-	TimestampTz				retry_at;
-
-	/* Its partitions. */
-	uint64		  generation;
-	int			  npartitions;
-	CsPartition **partitions;
-
-	/* What came from it, and was not handed out yet. */
-	bool				 gone;	 /* the queue's other end */
-	bool				 lent;	 /* the engine has messages of the parcel, until release() */
-	const CsParcel		*parcel; /* NULL: none */
-	const CsPackedEvent *next;
-	int					 left;
-	char				 problem[512];
-} Helper;
-
-typedef struct FeedSource
-{
-	CsSource			  base;
-	MemoryContextCallback callback;
-	MemoryContext		  cxt;
-	const CsStream		 *stream;
-	int32				  version;
-	CsSource			 *inner; /* Kafka's */
-	TimestampTz			  inner_polled_at;
-	int					  nhelpers;
-	Helper				 *helpers;
-	int					  turn; /* who is asked first */
-	bool				  assigned;
-	int					  npartitions;
-	CsPartition			**partitions; /* all */
-	int					  nown;
-	CsPartition			**own;		 /* those that inner reads */
-	bool				  has_taken; /* messages of helpers, since the last commit or assignment */
-	bool				  has_fault;
-	CsFeedError			  fault;
-	int64				  restarts; /* of helpers that ended unasked */
-	char				  why[512]; /* why not all helpers run, or "" */
-} FeedSource;
-
-/* ---- processes ---- */
-
-static void
-wake(Helper *helper)
-{
-	PGPROC *process = shm_mq_get_sender(shm_mq_get_queue(helper->queue));
-
-	if (process != NULL)
-		SetLatch(&process->procLatch);
-}
-
-/* It sees "stop" when it next looks; the signal takes it out of whatever it is computing (worker/decode_worker.c). */
-static void
-let_go(Helper *helper)
-{
-	if (helper->feed == NULL)
-		return;
-	pg_atomic_write_u32(&helper->feed->stop, 1);
-	if (helper->handle != NULL)
-		TerminateBackgroundWorker(helper->handle);
-	shm_mq_detach(helper->queue);
-	dsm_detach(helper->segment);
-	if (helper->handle != NULL)
-		pfree(helper->handle);
-	helper->feed = NULL;
-	helper->segment = NULL;
-	helper->queue = NULL;
-	helper->handle = NULL;
-	helper->parcel = NULL;
-	helper->left = 0;
-	helper->gone = helper->lent = false;
-	helper->problem[0] = '\0';
-	helper->npartitions = 0;
-}
-
-static void
-close_feed(void *arg)
-{
-	FeedSource *source = arg;
-
-	for (int i = 0; i < source->nhelpers; i++)
-		let_go(&source->helpers[i]);
-}
-
-/* A segment of this process, or NULL and why not.  Without room in memory the stream goes on, too. */
-static dsm_segment *
-make_segment(FeedSource *source)
-{
-	MemoryContext old = MemoryContextSwitchTo(source->cxt);
-	ResourceOwner owner = CurrentResourceOwner;
-	dsm_segment *volatile segment = NULL;
-
-	CurrentResourceOwner = NULL; /* it outlives transactions */
-	PG_TRY();
-	{
-		segment = dsm_create(CS_FEED_SIZE, DSM_CREATE_NULL_IF_MAXSEGMENTS);
-		if (segment == NULL)
-			strlcpy(source->why, "Every segment of dynamic shared memory is in use.", sizeof(source->why));
-	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(source->cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		strlcpy(source->why, error->message, sizeof(source->why));
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
-	MemoryContextSwitchTo(old);
-	return segment;
-}
-
-static bool
-register_helper(FeedSource *source, Helper *helper)
-{
-	BackgroundWorker bgw = {0};
-
-	bgw.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	bgw.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	bgw.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(bgw.bgw_library_name, "clickstream", sizeof(bgw.bgw_library_name));
-	strlcpy(bgw.bgw_function_name, "cs_decode_worker_main", sizeof(bgw.bgw_function_name));
-	snprintf(bgw.bgw_name, sizeof(bgw.bgw_name), "clickstream decode worker %d of stream %d of database %u",
-			 helper->feed->number, source->stream->stream_id, MyDatabaseId);
-	strlcpy(bgw.bgw_type, "clickstream decode", sizeof(bgw.bgw_type));
-	bgw.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(helper->segment));
-	bgw.bgw_notify_pid = MyProcPid;
-	if (RegisterDynamicBackgroundWorker(&bgw, &helper->handle))
-		return true;
-	helper->handle = NULL;
-	strlcpy(source->why, "Every background worker slot of the server is in use: raise max_worker_processes.",
-			sizeof(source->why));
-	return false;
-}
-
-static void
-init_feed(FeedSource *source, int number, CsFeed *feed)
-{
-	memset(feed, 0, sizeof(CsFeed));
-	feed->database = MyDatabaseId;
-	feed->stream_id = source->stream->stream_id;
-	feed->version = source->version;
-	feed->number = number;
-	feed->nhelpers = source->nhelpers;
-	pg_atomic_init_u32(&feed->stop, 0);
-	pg_atomic_init_u32(&feed->busy, 0);
-	pg_atomic_init_u64(&feed->generation, 0);
-	for (int i = 0; i < CS_FEED_PARTITIONS; i++)
-		pg_atomic_init_u32(&feed->partitions[i].paused, 0);
-}
-
-static bool
-start_helper(FeedSource *source, int i)
-{
-	Helper		 *helper = &source->helpers[i];
-	MemoryContext old = MemoryContextSwitchTo(source->cxt);
-	shm_mq		 *queue;
-	bool		  started;
-
-	helper->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_ROOM_RETRY_MS);
-	helper->segment = make_segment(source);
-	if (helper->segment == NULL)
-	{
-		MemoryContextSwitchTo(old);
-		return false;
-	}
-	helper->feed = dsm_segment_address(helper->segment);
-	init_feed(source, i + 1, helper->feed);
-	queue = shm_mq_create(cs_feed_queue(helper->feed), CS_FEED_QUEUE);
-	shm_mq_set_receiver(queue, MyProc);
-	started = register_helper(source, helper);
-	helper->queue = shm_mq_attach(queue, helper->segment, helper->handle);
-	helper->started_at = GetCurrentTimestamp();
-	helper->generation = 0;
-	if (!started)
-		let_go(helper);
-	MemoryContextSwitchTo(old);
-	return started;
-}
-
-static bool
-has_ended(Helper *helper)
-{
-	pid_t pid;
-
-	return helper->gone || GetBackgroundWorkerPid(helper->handle, &pid) == BGWH_STOPPED;
-}
-
-static void
-note_failure(FeedSource *source, Helper *helper)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	int64		pause = 0;
-
-	if (TimestampDifferenceExceeds(helper->started_at, now, HEALTHY_AFTER_MS))
-		helper->failures = 0;
-	if (helper->failures > 0)
-		pause = Min((int64) BACK_OFF_MS << Min(helper->failures - 1, 10), BACK_OFF_MAX_MS);
-	helper->failures++;
-	source->restarts++;
-	helper->retry_at = TimestampTzPlusMilliseconds(now, pause);
-	snprintf(source->why, sizeof(source->why),
-			 "Decode worker %d ended unexpectedly and is started again; see the server's log.", helper->feed->number);
-}
-
-/* Has it come so far that messages can be expected? */
-static bool
-is_at_work(const Helper *helper)
-{
-	return helper->feed != NULL && shm_mq_get_sender(shm_mq_get_queue(helper->queue)) != NULL;
-}
 
 /* ---- sharing partitions out ---- */
 
 /* A new generation, from where the engine is. */
 static void
-publish(Helper *helper)
+publish(CsHelper *helper)
 {
 	CsFeed *feed = helper->feed;
 	uint64	generation = pg_atomic_read_u64(&feed->generation);
@@ -278,7 +45,7 @@ publish(Helper *helper)
 		feed->partitions[i].offset = p->next_offset;
 		feed->partitions[i].last_offset = p->last_offset;
 		feed->partitions[i].last_checksum = p->last_checksum;
-		pg_atomic_write_u32(&feed->partitions[i].paused, p->paused);
+		pg_atomic_write_u32(&feed->partitions[i].pauses, p->paused);
 	}
 	pg_write_barrier();
 	pg_atomic_write_u64(&feed->generation, generation + 2);
@@ -286,36 +53,37 @@ publish(Helper *helper)
 	helper->parcel = NULL;
 	helper->left = 0;
 	helper->problem[0] = '\0';
-	wake(helper);
+	cs_helper_wake(helper);
 }
 
-static Helper *
-reader_of(FeedSource *source, int i, int nlive)
+static CsHelper *
+reader_of(CsFeedSource *source, int i, int nserving)
 {
-	for (int h = 0; nlive > 0 && h < source->nhelpers; h++)
+	for (int h = 0; nserving > 0 && h < source->nhelpers; h++)
 	{
-		Helper *helper = &source->helpers[h];
+		CsHelper *helper = &source->helpers[h];
 
-		if (helper->feed != NULL && i-- % nlive == 0)
+		if (helper->serves && i-- % nserving == 0)
 			return helper->npartitions < CS_FEED_PARTITIONS ? helper : NULL;
 	}
 	return NULL;
 }
 
 static void
-share_out(FeedSource *source)
+share_out(CsFeedSource *source)
 {
-	int nlive = 0;
+	int nserving = 0;
 
+	cs_stash_forget(source);
 	source->nown = 0;
 	for (int h = 0; h < source->nhelpers; h++)
 	{
-		nlive += source->helpers[h].feed != NULL;
+		nserving += source->helpers[h].serves;
 		source->helpers[h].npartitions = 0;
 	}
 	for (int i = 0; i < source->npartitions; i++)
 	{
-		Helper *helper = reader_of(source, i % Max(nlive, 1), nlive);
+		CsHelper *helper = reader_of(source, i % Max(nserving, 1), nserving);
 
 		if (helper != NULL)
 			helper->partitions[helper->npartitions++] = source->partitions[i];
@@ -335,83 +103,9 @@ share_out(FeedSource *source)
 	}
 }
 
-/* Start those that are missing, if it is time for it and they would have something to do; true if one was started. */
-static bool
-start_missing(FeedSource *source)
-{
-	bool		started = false;
-	TimestampTz now = GetCurrentTimestamp();
-
-	for (int i = 0; i < Min(source->nhelpers, source->npartitions); i++)
-	{
-		if (source->helpers[i].feed == NULL && source->helpers[i].retry_at <= now)
-			started |= start_helper(source, i);
-	}
-	return started;
-}
-
-/* Between two polls: somebody who ended is replaced. */
-static void
-look_after_helpers(FeedSource *source)
-{
-	bool changed = false;
-	bool missing = false;
-
-	for (int i = 0; i < source->nhelpers; i++)
-	{
-		Helper *helper = &source->helpers[i];
-
-		if (helper->feed != NULL && has_ended(helper))
-		{
-			note_failure(source, helper);
-			let_go(helper);
-			changed = true;
-		}
-		missing |= helper->feed == NULL && i < source->npartitions;
-	}
-	if (!missing)
-		source->why[0] = '\0';
-	else
-		changed |= start_missing(source);
-	if (changed)
-		share_out(source);
-}
-
-static void
-feed_assign(CsSource *base, CsPartition **partitions, int n)
-{
-	FeedSource	 *source = (FeedSource *) base;
-	MemoryContext old = MemoryContextSwitchTo(source->cxt);
-
-	if (n > source->npartitions)
-	{
-		Size size = n * sizeof(CsPartition *);
-
-		source->partitions = source->partitions ? repalloc(source->partitions, size) : palloc(size);
-		source->own = source->own ? repalloc(source->own, size) : palloc(size);
-		for (int i = 0; i < source->nhelpers; i++)
-		{
-			Helper *helper = &source->helpers[i];
-
-			helper->partitions = helper->partitions ? repalloc(helper->partitions, size) : palloc(size);
-		}
-	}
-	memcpy(source->partitions, partitions, n * sizeof(CsPartition *));
-	source->npartitions = n;
-	source->assigned = true;
-	source->has_taken = source->has_fault = false;
-	for (int i = 0; i < source->nhelpers; i++)
-		source->helpers[i].lent = false;
-	(void) start_missing(source);
-	share_out(source);
-	MemoryContextSwitchTo(old);
-}
-
-/* ---- poll ---- */
-
 /* The next parcel of this generation; false: there is none. */
 static bool
-receive(Helper *helper)
+receive(CsHelper *helper)
 {
 	void		 *data;
 	Size		  size;
@@ -421,6 +115,7 @@ receive(Helper *helper)
 	{
 		const CsParcel *parcel = data;
 
+		helper->spoke = true;
 		if (parcel->generation != helper->generation)
 			continue;
 		helper->parcel = parcel;
@@ -432,9 +127,96 @@ receive(Helper *helper)
 	return false;
 }
 
+/* Start those that are missing, if it is time for it and they would have something to do. */
+static void
+start_missing(CsFeedSource *source, bool serves)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < Min(source->nhelpers, source->npartitions); i++)
+	{
+		CsHelper *helper = &source->helpers[i];
+
+		if (helper->feed != NULL || helper->retry_at > now || !cs_helper_start(source, i))
+			continue;
+		helper->serves = serves;
+		publish(helper); /* of no partition yet: the word that it sends says that it could read */
+	}
+}
+
+/*
+ * Between two polls: somebody who ended is replaced.  His partitions are the
+ * others' until the new one has opened the stream and says so, which may take
+ * long (a lock) or never happen.
+ */
+static void
+look_after_helpers(CsFeedSource *source)
+{
+	bool changed = false;
+	bool missing = false;
+
+	for (int i = 0; i < source->nhelpers; i++)
+	{
+		CsHelper *helper = &source->helpers[i];
+
+		if (helper->feed != NULL && !helper->serves && receive(helper))
+			helper->serves = changed = true;
+		if (helper->feed != NULL && cs_helper_has_ended(helper))
+		{
+			changed |= helper->serves;
+			cs_helper_note_failure(source, helper);
+			cs_helper_let_go(helper);
+		}
+		missing |= helper->feed == NULL && i < source->npartitions;
+	}
+	if (missing)
+		start_missing(source, false);
+	else
+		source->why[0] = '\0';
+	if (changed)
+		share_out(source);
+}
+
+static void
+feed_assign(CsSource *base, CsPartition **partitions, int n)
+{
+	CsFeedSource *source = (CsFeedSource *) base;
+	MemoryContext old = MemoryContextSwitchTo(source->cxt);
+	bool		  is_first;
+
+	if (n > source->npartitions)
+	{
+		Size size = n * sizeof(CsPartition *);
+
+		source->partitions = source->partitions ? repalloc(source->partitions, size) : palloc(size);
+		source->own = source->own ? repalloc(source->own, size) : palloc(size);
+		for (int i = 0; i < source->nhelpers; i++)
+		{
+			CsHelper *helper = &source->helpers[i];
+
+			helper->partitions = helper->partitions ? repalloc(helper->partitions, size) : palloc(size);
+			helper->stashes =
+				helper->stashes ? repalloc(helper->stashes, n * sizeof(dlist_head)) : palloc(n * sizeof(dlist_head));
+		}
+	}
+	memcpy(source->partitions, partitions, n * sizeof(CsPartition *));
+	source->npartitions = n;
+	is_first = !source->assigned;
+	source->assigned = true;
+	source->has_taken = source->has_fault = false;
+	for (int i = 0; i < source->nhelpers; i++)
+		source->helpers[i].lent = false;
+	start_missing(source,
+				  is_first); /* the first time they are waited for: who opened the stream just now was not kept */
+	share_out(source);
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- poll ---- */
+
 /* All of its messages are handed out: what else does it say? */
 static void
-finish_parcel(FeedSource *source, Helper *helper)
+finish_parcel(CsFeedSource *source, CsHelper *helper)
 {
 	const CsParcel	 *parcel = helper->parcel;
 	const CsFeedMark *marks = (const CsFeedMark *) ((const char *) parcel + parcel->marks);
@@ -445,7 +227,7 @@ finish_parcel(FeedSource *source, Helper *helper)
 
 		if (marks[i].end_offset >= 0)
 			p->end_offset = marks[i].end_offset;
-		p->at_end = marks[i].at_end && !p->paused;
+		p->at_end = marks[i].at_end && !cs_stash_takes(helper, i);
 	}
 	if (parcel->problem != 0)
 		strlcpy(helper->problem, (const char *) parcel + parcel->problem, sizeof(helper->problem));
@@ -457,38 +239,40 @@ finish_parcel(FeedSource *source, Helper *helper)
 	helper->parcel = NULL;
 }
 
-/* Of a partition that is paused nothing is handed out: it is read again from there when it goes on. */
 static int
-hand_out(Helper *helper, CsMessage *messages, int max)
+hand_out(CsFeedSource *source, CsHelper *helper, CsMessage *messages, int max)
 {
 	int n = 0;
 
 	for (; helper->left > 0 && n < max; helper->left--)
 	{
-		CsPartition *p = helper->partitions[cs_packed_partition(helper->next)];
+		const CsPackedEvent *packed = helper->next;
+		int					 i = cs_packed_partition(packed);
 
-		if (!p->paused)
+		helper->next = (const CsPackedEvent *) ((const char *) packed + cs_packed_size(packed));
+		if (cs_stash_takes(helper, i))
 		{
-			messages[n].partition = p;
-			cs_packed_message(helper->next, &messages[n++]);
-			p->at_end = false;
+			cs_stash_add(source, helper, packed);
+			continue;
 		}
-		helper->next = (const CsPackedEvent *) ((const char *) helper->next + cs_packed_size(helper->next));
+		messages[n].partition = helper->partitions[i];
+		messages[n].partition->at_end = false;
+		cs_packed_message(packed, &messages[n++]);
 	}
 	return n;
 }
 
 /* A parcel's messages stay where they are until release(), so no second one is received before. */
 static int
-take_of(FeedSource *source, Helper *helper, CsMessage *messages, int max)
+take_of(CsFeedSource *source, CsHelper *helper, CsMessage *messages, int max)
 {
 	int n = 0;
 
-	while (helper->feed != NULL && n < max && !source->has_fault)
+	while (helper->serves && n < max && !source->has_fault)
 	{
 		if (helper->parcel == NULL && (helper->lent || !receive(helper)))
 			break;
-		n += hand_out(helper, messages + n, max - n);
+		n += hand_out(source, helper, messages + n, max - n);
 		helper->lent |= n > 0;
 		if (helper->left == 0)
 			finish_parcel(source, helper);
@@ -497,7 +281,7 @@ take_of(FeedSource *source, Helper *helper, CsMessage *messages, int max)
 }
 
 static int
-take_own(FeedSource *source, CsMessage *messages, int max)
+take_own(CsFeedSource *source, CsMessage *messages, int max)
 {
 	int n = source->inner->ops->poll(source->inner, messages, max, 0);
 
@@ -509,13 +293,15 @@ take_own(FeedSource *source, CsMessage *messages, int max)
 
 /* Kafka's client in this process is asked before or after the helpers; if it reads nothing itself, now and then. */
 static int
-take(FeedSource *source, CsMessage *messages, int max)
+take(CsFeedSource *source, CsMessage *messages, int max)
 {
 	bool own_first = source->nown > 0 ||
 					 TimestampDifferenceExceeds(source->inner_polled_at, GetCurrentTimestamp(), OWN_POLL_INTERVAL_MS);
 	int own = own_first ? take_own(source, messages, max) : 0;
 	int n = own;
 
+	if (source->nstashed > 0)
+		n += cs_stash_hand_out(source, messages + n, max - n);
 	source->turn++;
 	for (int i = 0; i < source->nhelpers && n < max; i++)
 		n += take_of(source, &source->helpers[(source->turn + i) % source->nhelpers], messages + n, max - n);
@@ -524,11 +310,11 @@ take(FeedSource *source, CsMessage *messages, int max)
 }
 
 static bool
-somebody_is_busy(const FeedSource *source)
+somebody_is_busy(const CsFeedSource *source)
 {
 	for (int i = 0; i < source->nhelpers; i++)
 	{
-		const Helper *helper = &source->helpers[i];
+		const CsHelper *helper = &source->helpers[i];
 
 		if (helper->feed != NULL && !helper->gone && pg_atomic_read_u32(&helper->feed->busy) != 0)
 			return true;
@@ -541,7 +327,7 @@ somebody_is_busy(const FeedSource *source)
  * is forgotten, and the helper meets it again.
  */
 static bool
-meets_fault(FeedSource *source)
+meets_fault(CsFeedSource *source)
 {
 	CsFeedError *fault = &source->fault;
 
@@ -566,10 +352,10 @@ meets_fault(FeedSource *source)
 static int
 feed_poll(CsSource *base, CsMessage *messages, int max, int timeout_ms)
 {
-	FeedSource *source = (FeedSource *) base;
-	TimestampTz begun = GetCurrentTimestamp();
-	bool		waited = false;
-	int			n;
+	CsFeedSource *source = (CsFeedSource *) base;
+	TimestampTz	  begun = GetCurrentTimestamp();
+	bool		  waited = false;
+	int			  n;
 
 	look_after_helpers(source);
 	if (meets_fault(source))
@@ -581,7 +367,7 @@ feed_poll(CsSource *base, CsMessage *messages, int max, int timeout_ms)
 
 		if (left <= 0)
 			break;
-		(void) cs_wait(-1, left);
+		(void) cs_wait(source->nown > 0 ? source->inner->ops->poll_fd(source->inner) : -1, left);
 		waited = true;
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -595,44 +381,33 @@ feed_poll(CsSource *base, CsMessage *messages, int max, int timeout_ms)
 static void
 feed_release(CsSource *base)
 {
-	FeedSource *source = (FeedSource *) base;
+	CsFeedSource *source = (CsFeedSource *) base;
 
 	source->inner->ops->release(source->inner);
+	cs_stash_release(source);
 	for (int i = 0; i < source->nhelpers; i++)
 		source->helpers[i].lent = false;
 }
 
 /* ---- pause ---- */
 
-static bool
-pause_at(Helper *helper, CsPartition *partition)
-{
-	for (int i = 0; helper->feed != NULL && i < helper->npartitions; i++)
-	{
-		if (helper->partitions[i] != partition)
-			continue;
-		if (partition->paused)
-		{
-			pg_atomic_write_u32(&helper->feed->partitions[i].paused, 1);
-			wake(helper);
-		}
-		else
-			publish(helper); /* what came of it meanwhile was thrown away */
-		return true;
-	}
-	return false;
-}
-
 static void
 feed_pause(CsSource *base, CsPartition *partition, bool paused)
 {
-	FeedSource *source = (FeedSource *) base;
+	CsFeedSource *source = (CsFeedSource *) base;
 
 	partition->paused = paused;
-	for (int i = 0; i < source->nhelpers; i++)
+	for (int h = 0; h < source->nhelpers; h++)
 	{
-		if (pause_at(&source->helpers[i], partition))
+		CsHelper *helper = &source->helpers[h];
+
+		for (int i = 0; i < helper->npartitions; i++)
+		{
+			if (helper->partitions[i] != partition)
+				continue;
+			cs_stash_tell(helper, i);
 			return;
+		}
 	}
 	source->inner->ops->pause(source->inner, partition, paused);
 }
@@ -642,7 +417,7 @@ feed_pause(CsSource *base, CsPartition *partition, bool paused)
 static CsSource *
 inner_of(CsSource *base)
 {
-	return ((FeedSource *) base)->inner;
+	return ((CsFeedSource *) base)->inner;
 }
 
 static void
@@ -691,7 +466,7 @@ feed_headers(CsSource *base, const CsMessage *message, size_t *length)
 static void
 feed_committed(CsSource *base, CsPartition **partitions, int n)
 {
-	FeedSource *source = (FeedSource *) base;
+	CsFeedSource *source = (CsFeedSource *) base;
 
 	source->has_taken = false;
 	source->inner->ops->committed(source->inner, partitions, n);
@@ -701,12 +476,12 @@ feed_committed(CsSource *base, CsPartition **partitions, int n)
 static const char *
 feed_problem(CsSource *base)
 {
-	FeedSource *source = (FeedSource *) base;
-	bool		helped = false;
+	CsFeedSource *source = (CsFeedSource *) base;
+	bool		  helped = false;
 
 	for (int i = 0; i < source->nhelpers; i++)
 	{
-		Helper *helper = &source->helpers[i];
+		CsHelper *helper = &source->helpers[i];
 
 		if (helper->feed != NULL && helper->problem[0] != '\0')
 			return helper->problem;
@@ -751,23 +526,34 @@ helpers_wanted(const CsEngine *e)
 	return e->host->helped && e->stream->brokers != NULL && e->upsert == NULL ? n : 0;
 }
 
+static void
+close_feed(void *arg)
+{
+	CsFeedSource *source = arg;
+
+	for (int i = 0; i < source->nhelpers; i++)
+		cs_helper_let_go(&source->helpers[i]);
+}
+
 CsSource *
 cs_feed_source(CsEngine *e, MemoryContext cxt)
 {
-	CsSource   *inner = cs_source_for(e->stream)->open(e->stream, cxt);
-	FeedSource *source;
-	int			nhelpers = helpers_wanted(e);
+	CsSource	 *inner = cs_source_for(e->stream)->open(e->stream, cxt);
+	CsFeedSource *source;
+	int			  nhelpers = helpers_wanted(e);
 
 	if (nhelpers == 0)
 		return inner;
-	source = MemoryContextAllocZero(cxt, sizeof(FeedSource));
+	source = MemoryContextAllocZero(cxt, sizeof(CsFeedSource));
 	source->base.ops = &feed_source;
 	source->cxt = cxt;
 	source->stream = e->stream;
 	source->version = e->version;
 	source->inner = inner;
 	source->nhelpers = nhelpers;
-	source->helpers = MemoryContextAllocZero(cxt, source->nhelpers * sizeof(Helper));
+	source->helpers = MemoryContextAllocZero(cxt, source->nhelpers * sizeof(CsHelper));
+	source->stash = AllocSetContextCreate(cxt, "clickstream stash", ALLOCSET_DEFAULT_SIZES);
+	dlist_init(&source->spent);
 	source->callback.func = close_feed;
 	source->callback.arg = source;
 	MemoryContextRegisterResetCallback(cxt, &source->callback);
@@ -783,8 +569,9 @@ cs_feed_is(const CsSource *source)
 int
 cs_feed_status(CsSource *base, int64 *restarts, const char **why)
 {
-	FeedSource *source = (FeedSource *) base;
-	int			n = 0;
+	CsFeedSource *source = (CsFeedSource *) base;
+	int			  n = 0;
+	bool		  some_start = false;
 
 	*why = "";
 	*restarts = 0;
@@ -792,9 +579,15 @@ cs_feed_status(CsSource *base, int64 *restarts, const char **why)
 		return 0;
 	*restarts = source->restarts;
 	for (int i = 0; i < source->nhelpers; i++)
-		n += is_at_work(&source->helpers[i]);
-	*why = source->why;
-	if (source->assigned && source->npartitions < source->nhelpers && source->why[0] == '\0')
+	{
+		n += source->helpers[i].spoke;
+		some_start |= source->helpers[i].feed != NULL && !source->helpers[i].spoke;
+	}
+	if (source->why[0] != '\0')
+		*why = source->why;
+	else if (some_start)
+		*why = "Not all decode workers have begun to read yet; what they wait for is in pg_stat_activity.";
+	else if (source->assigned && source->npartitions < source->nhelpers)
 		*why = "There are fewer partitions than decode workers.";
 	return n;
 }

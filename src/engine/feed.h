@@ -15,9 +15,10 @@
  * Nothing is stored by a helper, so nothing is lost with one.  Where it reads
  * is told by an assignment, with a generation; parcels of another generation
  * are thrown away.  Whenever the engine assigns (a batch was aborted, there are
- * new partitions), a helper has ended, another one was started, or a partition
- * goes on after a pause, there is a new generation, from the offsets up to
- * which the applier has consumed.  Definitions and the stream's columns are
+ * new partitions), a helper has ended or another one can read, there is a new
+ * generation, from the offsets up to which the applier has consumed.  A pause
+ * is none: what has come of the partition is kept, and is what comes first when
+ * it goes on (feed_stash.c).  Definitions and the stream's columns are
  * compiled for one version of the stream: a change of it ends the engine, its
  * feed and the helpers with it.
  *
@@ -25,8 +26,8 @@
  * by the applier's poll() once all that came before it is committed.
  *
  * Memory: CS_FEED_QUEUE of dynamic shared memory for each helper, a parcel
- * (CS_FEED_PARCEL, or one message) on either side, and the helper's part of
- * clickstream.queue_memory.  A full queue makes the helper wait, and Kafka's
+ * (CS_FEED_PARCEL, or one message) on either side, as much of partitions that
+ * are paused, and the helper's part of clickstream.queue_memory.  A full queue makes the helper wait, and Kafka's
  * client in it.
  *
  * Locking: none.  The segment's fields say who writes them; the queue is
@@ -52,7 +53,7 @@ typedef struct CsFeedPartition
 	int64			 offset;	  /* where to begin */
 	int64			 last_offset; /* of the message consumed before, and its checksum: see CsPartition */
 	uint32			 last_checksum;
-	pg_atomic_uint32 paused; /* written by the applier at any time */
+	pg_atomic_uint32 pauses; /* odd: it is not to be read; counted up by the applier at any time */
 } CsFeedPartition;
 
 /* In the segment's begin; the queue lies behind it. */
@@ -114,7 +115,7 @@ typedef struct CsParcel
 /* The engine's source: the stream's own, or one with decode workers. */
 extern CsSource *cs_feed_source(CsEngine *e, MemoryContext cxt);
 extern bool		 cs_feed_is(const CsSource *source); /* of decode workers; may be NULL */
-/* How many run; restarts: how often one had ended unasked since the source was opened; why: they are not all, or "". */
+/* How many read; restarts: how often one had ended unasked since the source was opened; why: they are not all, or "". */
 extern int cs_feed_status(CsSource *source, int64 *restarts, const char **why);
 
 /* ---- feeder.c, in a helper ---- */

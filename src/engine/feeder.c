@@ -29,7 +29,7 @@ struct CsFeeder
 	CsEngine	  *e;
 	CsPartition	  *partitions; /* of the assignment */
 	CsFeed		  *copy;	   /* of what the applier has assigned */
-	bool		  *paused;	   /* as the source was told */
+	uint32		  *pauses;	   /* of each, as the applier had counted when the source was told */
 	uint64		   generation; /* 0: nothing was assigned yet */
 	bool		   failed;	   /* in this generation */
 	StringInfoData parcel;
@@ -90,7 +90,7 @@ cs_feeder_open(CsFeed *feed, shm_mq_handle *queue, const CsHost *host, MemoryCon
 	feeder->e = e;
 	feeder->partitions = palloc0(CS_FEED_PARTITIONS * sizeof(CsPartition));
 	feeder->copy = palloc(sizeof(CsFeed));
-	feeder->paused = palloc0(CS_FEED_PARTITIONS * sizeof(bool));
+	feeder->pauses = palloc0(CS_FEED_PARTITIONS * sizeof(uint32));
 	feeder->marks = palloc0(CS_FEED_PARTITIONS * sizeof(CsFeedMark));
 	e->partitions = palloc0(CS_FEED_PARTITIONS * sizeof(CsPartition *));
 	for (int i = 0; i < CS_FEED_PARTITIONS; i++)
@@ -130,7 +130,7 @@ take_assignment(CsFeeder *feeder)
 											  .last_offset = given->last_offset,
 											  .last_checksum = given->last_checksum,
 											  .end_offset = -1};
-		feeder->paused[i] = false;
+		feeder->pauses[i] = 0;
 	}
 	e->source->ops->assign(e->source, e->partitions, e->npartitions);
 }
@@ -149,6 +149,7 @@ follow_assignment(CsFeeder *feeder)
 	take_assignment(feeder);
 }
 
+/* The applier hears of each change, also of one that was taken back before it was seen: it knows nothing of ends then. */
 static void
 follow_pauses(CsFeeder *feeder)
 {
@@ -156,14 +157,18 @@ follow_pauses(CsFeeder *feeder)
 
 	for (int i = 0; i < feeder->e->npartitions; i++)
 	{
-		bool paused = pg_atomic_read_u32(&feeder->feed->partitions[i].paused) != 0;
+		CsPartition *p = &feeder->partitions[i];
+		uint32		 pauses = pg_atomic_read_u32(&feeder->feed->partitions[i].pauses);
 
-		if (paused == feeder->paused[i])
+		if (pauses == feeder->pauses[i])
 			continue;
-		feeder->partitions[i].paused = paused;
-		feeder->partitions[i].at_end = false;
-		source->ops->pause(source, &feeder->partitions[i], paused);
-		feeder->paused[i] = paused;
+		feeder->pauses[i] = pauses;
+		feeder->told = false;
+		if (p->paused == pauses % 2)
+			continue;
+		p->paused = pauses % 2;
+		p->at_end = false;
+		source->ops->pause(source, p, p->paused);
 	}
 }
 

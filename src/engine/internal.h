@@ -19,7 +19,8 @@
  *	hosts.c		what hosts ask between batches
  *	outbox.c	rows that sinks are to send
  *	retry.c		dead letters run through the stream again
- *	feed.c		decode workers: the applier's side
+ *	feed.c		decode workers: the applier's side; feed_helper.c: their processes;
+ *				feed_stash.c: what came of partitions that wait
  *	feeder.c	decode workers: their side
  *	packed.c	what they send
  */

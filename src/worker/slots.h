@@ -88,7 +88,7 @@ typedef struct CsSlot
 	char		error[CS_SLOT_ERROR_LEN];
 	char		hint[CS_SLOT_ERROR_LEN];			 /* what to do about it, or "" */
 	char		problem[CS_SLOT_PROBLEM_LEN];		 /* why nothing comes, or "" */
-	int			decode_workers;						 /* that run; see engine/feed.h */
+	int			decode_workers;						 /* that read; see engine/feed.h */
 	int64		decode_restarts;					 /* of those that ended unasked */
 	char		decode_problem[CS_SLOT_PROBLEM_LEN]; /* why they are not as many as were asked for, or "" */
 	bool		has_progress;

@@ -53,6 +53,9 @@ sub new_node
 	my ($name, @lines) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
+	push @lines, "clickstream.force_decode_workers = $ENV{CLICKSTREAM_DECODE_WORKERS}", 'max_worker_processes = 64'
+	  if $ENV{CLICKSTREAM_DECODE_WORKERS};
+
 	$node->init;
 	$node->append_conf('postgresql.conf', join("\n", <<~'END', @lines, ''));
 		shared_preload_libraries = 'clickstream'
