@@ -161,7 +161,7 @@ BEGIN
 	CALL drop_filled();
 	CALL define('s430', '_filled', true);
 	midway := 0;
-	FOR i IN 1 .. 400 LOOP
+	FOR i IN 1 .. 2000 LOOP
 		PERFORM clickstream.produce('s430', NULL);
 		COMMIT;
 		CALL clickstream.process('s430', 1);

@@ -50,7 +50,7 @@ typedef struct Filling
 	CsMessage	 *messages;
 	int			  n; /* events in e->events */
 	int64		  taken;
-	bool		  stopped; /* more is to be closed than in one batch: what comes now is not taken */
+	bool		  stopped; /* more is to be closed than in one batch: what comes now is for a later one */
 	CsLogMark	  last;
 	TimestampTz	  watermark;
 	MemoryContext context;
@@ -335,12 +335,21 @@ take_event(const Datum *values, const bool *isnull, const CsLogged *logged, void
 	CsEvent		 *event;
 	CsMessage	 *message;
 	MemoryContext old;
+	bool		  wanted;
 
 	if (f->stopped)
 		return;
+	wanted = logged->seen && p != NULL && is_wanted(f, p, place.offset);
+	if (wanted && cs_stage_must_wait(e, f->stage, place.time, logged->watermark, f->n))
+	{
+		f->watermark = Max(f->watermark, logged->watermark);
+		apply_piece(f);
+		f->stopped = true;
+		return;
+	}
 	f->last = logged->mark;
 	f->taken++;
-	if (!logged->seen || p == NULL || !is_wanted(f, p, place.offset))
+	if (!wanted)
 		return;
 	old = MemoryContextSwitchTo(e->chunk);
 	if (e->events == NULL)

@@ -401,21 +401,105 @@ cs_chunk_decode(CsEngine *e, int n)
 	cs_guarded_loop(e, n, step_for(e), decode_failed, NULL);
 }
 
-/* Watermarks as of each event, in order of arrival. */
+/* ---- watermarks ---- */
+
+/* Of a millisecond the watermark passes the whole with its beginning. */
+static inline bool
+may_be_late(TimestampTz time, TimestampTz watermark)
+{
+	return watermark != CS_WM_NONE && watermark != CS_WM_DONE && time <= watermark + CS_USECS_PER_MSEC;
+}
+
+bool
+cs_stage_must_wait(CsEngine *e, CsStage *stage, TimestampTz time, TimestampTz watermark, int before)
+{
+	CsOperator *op = stage->op;
+
+	return op->ops->must_wait && may_be_late(time, watermark) &&
+		   op->ops->must_wait(op, e->state, time, watermark, before, cs_closings_at_once(e));
+}
+
+static bool
+must_wait(CsEngine *e, CsStage *only, const CsEvent *event)
+{
+	int before = (int) (event - e->events);
+
+	if (event->skip || !may_be_late(event->place.time, e->watermark))
+		return false;
+	if (only)
+		return cs_stage_must_wait(e, only, event->place.time, e->watermark, before);
+	for (int i = 0; i < e->nstages; i++)
+		if (!cs_stage_fills(&e->stages[i]) &&
+			cs_stage_must_wait(e, &e->stages[i], event->place.time, e->watermark, before))
+			return true;
+	return false;
+}
+
+/* Event n and what comes behind it is for the next batch; ndead: how many dead letters there were before this chunk. */
+static void
+end_before(CsEngine *e, int n, int ndead)
+{
+	for (int i = 0; i < n; i++)
+		ndead += e->events[i].class == CS_CLASS_DEAD;
+	e->ends_before = e->events[n].message;
+	e->nevents = n;
+	e->dead = list_truncate(e->dead, ndead);
+}
+
+/*
+ * Watermarks as of each event, in order of arrival.  The chunk ends before an
+ * event that must wait, with the watermark as of there, which the batch's end
+ * closes: an event that is too late for some of a definition's windows, and
+ * finds too many of them open (window.c).
+ */
 void
-cs_chunk_watermarks(CsEngine *e)
+cs_chunk_watermarks(CsEngine *e, CsStage *only, int ndead)
 {
 	for (int i = 0; i < e->nevents; i++)
 	{
 		CsEvent		*event = &e->events[i];
 		CsPartition *p = event->message->partition;
 
+		if (must_wait(e, only, event))
+		{
+			end_before(e, i, ndead);
+			break;
+		}
 		event->watermark = e->watermark;
 		p->ahead--;
 		if (event->class == CS_CLASS_DEAD || event->class == CS_CLASS_EMPTY)
 			continue;
 		p->last_event_time = Max(p->last_event_time, event->place.time);
 		cs_watermark_event(e, p, event->place.time, event->message->timestamp);
+	}
+}
+
+/* ---- history, of which each definition reads its own ---- */
+
+void
+cs_chunk_claim_dead(CsEngine *e, int32 definition_id, int nbefore)
+{
+	int next = nbefore;
+
+	for (int i = 0; i < e->nevents; i++)
+	{
+		if (e->events[i].class != CS_CLASS_DEAD)
+			continue;
+		((CsDeadLetter *) list_nth(e->dead, next++))->definition_id = definition_id;
+		cs_count_dead(e, e->events[i].message->partition, definition_id);
+	}
+}
+
+void
+cs_chunk_give_back(CsEngine *e, int n)
+{
+	for (int i = e->nevents; i < n; i++)
+	{
+		CsPartition *p = e->events[i].message->partition;
+
+		p->next_offset = Min(p->next_offset, e->events[i].message->offset);
+		p->at_end = false;
+		p->ahead = 0;
 	}
 }
 
@@ -542,9 +626,7 @@ stop_on_error(CsEngine *e, int ndead)
 	m = e->events[i].message;
 	if (m->partition->stored_offset == m->offset && !m->partition->is_new)
 		raise_unusable(e);
-	e->ends_before = m;
-	e->nevents = i;
-	e->dead = list_truncate(e->dead, ndead);
+	end_before(e, i, ndead);
 }
 
 static void
@@ -575,7 +657,7 @@ cs_chunk_run(CsEngine *e, int n)
 	cs_chunk_decode(e, n);
 	CS_FAULT(DECODED);
 	stop_on_error(e, ndead);
-	cs_chunk_watermarks(e);
+	cs_chunk_watermarks(e, NULL, ndead);
 	cs_dedupe_run(e);
 	cs_lookups_fill(e);
 	if (e->upsert)

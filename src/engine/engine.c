@@ -455,8 +455,8 @@ holds_rows(CsEngine *e)
 static bool
 has_work(CsEngine *e, bool finish)
 {
-	if (e->batch_messages > 0 || e->backfilled || finish || e->closings_left || e->watermark != e->stored.watermark ||
-		cs_engine_rows_are_due(e) || cs_state_is_over_budget(e->state))
+	if (e->batch_messages > 0 || e->ends_before || e->backfilled || finish || e->closings_left ||
+		e->watermark != e->stored.watermark || cs_engine_rows_are_due(e) || cs_state_is_over_budget(e->state))
 		return true;
 	for (int i = 0; i < e->npartitions; i++)
 	{
@@ -613,7 +613,8 @@ outcome_of(CsEngine *e, bool full)
 {
 	bool was_catching_up = e->catching_up;
 
-	e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
+	if (e->ends_before == NULL) /* else who knows: the next batch will */
+		e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
 	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e) ||
 		cs_engine_rows_are_due(e))
 		return CS_BATCH_MORE;

@@ -670,50 +670,43 @@ sift(CsHistory *h, int n)
 	return kept;
 }
 
-/* The dead letters that decoding has just made are the definition's: what is the stream's was passed over. */
-static void
-claim_dead_letters(CsEngine *e, CsHistory *h, int nbefore)
+/* n messages to events, or those before one that must wait: false. */
+static bool
+decode(CsEngine *e, CsStage *stage, CsHistory *h, int n)
 {
-	int next = nbefore;
-
-	for (int i = 0; i < e->nevents; i++)
-	{
-		if (e->events[i].class != CS_CLASS_DEAD)
-			continue;
-		((CsDeadLetter *) list_nth(e->dead, next++))->definition_id = h->definition_id;
-		cs_count_dead(e, e->events[i].message->partition, h->definition_id);
-	}
-}
-
-static void
-decode(CsEngine *e, CsHistory *h, int n)
-{
-	int			  nbefore = list_length(e->dead);
-	CsDeadLetter *stop_at = e->stop_at;
+	int				 nbefore = list_length(e->dead);
+	CsDeadLetter	*stop_at = e->stop_at;
+	const CsMessage *ends_before = e->ends_before;
 
 	cs_chunk_decode(e, n);
 	e->stop_at = stop_at; /* history stops nobody */
-	claim_dead_letters(e, h, nbefore);
+	cs_chunk_watermarks(e, stage, nbefore);
+	e->ends_before = ends_before;
+	cs_chunk_claim_dead(e, h->definition_id, nbefore);
+	return e->nevents == n;
 }
 
-/* The first n messages through the definition. */
-static void
+/* The first n messages through the definition, or those before one that must wait: false. */
+static bool
 apply(CsEngine *e, CsStage *stage, CsHistory *h, int n)
 {
 	MemoryContext old = MemoryContextSwitchTo(e->chunk);
+	bool		  all = decode(e, stage, h, n);
 
-	decode(e, h, n);
-	cs_chunk_watermarks(e);
+	if (!all)
+		cs_chunk_give_back(e, n);
 	cs_dedupe_run(e);
 	cs_lookups_fill(e);
-	cs_chunk_run_stage(e, stage);
-	for (int i = 0; i < n; i++)
+	if (e->nevents > 0)
+		cs_chunk_run_stage(e, stage);
+	for (int i = 0; i < e->nevents; i++)
 		((Past *) h->messages[i].partition)->live->counts_changed = true;
 	cs_unpoint_slot(e);
 	e->nevents = 0;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(e->chunk);
 	e->events = NULL;
+	return all;
 }
 
 /* What the watermark has passed; false: more than a batch may close. */
@@ -746,7 +739,8 @@ run_rounds(CsEngine *e, CsStage *stage, CsHistory *h, int64 max)
 
 	for (;;)
 	{
-		int n;
+		int	 n;
+		bool waits = false;
 
 		if (remaining(h) == 0 && !begin_round(h))
 			return true;
@@ -762,12 +756,14 @@ run_rounds(CsEngine *e, CsStage *stage, CsHistory *h, int64 max)
 			int kept = sift(h, n);
 
 			if (kept > 0)
-				apply(e, stage, h, kept);
-			note_ends(h);
+				waits = !apply(e, stage, h, kept);
+			if (!waits)
+				note_ends(h);
 			h->source->ops->release(h->source);
-			h->assigned = true;
+			h->assigned = !waits;
 		}
-		if (!close_passed(e, stage) || h->silent || (n == 0 && remaining(h) > 0 && !h->lost && !cs_align_run(e)))
+		if (!close_passed(e, stage) || waits || h->silent ||
+			(n == 0 && remaining(h) > 0 && !h->lost && !cs_align_run(e)))
 			return false;
 		CHECK_FOR_INTERRUPTS();
 	}

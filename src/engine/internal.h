@@ -152,7 +152,7 @@ struct CsEngine
 	List			*dead;			/* CsDeadLetter* */
 	CsDeadLetter	*stop_at;		/* the batch's first one of a whole message */
 	bool			 is_stopped;	/* the batch raised for it, as on_error => 'stop' demands */
-	const CsMessage *ends_before;	/* on_error => 'stop': a message that cannot be used; the next batch says so */
+	const CsMessage *ends_before;	/* a message that is for the next batch: it must wait (chunk.c) */
 	List			*late;			/* CsLateEvent* */
 	int				 guc_nest;
 };
@@ -174,9 +174,20 @@ extern void cs_engine_in_transaction(CsEngine *e, void (*step)(CsEngine *e, int 
 
 /* chunk.c */
 extern void cs_chunk_run(CsEngine *e, int n);
-/* Its steps: events of the first n of e->messages, decoded; the watermark as of each; one definition over the events. */
+/*
+ * Its steps: events of the first n of e->messages, decoded; the watermark as of
+ * each, to the one that must wait, for the definition that gets them (NULL: all
+ * that are live; ndead: how many dead letters there were before); one definition
+ * over the events.
+ */
 extern void cs_chunk_decode(CsEngine *e, int n);
-extern void cs_chunk_watermarks(CsEngine *e);
+extern void cs_chunk_watermarks(CsEngine *e, CsStage *only, int ndead);
+/* The dead letters that decoding has made are the definition's: what is the stream's was passed over. */
+extern void cs_chunk_claim_dead(CsEngine *e, int32 definition_id, int nbefore);
+/* Of n messages those from the one on that must wait are to be read again. */
+extern void cs_chunk_give_back(CsEngine *e, int n);
+/* Must an event wait until the definition has closed what its watermark passes? */
+extern bool cs_stage_must_wait(CsEngine *e, CsStage *stage, TimestampTz time, TimestampTz watermark, int before);
 extern void cs_chunk_run_stage(CsEngine *e, CsStage *stage);
 extern void cs_engine_compile_stream(CsEngine *e);
 /* The event's columns into the slot that expressions read; and out of it. */

@@ -226,6 +226,39 @@ cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz retired, int64 *
 	return done;
 }
 
+/* So many open windows at most may a cell's rows be of. */
+static int64
+windows_of_cell(const CsWindow *w)
+{
+	if (w->assign.form != CS_WINDOW_CUMULATIVE)
+		return w->assign.panes;
+	return Max(w->op.def->size / Max(w->op.def->slide, 1), 1);
+}
+
+int64
+cs_windows_weight(CsWindow *w, CsState *state, TimestampTz from, TimestampTz upto, int events)
+{
+	TimestampTz line = cs_retired_at(w->op.def, upto);
+	int64		weight = 0;
+	int64		ends = windows_of_cell(w);
+	int			n;
+	CsSpan	   *spans = cs_windows_between(w, state, cs_retired_at(w->op.def, from), upto, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		int64 most;
+
+		/* the row of one that has closed before is written again when it is retired */
+		if (!cs_is_passed(spans[i].end, from) || cs_is_passed(spans[i].end, line))
+			weight += count_cells(w, state, spans[i], &most);
+	}
+	if (spans)
+		pfree(spans);
+	if (w->assign.plain && from != CS_WM_NONE)
+		ends = Min(ends, (upto - from) / w->assign.slide + 1);
+	return weight + events * ends;
+}
+
 /* ---- what is over ---- */
 
 /* Notes have no rows, and nothing hangs on them. */
@@ -366,15 +399,6 @@ add_stale(CsWindow *w, CsBatchContext *batch, CsRowList *rows, const CsKey *key,
 	cs_work_dirty(batch->state, work);
 	if (spans)
 		pfree(spans);
-}
-
-/* So many open windows at most may a cell's rows be of. */
-static int64
-windows_of_cell(const CsWindow *w)
-{
-	if (w->assign.form != CS_WINDOW_CUMULATIVE)
-		return w->assign.panes;
-	return Max(w->op.def->size / Max(w->op.def->slide, 1), 1);
 }
 
 void

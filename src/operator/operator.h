@@ -99,6 +99,14 @@ typedef struct CsOperatorOps
 	 * (windows).
 	 */
 	bool (*key_of)(CsOperator *op, int i, CsHash128 *key);
+	/*
+	 * Asked of the events of a chunk in their order, before any of it is applied:
+	 * would apply() have to close more for this one than is left of max
+	 * entries in the batch?  Then it must wait until advance() has closed what
+	 * its watermark passes.  before: so many events of the chunk come before it.
+	 * NULL: apply() closes nothing.
+	 */
+	bool (*must_wait)(CsOperator *op, CsState *state, TimestampTz time, TimestampTz watermark, int before, int64 max);
 	/* Apply the chunk in order; marks each event used or late. */
 	void (*apply)(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n);
 

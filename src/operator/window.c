@@ -13,7 +13,8 @@
  * judged, by the same line allowed_lateness later.  Windows pass these lines
  * at the end of a batch, but also before an event is applied that is too late
  * for some windows of a cell that others still need: so what a window counts
- * does not depend on where batches end.
+ * does not depend on where batches end.  Where that would be too much the batch
+ * ends before the event (must_wait()).
  *
  * Showing.  With emit 'changes' a tumbling window's row is inserted by the
  * batch that makes it, and rewritten at most once each emit_interval, not at
@@ -62,6 +63,7 @@ window_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	w->op.needed = palloc0(stream->event_desc->natts * sizeof(bool));
 	w->op.closed = w->closed_before = CS_WM_NONE;
 	w->retired = w->retired_before = CS_WM_NONE;
+	w->promised_upto = CS_WM_NONE;
 	w->op.shown = CS_WM_NONE;
 	w->op.emit_at = w->emit_before = CS_WM_DONE;
 	cs_closing_end(w);
@@ -96,6 +98,13 @@ window_begin_chunk(CsOperator *op, CsBatchContext *batch, int n)
 	MemoryContextSwitchTo(old);
 }
 
+/* Sums of times and sizes must not overflow: so near the ends of time there are no windows. */
+static inline bool
+has_windows(TimestampTz time)
+{
+	return time >= MIN_TIMESTAMP + CS_GRID_MARGIN && time < END_TIMESTAMP - CS_GRID_MARGIN;
+}
+
 static void
 window_evaluate(CsOperator *op, CsBatchContext *batch, const CsEvent *event, int i)
 {
@@ -103,9 +112,7 @@ window_evaluate(CsOperator *op, CsBatchContext *batch, const CsEvent *event, int
 
 	cs_grouping_evaluate(&w->grouping, batch, &w->inputs[i]);
 
-	/* Sums of times and sizes must not overflow: so near the ends of time there are no windows. */
-	if (w->inputs[i].take &&
-		(event->place.time < MIN_TIMESTAMP + CS_GRID_MARGIN || event->place.time >= END_TIMESTAMP - CS_GRID_MARGIN))
+	if (w->inputs[i].take && !has_windows(event->place.time))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("event_time is out of the range of windows")));
 }
@@ -116,7 +123,7 @@ window_reject(CsOperator *op, int i)
 	((CsWindow *) op)->inputs[i].take = false;
 }
 
-static bool pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int max);
+static bool pass_to(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int64 *left);
 
 static void
 forget_running(CsWindow *w, int which)
@@ -133,11 +140,42 @@ mark_late(CsWindow *w, CsBatchContext *batch, CsEvent *event, const CsPane *pane
 						 line == CS_WM_DONE ? 0 : line - (pane->last_end - CS_USECS_PER_MSEC));
 }
 
+/* Is an event too late for some of the windows that hold it, and not for all? */
+static inline bool
+is_late_for_some(const CsPane *pane, TimestampTz line)
+{
+	return pane->first_end != pane->last_end && cs_is_passed(pane->first_end, line) &&
+		   !cs_is_passed(pane->last_end, line);
+}
+
+static bool
+window_must_wait(CsOperator *op, CsState *state, TimestampTz time, TimestampTz watermark, int before, int64 max)
+{
+	CsWindow   *w = (CsWindow *) op;
+	TimestampTz from = Max(op->closed, w->promised_upto);
+	CsPane		pane;
+	int64		weight;
+
+	if (w->assign.form == CS_WINDOW_TUMBLING || watermark <= from || !has_windows(time))
+		return false;
+	cs_assign(&w->assign, time, &pane);
+	if (!is_late_for_some(&pane, cs_retired_at(op->def, watermark)))
+		return false;
+	weight = cs_windows_weight(w, state, from, watermark, before);
+	if (weight > max - w->promised)
+		return true;
+	w->promised += weight;
+	w->promised_upto = watermark;
+	return false;
+}
+
 /* Where an event goes that is too late for some of its windows; they pass their line before it is there. */
 static int64
 bucket_behind(CsWindow *w, CsBatchContext *batch, const CsEvent *event, const CsPane *pane)
 {
-	(void) pass(w, batch, event->watermark, PG_INT32_MAX);
+	int64 left = PG_INT64_MAX; /* no more than may be: window_must_wait() */
+
+	(void) pass_to(w, batch, event->watermark, &left);
 	forget_running(w, 0);
 	forget_running(w, 1);
 	if (w->assign.form == CS_WINDOW_CUMULATIVE)
@@ -163,7 +201,7 @@ apply_event(CsWindow *w, CsBatchContext *batch, CsEvent *event, CsGroupInput *in
 		return;
 	}
 	bucket = CS_BUCKET(pane.start);
-	if (pane.first_end != pane.last_end && cs_is_passed(pane.first_end, line))
+	if (is_late_for_some(&pane, line))
 		bucket = bucket_behind(w, batch, event, &pane);
 	else if (def->lateness > 0 && cs_is_passed(pane.first_end, w->op.closed))
 		forget_running(w, 0);
@@ -254,6 +292,7 @@ window_apply(CsOperator *op, CsBatchContext *batch, CsEvent *events, int n)
 		if (!events[i].skip && w->inputs[i].take)
 			apply_event(w, batch, &events[i], &w->inputs[i]);
 	}
+	w->promised_upto = CS_WM_NONE;
 	MemoryContextSwitchTo(old);
 }
 
@@ -384,6 +423,12 @@ pass_lines(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int64 *left)
 	return true;
 }
 
+static bool
+pass_to(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int64 *left)
+{
+	return (w->closing.wm == CS_WM_NONE || pass_lines(w, batch, w->closing.wm, left)) && pass_lines(w, batch, wm, left);
+}
+
 /*
  * The watermark has come to wm: close and retire what it has passed.  False:
  * that was too much for one batch, and goes on in the next.  What comes for
@@ -394,9 +439,7 @@ pass(CsWindow *w, CsBatchContext *batch, TimestampTz wm, int max)
 {
 	int64 left = max;
 
-	if (w->closing.wm != CS_WM_NONE && !pass_lines(w, batch, w->closing.wm, &left))
-		return false;
-	if (!pass_lines(w, batch, wm, &left))
+	if (!pass_to(w, batch, wm, &left))
 		return false;
 	if (w->has_rest && w->assign.form != CS_WINDOW_TUMBLING)
 		w->has_rest = !cs_windows_tidy(w, batch, &left);
@@ -531,6 +574,8 @@ window_end_batch(CsOperator *op, bool committed)
 {
 	CsWindow *w = (CsWindow *) op;
 
+	w->promised = 0;
+	w->promised_upto = CS_WM_NONE;
 	if (committed)
 	{
 		w->closed_before = op->closed;
@@ -631,6 +676,7 @@ const CsOperatorOps cs_window_ops = {
 	.begin_chunk = window_begin_chunk,
 	.evaluate = window_evaluate,
 	.reject = window_reject,
+	.must_wait = window_must_wait,
 	.apply = window_apply,
 	.advance = window_advance,
 	.note_closing = cs_closing_store,

@@ -99,6 +99,8 @@ typedef struct CsWindow
 	bool		stale_before, midway_before;
 	TimestampTz emit_before;
 	CsStalePass pass, pass_before; /* rows that lag behind */
+	int64		promised;		   /* entries that events have closed or will close in this batch, at most */
+	TimestampTz promised_upto;	   /* in the chunk: the last such event's watermark */
 	CsPreviewed previewed, previewed_before;
 	CsSurvey   *survey; /* readers by parts */
 } CsWindow;
@@ -156,6 +158,11 @@ extern void cs_rows_emit(CsRowList *rows, CsWindow *w, CsBatchContext *batch);
 
 /* Close and retire, up to w->closing.wm; see window.c.  So many entries as are left; false: that was not all. */
 extern bool cs_hopping_pass(CsWindow *w, CsBatchContext *batch, TimestampTz retired, int64 *left);
+/*
+ * So many rows at most are written when the watermark moves from one place to
+ * another, after so many more events.
+ */
+extern int64 cs_windows_weight(CsWindow *w, CsState *state, TimestampTz from, TimestampTz upto, int events);
 /* Delete what is over; the same. */
 extern bool cs_windows_tidy(CsWindow *w, CsBatchContext *batch, int64 *left);
 /* Late events of this batch: write the rows that had closed before once more. */
