@@ -115,7 +115,7 @@ my %events = (
 		try("CREATE TRIGGER no_more BEFORE INSERT OR UPDATE ON $table FOR EACH ROW EXECUTE FUNCTION no_more()");
 		return sub { $twins->query("DROP TRIGGER IF EXISTS no_more ON $table") };
 	},
-	'full disk' => sub { $twins->fill_disk; return sub { $twins->empty_disk } },
+	'full disk' => sub { $twins->fill_disk; return sub { $twins->empty_disk; $twins->revive_hurt } },
 	'full lock table' => sub {
 		meanwhile(<<~'END');
 			BEGIN;

@@ -166,7 +166,7 @@ sub restart_with_full_disk
 	$self->start_hurt;
 }
 
-# Starts the hurt server; again, as long as what is left of the last one is in the way.
+# Starts the hurt server; again, as long as what is left of the last one is in the way, or a full disk, on which no server can recover.
 sub start_hurt
 {
 	my ($self) = @_;
@@ -174,7 +174,22 @@ sub start_hurt
 	local %ENV = (%ENV, %{ $self->{environment} });
 	$self->poll('the server', sub {
 		$self->hurt->{_pid} = undef;
-		return $self->hurt->start(fail_ok => 1);
+		return 1 if $self->hurt->start(fail_ok => 1);
+		$self->empty_disk;
+		return 0;
+	});
+}
+
+# A server that came to recover while its disk was full has ended by itself.
+sub revive_hurt
+{
+	my ($self) = @_;
+	my $pid_file = $self->hurt->data_dir . '/postmaster.pid';
+
+	$self->poll('the server', sub {
+		return 1 if defined eval { $self->hurt->safe_psql('postgres', 'SELECT 1') };
+		$self->start_hurt unless -e $pid_file;
+		return 0;
 	});
 }
 
