@@ -14,13 +14,15 @@
 # both: a machine that others use is faster one minute than the next.
 #
 #   bench/growth.sh plot FILE.tsv        draw only
-#   GROWTH_AXES="visitors partitions"    some of them
+#   GROWTH_AXES="visitors partitions"    some of them; GROWTH_VISITORS, _PARTITIONS, _DEFINITIONS: some points of one
 #   GROWTH_EVENTS=6000000                of each point but those of the first axis
 #   GROWTH_PICTURE=doc/growth.png        where the picture goes
 set -eu
 bench=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$bench")
 picture=${GROWTH_PICTURE:-$top/doc/growth.png}
+no_checkpoint="checkpoint_timeout = 1d
+max_wal_size = 20GB"
 points=$bench/out/growth-$(date -u +%Y%m%dT%H%M%SZ).tsv
 
 as_root() {
@@ -36,12 +38,13 @@ fail() {
 cleanup() { rm -rf "${BENCH_WORK:-/var/tmp/clickstream-bench}"; }
 
 # run MODE [NAME=VALUE...]: prints the file of its figures.  A run with few visitors closes few sessions, which
-# run.sh takes for another load than the one it means; here that is the point.
+# run.sh takes for another load than the one it means; here that is the point.  No checkpoint: the pages it makes WAL
+# hold in full double what an event costs for a while, and it would come into one point and not into another.
 run() {
 	mode=$1
 	shift
 	rm -f "$bench/out/growth.log"
-	env BENCH_KEEP=1 BENCH_MODES="$mode" BENCH_RUNS=1 "$@" "$bench/run.sh" >"$bench/out/growth.log" 2>&1 || true
+	env BENCH_KEEP=1 BENCH_MODES="$mode" BENCH_RUNS=1 BENCH_CONF="$no_checkpoint" "$@" "$bench/run.sh" >"$bench/out/growth.log" 2>&1 || true
 	figures=$(sed -n 's/^bench: figures in //p' "$bench/out/growth.log")
 	[ -n "$figures" ] || fail "$* did not end: $(tail -n 3 "$bench/out/growth.log")"
 	grep INVALID "$bench/out/growth.log" >&2 || true
@@ -69,19 +72,19 @@ axis_events() {
 }
 
 axis_visitors() {
-	for n in 10000 100000 1000000 5000000; do
+	for n in ${GROWTH_VISITORS:-10000 100000 1000000 5000000}; do
 		point visitors "$n" catchup BENCH_USERS="$n"
 	done
 }
 
 axis_partitions() {
-	for n in 1 8 24 64; do
+	for n in ${GROWTH_PARTITIONS:-1 8 24 64}; do
 		point partitions "$n" catchup BENCH_PARTITIONS="$n"
 	done
 }
 
 axis_definitions() {
-	for n in 1 2 5 10 20; do
+	for n in ${GROWTH_DEFINITIONS:-1 2 5 10 20}; do
 		point definitions "$n" definitions BENCH_DEFINITIONS="$n"
 	done
 }
