@@ -104,8 +104,17 @@ $worker = $twins->query('SELECT pid FROM clickstream.stat_stream');
 $twins->fault('before_commit:pause');
 $twins->feed(sub { $twins->fault_happened }) or die 'nobody came by';
 release_worker();
-$twins->fault('before_log:pause');
-$twins->feed(sub { $twins->fault_happened }) or die 'nobody came by';
+# A batch in which no session closes has no lock on their table.
+my $has_lock = '';
+for (1 .. 50)
+{
+	$twins->fault('before_log:pause');
+	$twins->feed(sub { $twins->fault_happened }) or die 'nobody came by';
+	$has_lock = $twins->query("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $worker AND relation = 't_sessions'::regclass)");
+	last if $has_lock eq 't';
+	release_worker();
+}
+is($has_lock, 't', 'the worker is held while it has the table');
 my $user = background($node);
 $user->query_safe("SET deadlock_timeout = '1h'; BEGIN; SELECT * FROM clickstream.partition FOR UPDATE");
 my $user_pid = $user->query_safe('SELECT pg_backend_pid()');
