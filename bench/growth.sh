@@ -99,7 +99,7 @@ draw() {
 		set output '$picture'
 		set multiplot layout 2,2 title 'clickstream: what an event costs in catch-up, on one core'
 		set grid
-		set key top left
+		set key bottom right
 		set yrange [0:*]
 		set y2range [0:*]
 		set ytics nomirror
@@ -110,7 +110,8 @@ draw() {
 			file = '$bench/out/growth-'.axis.'.tsv'
 			if (system('test -e '.file.' && echo 1') eq '1') {
 				set xlabel axis
-				if (axis eq 'visitors') { set logscale x; set format x '%.0s%c' } else { unset logscale x; set format x '%.0s%c' }
+				if (axis eq 'visitors') { set logscale x } else { unset logscale x }
+				set format x (axis eq 'visitors' || axis eq 'events' ? '%.0s%c' : '%g')
 				plot file using 2:3 axes x1y1 with linespoints lw 2 pt 7 title 'µs', \\
 					file using 2:(\$3/\$4) axes x1y2 with linespoints dt 2 pt 6 title 'times the yardstick'
 			}
