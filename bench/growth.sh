@@ -38,8 +38,8 @@ fail() {
 cleanup() { rm -rf "${BENCH_WORK:-/var/tmp/clickstream-bench}"; }
 
 # run MODE [NAME=VALUE...]: prints the file of its figures.  A run with few visitors closes few sessions, which
-# run.sh takes for another load than the one it means; here that is the point.  No checkpoint: the pages it makes WAL
-# hold in full double what an event costs for a while, and it would come into one point and not into another.
+# run.sh takes for another load than the one it means; here that is the point.  No checkpoint: after one WAL holds whole
+# pages for a while, and it would come into one point and not into another.
 run() {
 	mode=$1
 	shift
