@@ -62,6 +62,13 @@ SELECT page_url, events FROM hours ORDER BY 1;
 SELECT message_offset, cause FROM clickstream.dead_letter WHERE stream = 's525';
 SELECT topic, partition, consumed, used, dead, balanced FROM clickstream.audit('s525');
 SELECT clickstream.drop_stream('s525');
+
+-- each letter has its own message's headers, however many messages come behind it in the batch
+SELECT clickstream.create_stream('s525') > 0 AS made;
+SELECT count(clickstream.produce('s525', 'no JSON ' || i, headers => jsonb_build_object('name', 'value ' || i))) FROM generate_series(1, 5000) AS i;
+CALL clickstream.process('s525');
+SELECT count(*), count(*) FILTER (WHERE convert_from(payload, 'UTF8') = 'no JSON ' || substr(headers->>'name', 7)) AS own FROM clickstream.dead_letter WHERE stream = 's525';
+SELECT clickstream.drop_stream('s525');
 RESET clickstream.mock_clock;
 DROP OWNED BY t525_reader;
 DROP ROLE t525_reader, t525_other;

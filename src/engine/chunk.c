@@ -118,7 +118,10 @@ headers_of(CsEngine *e, const CsMessage *m, size_t *length)
 	return e->source->ops->headers(e->source, m, length);
 }
 
-/* For a dead letter, which takes whatever it gets: what cannot be kept is said in its place. */
+/*
+ * For a dead letter, which takes whatever it gets: what cannot be kept is said
+ * in its place.  It outlives the message, so it has a copy.
+ */
 static Jsonb *
 headers_for_letter(CsEngine *e, const CsMessage *m)
 {
@@ -126,7 +129,7 @@ headers_for_letter(CsEngine *e, const CsMessage *m)
 	Jsonb *headers = headers_of(e, m, &length);
 
 	if (length <= CS_HEADERS_MAX)
-		return headers;
+		return headers ? memcpy(palloc(VARSIZE(headers)), headers, VARSIZE(headers)) : NULL;
 	return DatumGetJsonbP(DirectFunctionCall1(
 		jsonb_in, CStringGetDatum(psprintf("{\"\": \"%zu bytes of headers, too many to be kept\"}", length))));
 }

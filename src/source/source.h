@@ -96,7 +96,8 @@ typedef struct CsSourceOps
 
 	/*
 	 * Headers of a message as jsonb ({"name": "value"}), or NULL if it has
-	 * none, or more than CS_HEADERS_MAX bytes of them; *length: how many.
+	 * none, or more than CS_HEADERS_MAX bytes of them; *length: how many.  It
+	 * may be the message's own, until release().
 	 */
 	Jsonb *(*headers)(CsSource *source, const CsMessage *message, size_t *length);
 
