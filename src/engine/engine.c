@@ -296,7 +296,7 @@ open_in_transaction(CsEngine *e, int32 stream_id, bool wait, Purpose purpose)
 		e->source = cs_feed_source(e, e->source_context);
 	}
 	e->catching_up = true;
-	e->reported = -1;
+	e->reported = e->shown_commit = -1;
 	for (int i = 0; i < e->nstages; i++)
 		e->stages[i].previewed = CS_WM_NONE;
 	e->preview_again = CS_WM_NONE;
@@ -541,9 +541,10 @@ report(CsEngine *e)
 	for (int i = 0; i < e->nstages; i++)
 		progress.state_entries += cs_state_count(e->state, e->stages[i].op->def->definition_id);
 	cs_state_report_memory(e->state, progress.state_entries, e->batch_bytes);
-	progress.holds_rows = holds_rows(e);
+	if (!holds_rows(e))
+		e->shown_commit = e->stored.commit_number;
+	progress.shown_commit = e->shown_commit;
 	e->reported = progress.commit_number;
-	e->reported_holds = progress.holds_rows;
 	e->host->report(&progress);
 }
 
@@ -673,7 +674,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	cs_backfill_abort(e);
 	MemoryContextReset(e->batch);
 	e->catching_up = false;
-	if (e->reported != e->stored.commit_number || e->reported_holds != holds_rows(e))
+	if (e->reported != e->stored.commit_number || (e->shown_commit != e->reported && !holds_rows(e)))
 		report(e);
 	MemoryContextSwitchTo(old);
 	return cs_engine_rows_are_due(e) && !e->stale ? CS_BATCH_MORE : CS_BATCH_IDLE; /* held back until now */

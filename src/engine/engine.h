@@ -32,7 +32,7 @@ typedef struct CsProgress
 	int64		commit_number;
 	int64		state_entries;
 	int64		state_bytes;
-	bool		holds_rows; /* rewrites of rows are due, and come with the next commit */
+	int64		shown_commit; /* the last one whose rows are all shown; -1: none */
 } CsProgress;
 
 typedef struct CsHost

@@ -128,8 +128,8 @@ struct CsEngine
 	TimestampTz	  next_refresh; /* clock: look for partitions */
 	bool		  polled_empty; /* the last poll returned nothing */
 	bool		  catching_up;
-	int64		  reported;		  /* commit number that the host knows of; -1: none */
-	bool		  reported_holds; /* and what it was told of rows held back */
+	int64		  reported;		/* commit number that the host knows of; -1: none */
+	int64		  shown_commit; /* and as of which rows were not held back, see CsProgress */
 	bool		  closings_left;
 	TimestampTz	  previewed_rows; /* of this batch: rows as of up to here may be there */
 	bool		  previews_left;  /* of this batch: to the next one */

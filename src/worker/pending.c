@@ -354,8 +354,7 @@ cs_worker_has_shown(int32 stream_id, int64 commit_number)
 	slot = cs_slot_find(MyDatabaseId, stream_id);
 	if (slot != NULL && slot->pid != 0 &&
 		(slot->state == CS_SLOT_STARTING || slot->state == CS_SLOT_RUNNING || slot->state == CS_SLOT_WAITING))
-		shown = slot->has_progress && (slot->progress.commit_number > commit_number ||
-									   (slot->progress.commit_number == commit_number && !slot->progress.holds_rows));
+		shown = slot->has_progress && slot->progress.shown_commit >= commit_number;
 	LWLockRelease(cs_workers->lock);
 	return shown;
 }

@@ -149,12 +149,12 @@ $node->reload;
 query(<<~'END');
 	SELECT clickstream.create_stream('parts');
 	SELECT clickstream.create_session('part_visits', stream => 'parts', gap => '1 minute');
-	SELECT count(clickstream.produce('parts', json_build_object('user_id', 'u' || i, 'event_time', '2026-01-01T00:00:00Z')::text)) FROM generate_series(1, 100) AS i;
+	SELECT count(clickstream.produce('parts', json_build_object('user_id', 'u' || i, 'event_time', '2026-01-01T00:00:00Z')::text)) FROM generate_series(1, 1000) AS i;
 	SELECT clickstream.produce('parts', '{"user_id": "last", "event_time": "2026-01-01T01:00:00Z"}');
 	SELECT clickstream.start('parts');
 	END
 wait_for($node, 'parts');
-is(query('SELECT count(*) FROM part_visits'), 100, 'wait_for() returns when all is closed that the watermark has passed');
+is(query('SELECT count(*) FROM part_visits'), 1000, 'wait_for() returns when all is closed that the watermark has passed');
 query('ALTER SYSTEM RESET clickstream.force_closings');
 query("SELECT clickstream.drop_stream('parts')");
 $node->reload;
