@@ -216,7 +216,8 @@ settle_events(CsFunnelWalk *walk, CsFunnelWork *w, TimestampTz line)
 	cs_funnel_sort(w);
 	done = cs_funnel_walk_events(walk, w, 0, line);
 	w->nwaiting -= done;
-	memmove(w->waiting, w->waiting + done, w->nwaiting * sizeof(CsFunnelWaiting));
+	if (w->nwaiting > 0)
+		memmove(w->waiting, w->waiting + done, w->nwaiting * sizeof(CsFunnelWaiting));
 	w->earliest = CS_WM_DONE;
 	for (int64 i = 0; i < w->nwaiting; i++)
 		w->earliest = Min(w->earliest, w->waiting[i].place.time);

@@ -151,7 +151,8 @@ register_process(const char *function, const char *name, const char *type, Datum
 	strlcpy(bgw.bgw_type, type, sizeof(bgw.bgw_type));
 	bgw.bgw_main_arg = arg;
 	bgw.bgw_notify_pid = MyProcPid;
-	memcpy(bgw.bgw_extra, extra, Min(extra_len, sizeof(bgw.bgw_extra)));
+	if (extra)
+		memcpy(bgw.bgw_extra, extra, Min(extra_len, sizeof(bgw.bgw_extra)));
 	done = RegisterDynamicBackgroundWorker(&bgw, handle);
 	MemoryContextSwitchTo(old);
 	return done;
