@@ -50,7 +50,6 @@ export PG_TEST_TIMEOUT_DEFAULT=300 PGCTLTIMEOUT=300
 unset LANGUAGE "${!LC_@}"
 export LANG=C.UTF-8 TZ=Etc/UTC
 copt="-DUSE_ASSERT_CHECKING=1 -DCLICKSTREAM_MUTANTS=1"
-server_env=()     # what servers and TAP tests see
 server_options=() # how the regression tests' server is started
 [ -z "${CLICKSTREAM_INSTRUMENT:-}" ] || . test/instrument.sh
 
@@ -222,7 +221,7 @@ start_cluster() {
 		log_min_messages = info
 		log_line_prefix = '%m [%p] %b %q%a '
 	END
-	as_server env "${server_env[@]}" pg_ctl -D "$work/regress/data" -l "$work/regress/server.log" "${server_options[@]}" -w start
+	as_server pg_ctl -D "$work/regress/data" -l "$work/regress/server.log" "${server_options[@]}" -w start
 }
 
 stop_cluster() {
@@ -349,7 +348,7 @@ run_tap_file() {
 	out=$work/log/$name
 	mkdir -p "$work/tap/$name"
 	[ "$(id -u)" != 0 ] || chown postgres "$work/tap/$name"
-	as_server env "${server_env[@]}" PERL_HASH_SEED=0 TESTDIR="$work/tap/$name" TESTDATADIR="$work/tap/$name/data" TESTLOGDIR="$work/tap/$name/log" \
+	as_server env PERL_HASH_SEED=0 TESTDIR="$work/tap/$name" TESTDATADIR="$work/tap/$name/data" TESTLOGDIR="$work/tap/$name/log" \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" CLICKSTREAM_KAFKA_LIBS="$work/kafka-libs" \
 		timeout -k 30 "${CLICKSTREAM_TAP_LIMIT:-1800}" \
 		prove -v -I test/perl -I "$pgxs/src/test/perl" "$test" >"$out" 2>&1 </dev/null
@@ -401,6 +400,7 @@ must packages test/setup.sh packages
 must server-copy copy_server
 bindir=$work/server$("$pg_config" --bindir)
 export PG_CONFIG=$bindir/pg_config
+[ -z "${CLICKSTREAM_INSTRUMENT:-}" ] || must instrument instrument_server
 pgxs=$(cd "$(dirname "$("$PG_CONFIG" --pgxs)")/../.." && pwd)
 must tree-copy copy_tree
 must build build
