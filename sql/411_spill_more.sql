@@ -32,7 +32,7 @@ SELECT test.feed('s411', $$
 	d   0:11    /d
 $$);
 CALL clickstream.process('s411');
--- a commit leaves what it has touched
+-- a commit leaves what it has touched, but for some that go to the table at once
 SELECT * FROM spilled();
 SELECT test.feed('s411', 'x 0:12 /x');
 CALL clickstream.process('s411');
@@ -44,7 +44,7 @@ SELECT count(*) FROM clickstream.open_sessions('others');
 SELECT groups, (measures->>'events')::int AS events FROM clickstream.open_windows('hours') ORDER BY 1;
 SELECT state_entries FROM clickstream.stat_definition WHERE definition = 'visits'::regclass;
 
--- what comes back unchanged keeps its row, what changes does not
+-- what comes back unchanged keeps its row; what changes has another one, or none
 SELECT test.feed('s411', $$
 	b   0:13    /b
 	x   0:13    /x

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
@@ -59,6 +60,23 @@
 #define ExecInsertIndexTuples(info, slot, estate, update, no_error, conflict, arbiters) \
 	ExecInsertIndexTuples(info, slot, estate, update, no_error, conflict, arbiters, false)
 #endif
+
+/* Update a row that nobody else changes; do the indexes need entries of its new version? */
+static inline bool
+cs_table_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, Snapshot snapshot)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+
+	simple_table_tuple_update(rel, tid, slot, snapshot, &indexes);
+	return indexes != TU_None;
+#else
+	bool indexes;
+
+	simple_table_tuple_update(rel, tid, slot, snapshot, &indexes);
+	return indexes;
+#endif
+}
 
 /* What a check hook hands to its assign hook is freed by PostgreSQL: by free() up to 15, then by guc_free(). */
 #if PG_VERSION_NUM >= 160000

@@ -422,8 +422,10 @@ cs_state_log_create(int32 stream_id, Oid relids[2])
 }
 
 /*
- * Rows come and go all the time, each once, and are found by the key alone: so
- * VACUUM comes early, and nobody needs statistics.
+ * Rows come, change and go all the time, and are found by the key alone: so
+ * pages have room for a changed row beside its old form; VACUUM comes early, and
+ * leaves no page that holds nothing but what the index still points to, or the
+ * table would not get smaller; and nobody needs statistics.
  */
 Oid
 cs_spill_create(int32 stream_id)
@@ -431,14 +433,16 @@ cs_spill_create(int32 stream_id)
 	char *name = psprintf("state_spill_%d", stream_id);
 	Oid	  relid;
 
-	cs_execute_as(InvalidOid,
-				  psprintf("CREATE TABLE " CS_SCHEMA ".%s (definition integer NOT NULL, bucket bigint NOT NULL, "
-						   "who uuid NOT NULL, piece integer NOT NULL, pieces integer NOT NULL, "
-						   "commit_number bigint NOT NULL, data bytea NOT NULL, "
-						   "PRIMARY KEY (definition, bucket, who, piece)) "
-						   "WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1, "
-						   "autovacuum_analyze_threshold = 2147483647)",
-						   name));
+	cs_execute_as(
+		InvalidOid,
+		psprintf(
+			"CREATE TABLE " CS_SCHEMA ".%s (definition integer NOT NULL, bucket bigint NOT NULL, "
+			"who uuid NOT NULL, piece integer NOT NULL, pieces integer NOT NULL, "
+			"commit_number bigint NOT NULL, data bytea NOT NULL, "
+			"PRIMARY KEY (definition, bucket, who, piece)) "
+			"WITH (fillfactor = 85, vacuum_index_cleanup = on, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1, "
+			"autovacuum_analyze_threshold = 2147483647)",
+			name));
 	cs_execute_as(InvalidOid, psprintf("ALTER TABLE " CS_SCHEMA ".%s ALTER COLUMN data SET STORAGE PLAIN", name));
 	cs_execute_as(InvalidOid,
 				  psprintf("COMMENT ON TABLE " CS_SCHEMA ".%s IS 'open state of stream %d that has no room in memory'",

@@ -451,7 +451,7 @@ cs_backfill_is_full(const CsEngine *e)
 {
 	Size bytes = MemoryContextMemAllocated(e->batch, true);
 
-	return bytes > (Size) cs_batch_memory * 1024 || cs_state_is_crowded(e->state, (int64) bytes);
+	return cs_state_is_crowded(e->state, (int64) bytes);
 }
 
 static void

@@ -392,7 +392,6 @@ static bool
 consume(CsEngine *e, int64 max_messages, int polled)
 {
 	int64 limit = cs_batch_messages;
-	int64 batch_bytes;
 
 	if (max_messages > 0 && max_messages < limit)
 		limit = max_messages;
@@ -423,8 +422,7 @@ consume(CsEngine *e, int64 max_messages, int polled)
 		polled = -1;
 		if (e->batch_messages >= limit)
 			return true;
-		batch_bytes = (int64) MemoryContextMemAllocated(e->batch, true);
-		if (batch_bytes > cs_batch_memory * INT64CONST(1024) || cs_state_is_crowded(e->state, batch_bytes))
+		if (cs_state_is_crowded(e->state, (int64) MemoryContextMemAllocated(e->batch, true)))
 			return true;
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -227,8 +227,7 @@ struct CsState
 	CsLogPosition	log_next;	  /* as this batch leaves it */
 	int64			log_bytes[2]; /* size of the halves, about */
 	int64			log_bytes_next[2];
-	int64			from_table; /* works of this batch whose base the spill table has, about */
-	CsEntry		  **popped;		/* taken out of timers by this batch */
+	CsEntry		  **popped; /* taken out of timers by this batch */
 	int				npopped, popped_capacity;
 	CsEntry		  **copied; /* copied forward by this batch */
 	int				ncopied, copied_capacity;
@@ -278,8 +277,6 @@ extern LWLock *cs_slot_lock(CsState *state, const CsEntry *slot);
 /* reserve.c: what publication will take is there before COMMIT. */
 extern void cs_reserve_work(CsState *state, const CsWork *work);
 extern void cs_reserve(CsState *state);
-/* And what a new entry takes, before it is read back: then only the table of keys may not grow, and that is seen first. */
-extern void cs_reserve_entry(CsState *state, CsDefState *def, const CsKey *key, uint32 len, TimestampTz due);
 /* The timer of a moment's second; made if missing. */
 extern CsTimer *cs_timer_of(CsDefState *def, TimestampTz due);
 extern void		cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);

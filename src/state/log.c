@@ -152,12 +152,6 @@ log_delta(LogWriter *w, const CsWork *work)
 	return true;
 }
 
-static inline bool
-is_unchanged(const CsWork *work)
-{
-	return work->base_len == work->image_len && memcmp(cs_entry_bytes(work->base), work->image, work->image_len) == 0;
-}
-
 void
 cs_log_spilled(LogWriter *w, const CsKey *key)
 {
@@ -172,17 +166,34 @@ cs_log_set_spilled(LogWriter *w, uint64 id)
 	end_record(w);
 }
 
+static void
+log_deletion(LogWriter *w, CsEviction *e, const CsWork *work)
+{
+	if (cs_work_is_guests(work))
+		cs_evict_forget_row(e, work);
+	else if (work->base)
+	{
+		cs_put_key(begin_record(w, CS_LOG_DELETE), &work->key, &w->last_bucket);
+		end_record(w);
+	}
+}
+
 /* An entry as this batch leaves it. */
 static void
-log_work(LogWriter *w, CsWork *work, int half)
+log_work(LogWriter *w, CsEviction *e, CsWork *work, int half)
 {
 	bool has_base = work->base && work->base_half == half;
 
-	if (work->base && work->base_half == CS_HALF_TABLE)
-		work->kept = is_unchanged(work) || CS_MUTANT(SPILL_STALE_ROW);
-	if (work->kept)
+	if (cs_work_is_guests(work) && cs_work_is_unchanged(work))
+		work->spills = true; /* its row is as it should be */
+	if (work->spills)
+	{
+		cs_evict_work(e, work);
 		return;
-	if (has_base && work->delta == NULL && is_unchanged(work))
+	}
+	if (cs_work_is_guests(work))
+		cs_evict_forget_row(e, work);
+	if (has_base && work->delta == NULL && cs_work_is_unchanged(work))
 		return;
 	if (!has_base || !log_delta(w, work))
 		log_image(w, &work->key, work->image, work->image_len);
@@ -255,9 +266,40 @@ make_image(CsState *state, CsDefState *def, CsWork *work, StringInfo buf)
 	work->delta = NULL;
 }
 
-/* Serialise a definition's dirty works and log them; w NULL: only that. */
+/* The work at that place of a definition's dirty ones with its image; NULL: it has none. */
+static inline CsWork *
+serialized(CsState *state, CsDefState *def, int64 i, StringInfo buf)
+{
+	CsWork *work = def->dirty[i].work;
+
+	prefetch_works(def, i);
+	if (work->deleted)
+		return NULL;
+	if (CS_MUTANT(LOSE_ENTRY) && i == def->ndirty - 1)
+	{
+		work->image = NULL; /* publish() keeps what it has of an entry without image */
+		return NULL;
+	}
+	if (work->image == NULL || CS_MUTANT(DAMAGE_ENTRY))
+		make_image(state, def, work, buf);
+	return work;
+}
+
 static void
-log_works(CsState *state, CsDefState *def, LogWriter *w)
+serialize_works(CsState *state, CsDefState *def)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	state->serializing = def->definition_id;
+	for (int64 i = 0; i < def->ndirty; i++)
+		(void) serialized(state, def, i, &buf);
+	pfree(buf.data);
+}
+
+/* Serialise a definition's dirty works, if that is not done, and log them if there is a writer. */
+static void
+log_works(CsState *state, CsDefState *def, LogWriter *w, CsEviction *e)
 {
 	StringInfoData buf;
 
@@ -265,30 +307,14 @@ log_works(CsState *state, CsDefState *def, LogWriter *w)
 	state->serializing = def->definition_id;
 	for (int64 i = 0; i < def->ndirty; i++)
 	{
-		CsWork *work = def->dirty[i].work;
+		CsWork *work = serialized(state, def, i, &buf);
 
-		prefetch_works(def, i);
-		if (work->base && work->base_half == CS_HALF_TABLE)
-			state->from_table++;
-		if (work->deleted)
-		{
-			if (w && work->base)
-			{
-				cs_put_key(begin_record(w, CS_LOG_DELETE), &work->key, &w->last_bucket);
-				end_record(w);
-			}
-			continue;
-		}
-		if (CS_MUTANT(LOSE_ENTRY) && i == def->ndirty - 1)
-		{
-			work->image = NULL; /* publish() keeps what it has of an entry without image */
-			continue;
-		}
-		if (work->image == NULL || CS_MUTANT(DAMAGE_ENTRY))
-			make_image(state, def, work, &buf);
-		if (w)
-			log_work(w, work, state->log_next.half);
-		cs_reserve_work(state, work);
+		if (w && work)
+			log_work(w, e, work, state->log_next.half);
+		else if (w && def->dirty[i].work->deleted)
+			log_deletion(w, e, def->dirty[i].work);
+		if (work && !work->spills)
+			cs_reserve_work(state, work);
 	}
 	pfree(buf.data);
 }
@@ -401,7 +427,9 @@ CsLogPosition
 cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 {
 	LogWriter	  w = {.commit_number = commit_number};
+	CsEviction	  e = {.state = state, .log = &w, .commit_number = commit_number};
 	MemoryContext old = MemoryContextSwitchTo(state->batch);
+	bool		  tight = cs_evict_is_tight(state);
 
 	state->log_next = state->log;
 	state->commit = commit_number;
@@ -413,10 +441,16 @@ cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 	w.row = palloc(VARHDRSZ + sizeof(pg_crc32c) + ROW_BYTES);
 	initStringInfo(&w.bytes);
 	initStringInfo(&w.record);
+	for (int i = 0; tight && i < state->ndefs; i++)
+		serialize_works(state, &state->defs[i]);
+	if (tight)
+		cs_evict_choose(&e, true);
 	for (int i = 0; i < state->ndefs; i++)
-		log_works(state, &state->defs[i], &w);
+		log_works(state, &state->defs[i], &w, &e);
 	log_sets(state, &w);
-	cs_evict_log(state, &w, commit_number);
+	if (!tight)
+		cs_evict_choose(&e, false);
+	cs_evict_end(&e);
 	if (!state->log_next.copied)
 	{
 		int64 quota = COPY_MIN + w.written + w.bytes.len;
@@ -445,7 +479,7 @@ cs_state_settle(CsState *state)
 
 	state->log_next = state->log;
 	for (int i = 0; i < state->ndefs; i++)
-		log_works(state, &state->defs[i], NULL);
+		log_works(state, &state->defs[i], NULL, NULL);
 	cs_reserve(state);
 	MemoryContextSwitchTo(old);
 	cs_state_publish(state);

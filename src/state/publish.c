@@ -61,7 +61,7 @@ forget_batch(CsState *state)
 		CsEntry *entry = state->popped[i];
 
 		if (entry && entry->is_gone)
-			entry = cs_state_peek(state, &entry->key); /* it goes on in another slot */
+			entry = (CsEntry *) keyset_lookup(state->entries, &entry->key)->key; /* it goes on in another slot */
 		if (entry)
 			cs_timer_set(state, cs_def_state(state, (int32) entry->key.def), entry);
 	}
@@ -85,7 +85,6 @@ forget_batch(CsState *state)
 	memset(state->announced, 0, sizeof(state->announced));
 	state->popped = state->copied = NULL;
 	state->npopped = state->popped_capacity = 0;
-	state->from_table = 0;
 	state->ncopied = state->copied_capacity = 0;
 	state->copied_set = NULL;
 	state->copied_sets = NULL;
@@ -149,6 +148,35 @@ prefetch_works(CsState *state, const CsDefState *def, int64 i)
 	}
 }
 
+/* Of an entry that the spill table has: it stays the batch's guest, or comes home. */
+static void
+publish_guest(CsState *state, CsDefState *def, CsWork *work, CsEntry *guest, int half)
+{
+	if (work->deleted)
+		cs_guest_remove(state, def, guest);
+	else if (work->spills)
+	{
+		guest->data = work->image;
+		guest->len = work->image_len;
+		guest->due = work->due;
+	}
+	else if (work->image)
+	{
+		cs_guest_remove(state, def, guest);
+		cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
+	}
+}
+
+static void
+publish_spilled(CsState *state, CsDefState *def, CsWork *work, CsEntry *base)
+{
+	CsEntry entry = {.key = work->key, .data = work->image, .len = work->image_len, .due = work->due};
+
+	if (base)
+		cs_entry_remove(state, def, base);
+	cs_spill_index_entry(state, def, &entry);
+}
+
 static void
 publish_works(CsState *state, CsDefState *def)
 {
@@ -165,13 +193,17 @@ publish_works(CsState *state, CsDefState *def)
 		{
 			work->base = NULL;
 			base->work = NULL;
-			if (work->deleted)
-				cs_entry_remove(state, def, base);
-			else if (work->image)
-				cs_entry_update(state, def, work->leaves_copy ? cs_entry_keep(state, base) : base, work->image,
-								work->image_len, work->kept ? base->half : half, work->due);
 		}
-		else if (work->image)
+		if (base && work->base_half == CS_HALF_TABLE)
+			publish_guest(state, def, work, base, half);
+		else if (work->spills)
+			publish_spilled(state, def, work, base);
+		else if (base && work->deleted)
+			cs_entry_remove(state, def, base);
+		else if (base && work->image)
+			cs_entry_update(state, def, work->leaves_copy ? cs_entry_keep(state, base) : base, work->image,
+							work->image_len, half, work->due);
+		else if (work->image && !work->deleted)
 			cs_entry_install(state, def, &work->key, work->image, work->image_len, half, work->due);
 	}
 }
@@ -255,8 +287,10 @@ cs_state_publish(CsState *state)
 	publish_copies(state);
 	for (int i = 0; i < state->npopped; i++)
 	{
-		/* What is about to be removed must not be queued again. */
-		if (state->popped[i]->work && state->popped[i]->work->deleted)
+		const CsWork *work = state->popped[i]->work;
+
+		/* What is about to be removed, or to be made anew elsewhere, must not be queued again. */
+		if (work && work->dirty && (work->deleted || work->spills || work->base_half == CS_HALF_TABLE))
 			state->popped[i] = NULL;
 	}
 	/* Sets first: members that were inline until now still lie in the bytes that entries are about to lose. */

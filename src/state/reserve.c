@@ -7,9 +7,6 @@
  * then blocks are taken for what freed pieces do not cover.  It is never
  * too little; what was too much is there for the next batch.
  *
- * Nor may reading back fail half way: what one entry takes is there before
- * anything changes (cs_reserve_entry()).
- *
  * No locking of its own.
  */
 #include "postgres.h"
@@ -28,7 +25,7 @@ need(CsState *state, uint32 len)
 void
 cs_reserve_work(CsState *state, const CsWork *work)
 {
-	const CsEntry *base = work->base;
+	const CsEntry *base = work->base_half == CS_HALF_TABLE ? NULL : work->base; /* a guest's memory is the batch's */
 	bool		   moves = base && work->leaves_copy && state->readable;
 
 	if (base == NULL || moves)
@@ -48,25 +45,6 @@ reserve_sets(CsState *state)
 		state->needs[cs_arena_class(sizeof(CsChain))] += (int32) ((c->n + c->nraw) / CS_SET_PIECE) + 2;
 		state->needs_slots++;
 	}
-}
-
-void
-cs_reserve_entry(CsState *state, CsDefState *def, const CsKey *key, uint32 len, TimestampTz due)
-{
-	CsArena *arena = &state->data_pieces;
-	Size	 bytes = 0;
-
-	if (len > CS_ARENA_LIMIT)
-		bytes = (Size) cs_chain_pieces(len) * sizeof(CsChain);
-	else if (!cs_arena_has(arena, cs_arena_class(len)))
-		bytes = cs_arena_size(cs_arena_class(len));
-	cs_blocks_reserve(&state->blocks,
-					  cs_arena_blocks_for(arena, bytes) +
-						  (cs_arena_has(&state->entry_pieces, cs_arena_class(sizeof(CsEntry))) ? 0 : 1));
-	if (key->bucket != 0)
-		(void) cs_bucket_of(def, key->bucket, true);
-	else if (due != CS_WM_DONE)
-		(void) cs_timer_of(def, due);
 }
 
 void

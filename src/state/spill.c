@@ -7,25 +7,24 @@
  * that was not announced reads it alone: nobody is ever told that a spilled
  * entry is not there.  Entries that are due, and buckets, are read together.
  *
- * What is read back is committed as it was, so it is no part of a batch: it
- * stays when the batch fails.  Its row stays, too, until the entry changes.
+ * What is read back is the batch's guest, see guest.c.
  *
  * No locking: private to the process; locks of the table: spill_table.c.
  */
 #include "postgres.h"
 
 #include "core/fault.h"
+#include "core/settings.h"
 #include "miscadmin.h"
 #include "state/budget.h"
 #include "state/spill.h"
-#include "state/spill_table.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define ROOM_MIN 256				/* entries that are opened at once, at least */
-#define ROOM_SHARE 8				/* of the budget, that they take as they are stored */
-#define ENTRY_ABOUT 1024			/* bytes, as long as there are none */
-#define BATCH_MIN (8 * 1024 * 1024) /* bytes that a batch may have in any case */
+#define ROOM_MIN 256	 /* entries that are opened at once, at least */
+#define ROOM_SHARE 8	 /* of a batch's memory, that they take as they are stored */
+#define ENTRY_ABOUT 1024 /* bytes, as long as there are none */
+#define SETS_SHARE 4	 /* of a batch's memory, sets that it has read back */
 
 void
 cs_spill_attach(CsState *state, const CsStream *stream)
@@ -53,64 +52,44 @@ cs_state_spilled(CsState *state)
 bool
 cs_state_is_crowded(CsState *state, int64 batch_bytes)
 {
-	int64 budget = cs_state_budget(state);
+	int64 most = cs_batch_memory * INT64CONST(1024);
 
-	return (state->spill && state->spill->loaded > budget / 4) || batch_bytes > Max(budget, BATCH_MIN);
+	return batch_bytes > most || (state->spill && state->spill->loaded > most / SETS_SHARE);
 }
 
 /* By the size that entries have now; a work and its row are some times as large. */
 int
 cs_state_room(CsState *state, int max)
 {
-	int64 entries = (int64) state->entries->members;
+	int64 entries = (int64) state->entries->members - (state->spill ? state->spill->nguests : 0);
 	int64 bytes = state->entry_pieces.used + state->data_pieces.used - state->member_bytes - state->kept_bytes;
 	int64 about = entries > 0 ? Max(bytes / entries, CS_ARENA_ALIGN) : ENTRY_ABOUT;
 
-	return (int) Min(max, Max(ROOM_MIN, cs_state_budget(state) / ROOM_SHARE / about));
+	return (int) Min(max, Max(ROOM_MIN, cs_batch_memory * INT64CONST(1024) / ROOM_SHARE / about));
 }
 
-static bool
-is_marked(const CsDefState *def, const CsKey *key, const char *data, uint32 len)
+/* As an entry that is nowhere else; data stays where it is. */
+static CsEntry
+entry_of(const CsSpillRow *row)
 {
-	CsEntry entry = {.key = *key, .data = (char *) data, .len = len};
-
-	return def->is_marked && def->is_marked(&entry);
+	return (CsEntry){.key = row->key,
+					 .data = (char *) row->data,
+					 .len = row->len,
+					 .half = CS_HALF_TABLE,
+					 .due = CS_WM_DONE,
+					 .queued = CS_WM_DONE};
 }
 
-/* One entry more, or less, of a bucket is spilled. */
+/* A row becomes a guest, unless it is one already. */
 static void
-count_in_bucket(CsDefState *def, const CsKey *key, bool marked, int delta)
-{
-	CsBucket *bucket = cs_bucket_of(def, key->bucket, true);
-
-	bucket->nspilled += delta;
-	bucket->nmarked += marked ? delta : 0;
-}
-
-/*
- * A row becomes a committed entry, unless that is in memory already.  Up to its
- * being installed nothing has changed, and from then on nothing fails: where
- * there is no memory for it the batch ends, and the entry is spilled as before.
- */
-static void
-install(const CsKey *key, const char *data, uint32 len, void *arg)
+install(const CsSpillRow *row, void *arg)
 {
 	CsState	   *state = arg;
-	CsDefState *def = cs_def_state(state, (int32) key->def);
+	CsDefState *def = cs_def_state(state, (int32) row->key.def);
 	TimestampTz due;
-	bool		marked;
 
-	if (!cs_spill_index_has(def->spilled, key, &due))
-		return;
-	marked = key->bucket != 0 && is_marked(def, key, data, len);
-	cs_reserve_entry(state, def, key, len, due);
-	CS_FAULT(SPILL_INSTALL);
-	cs_entry_install(state, def, key, data, len, CS_HALF_TABLE, due);
-	cs_spill_index_remove(def->spilled, key);
-	state->spill->count--;
-	if (key->bucket != 0)
-		count_in_bucket(def, key, marked, -1);
-	state->spill->loaded += len + CS_ARENA_ALIGN;
+	if (cs_spill_index_has(def->spilled, &row->key, &due))
+		cs_guest_take_in(state, def, row, due);
 }
 
 static int
@@ -174,13 +153,16 @@ cs_state_has_spilled(CsState *state, int32 definition_id)
 	return cs_spilled(cs_def_state(state, definition_id)) > 0;
 }
 
+/* Whether it is spilled is seen when all are announced: until then the index is on its way from memory. */
 void
 cs_state_want(CsState *state, const CsKey *key)
 {
-	CsSpill *spill = state->spill;
+	CsSpill	   *spill = state->spill;
+	CsDefState *def = cs_def_state(state, (int32) key->def);
 
-	if (!is_spilled(state, key))
+	if (def == NULL || def->spilled == NULL)
 		return;
+	cs_spill_index_prefetch(def->spilled, key);
 	if (spill->nwanted == spill->wanted_capacity)
 	{
 		spill->wanted_capacity = Max(256, spill->wanted_capacity * 2);
@@ -194,14 +176,20 @@ void
 cs_state_fetch_wanted(CsState *state)
 {
 	CsSpill *spill = state->spill;
-	int		 n = 0;
 	int		 nwanted = spill ? spill->nwanted : 0;
+	int		 nspilled = 0;
+	int		 n = 0;
 
 	if (nwanted == 0)
 		return;
 	spill->nwanted = 0;
-	qsort(spill->wanted, nwanted, sizeof(CsKey), key_cmp);
 	for (int i = 0; i < nwanted; i++)
+	{
+		if (is_spilled(state, &spill->wanted[i]))
+			spill->wanted[nspilled++] = spill->wanted[i];
+	}
+	qsort(spill->wanted, nspilled, sizeof(CsKey), key_cmp);
+	for (int i = 0; i < nspilled; i++)
 	{
 		if (i == 0 || key_cmp(&spill->wanted[i], &spill->wanted[n - 1]) != 0)
 			spill->wanted[n++] = spill->wanted[i];
@@ -212,10 +200,12 @@ cs_state_fetch_wanted(CsState *state)
 /* ---- buckets ---- */
 
 static void
-install_marked(const CsKey *key, const char *data, uint32 len, void *arg)
+install_marked(const CsSpillRow *row, void *arg)
 {
-	if (is_marked(cs_def_state(arg, (int32) key->def), key, data, len))
-		install(key, data, len, arg);
+	CsEntry entry = entry_of(row);
+
+	if (cs_spill_is_marked(cs_def_state(arg, (int32) row->key.def), &entry))
+		install(row, arg);
 }
 
 static void
@@ -362,12 +352,12 @@ typedef struct Walk
 
 /* Those in memory were visited there. */
 static void
-walk_row(const CsKey *key, const char *data, uint32 len, void *arg)
+walk_row(const CsSpillRow *row, void *arg)
 {
 	Walk   *walk = arg;
-	CsEntry entry = {.key = *key, .data = (char *) data, .len = len, .half = CS_HALF_TABLE, .queued = CS_WM_DONE};
+	CsEntry entry = entry_of(row);
 
-	if ((int32) key->def == walk->def->definition_id && is_spilled(walk->state, key))
+	if ((int32) row->key.def == walk->def->definition_id && is_spilled(walk->state, &row->key))
 		walk->visit(&entry, walk->arg);
 }
 
@@ -387,14 +377,13 @@ cs_spill_walk(CsState *state, CsDefState *def, void (*visit)(CsEntry *entry, voi
 /* ---- sets ---- */
 
 static void
-append_members(const CsKey *key, const char *data, uint32 len, void *arg)
+append_members(const CsSpillRow *row, void *arg)
 {
 	CsBigSet *set = arg;
 
-	(void) key;
-	if (len % sizeof(CsHash128) != 0)
+	if (row->len % sizeof(CsHash128) != 0)
 		cs_codec_corrupt("a spilled distinct set is cut");
-	cs_bigset_append(set->state, set, data, len / sizeof(CsHash128));
+	cs_bigset_append(set->state, set, row->data, row->len / sizeof(CsHash128));
 	CS_FAULT(SPILL_INSTALL);
 }
 
@@ -452,23 +441,13 @@ definition_of_row(CsState *state, const CsKey *key)
 	return NULL;
 }
 
-void
-cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry)
-{
-	if (def->spilled == NULL)
-		def->spilled = cs_spill_index_create(state->context);
-	cs_spill_index_add(def->spilled, &entry->key, entry->due);
-	state->spill->count++;
-	if (entry->key.bucket != 0)
-		count_in_bucket(def, &entry->key, is_marked(def, &entry->key, cs_entry_bytes(entry), entry->len), 1);
-}
-
 static void
-recover_row(const CsKey *key, const char *data, uint32 len, void *arg)
+recover_row(const CsSpillRow *row, void *arg)
 {
-	CsState	   *state = arg;
-	CsDefState *def = definition_of_row(state, key);
-	CsEntry		entry = {.key = *key, .data = (char *) data, .len = len, .due = CS_WM_DONE};
+	CsState		*state = arg;
+	const CsKey *key = &row->key;
+	CsDefState	*def = definition_of_row(state, key);
+	CsEntry		 entry = entry_of(row);
 
 	if (def == NULL)
 		return;
@@ -477,7 +456,7 @@ recover_row(const CsKey *key, const char *data, uint32 len, void *arg)
 		CsBigSet *set = cs_bigset_make(state, def->definition_id, (uint64) key->bucket, CS_HALF_NONE);
 
 		if (!state->is_copy || set->slot == NULL)
-			set->on_table += len / sizeof(CsHash128);
+			set->on_table += row->len / sizeof(CsHash128);
 		return;
 	}
 	if (!cs_part_has(state->part, &key->who))

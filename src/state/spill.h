@@ -4,11 +4,12 @@
  *
  * A committed entry's newest form is in exactly one place, and CsEntry.half
  * says in which: in a half of the log, or in the spill table (CS_HALF_TABLE).
- * Of the latter those that are in memory as well were read back and have not
- * changed since; of all others only the key is in memory, in the index
- * (spill_index.h).  To change an entry that lies in the table takes its row away,
- * in the same transaction that logs the change; to evict one that lies in the
- * log writes a row, and a mark into the log that says so.
+ * Of the latter only the key is in memory, in the index (spill_index.h), but for
+ * those that a batch needs: its guests, until it ends (guest.c).  An entry of the
+ * table that a batch changes has its row updated, or comes home: then its row
+ * goes, in the same transaction that logs its image.  One that leaves memory gets
+ * a row, and a mark into the log that says so if that knows it; a batch's new
+ * entries may go there at once.
  *
  * So a reader's snapshot sees an entry once: where it lay at that commit.
  *
@@ -20,13 +21,15 @@
 
 #include "state/internal.h"
 #include "state/spill_index.h"
+#include "state/spill_table.h"
 
 /* What a state keeps for its spill table. */
 typedef struct CsSpill
 {
 	Oid		   relation;
 	int64	   count;	/* entries in the table that are not in memory */
-	int64	   loaded;	/* bytes read back by this batch */
+	int64	   nguests; /* those that are, for this batch */
+	int64	   loaded;	/* bytes of sets read back by this batch: these stay in the state's memory */
 	bool	   warned;	/* that memory does not suffice */
 	CsEntry	 **victims; /* leave memory when this batch commits */
 	int64	   nvictims, victims_capacity;
@@ -57,8 +60,25 @@ extern void cs_spill_load_set(CsBigSet *set);
 extern void cs_spill_recover(CsState *state, Snapshot snapshot);
 /* Memory of the index. */
 extern int64 cs_spill_bytes(const CsState *state);
+
+static inline bool
+cs_spill_is_marked(const CsDefState *def, const CsEntry *entry)
+{
+	return def->is_marked && def->is_marked(entry);
+}
+
+/* ---- guests: guest.c ---- */
+
 /* An entry whose newest form is in the table, and which is not in memory or about to leave it. */
 extern void cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry);
+/* A row of a key that the index has. */
+extern void cs_guest_take_in(CsState *state, CsDefState *def, const CsSpillRow *row, TimestampTz due);
+/* It is an entry of the state from here on, or deleted. */
+extern void cs_guest_remove(CsState *state, CsDefState *def, CsEntry *guest);
+/* Where its row lies, if that is known: else not valid. */
+extern ItemPointerData cs_guest_tid(const CsEntry *guest);
+/* The batch has ended: those that are left are in the table only. */
+extern void cs_guests_leave(CsState *state);
 
 static inline int64
 cs_spilled(const CsDefState *def)
@@ -68,9 +88,43 @@ cs_spilled(const CsDefState *def)
 
 /* ---- eviction: evict.c ---- */
 
-/* While the batch is logged: rows of what has changed go, rows of what is evicted come. */
+/* Has it changed an entry of the table? */
+static inline bool
+cs_work_is_guests(const CsWork *work)
+{
+	return work->base && work->base_half == CS_HALF_TABLE;
+}
+
+static inline bool
+cs_work_is_unchanged(const CsWork *work)
+{
+	return work->base_len == work->image_len && memcmp(cs_entry_bytes(work->base), work->image, work->image_len) == 0;
+}
+
+/* While a batch is logged. */
 struct LogWriter;
-extern void cs_evict_log(CsState *state, struct LogWriter *log, int64 commit_number);
+typedef struct CsEviction
+{
+	CsState			 *state;
+	struct LogWriter *log;
+	CsSpillWriter	 *writer; /* opened when the first row is written or deleted */
+	int64			  commit_number;
+} CsEviction;
+
+/* Will memory perhaps not do for what the batch has made?  Asked before it is logged. */
+extern bool cs_evict_is_tight(const CsState *state);
+/*
+ * What leaves memory: entries that the batch has not changed get their rows,
+ * and where it is tight, works that do not stay are told so (CsWork.spills).
+ * There the batch's images must be known.
+ */
+extern void cs_evict_choose(CsEviction *e, bool tight);
+/* The row of a work that spills. */
+extern void cs_evict_work(CsEviction *e, const CsWork *work);
+/* A work whose entry lies in the table is deleted, or does not spill. */
+extern void cs_evict_forget_row(CsEviction *e, const CsWork *work);
+/* The rest of the table's changes. */
+extern void cs_evict_end(CsEviction *e);
 extern void cs_evict_publish(CsState *state);
 extern void cs_evict_abort(CsState *state);
 

@@ -272,6 +272,16 @@ cs_spill_index_add(CsSpillIndex *index, const CsKey *key, TimestampTz due)
 	index->next_known = false;
 }
 
+void
+cs_spill_index_prefetch(const CsSpillIndex *index, const CsKey *key)
+{
+	CsHash128	 id = identity(key);
+	const Shard *shard = shard_of((CsSpillIndex *) index, id);
+
+	if (shard->used > 0)
+		__builtin_prefetch(&shard->slots[home_of(shard, id)]);
+}
+
 bool
 cs_spill_index_has(const CsSpillIndex *index, const CsKey *key, TimestampTz *due)
 {

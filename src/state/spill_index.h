@@ -28,6 +28,8 @@ typedef struct CsSpillDue
 
 extern CsSpillIndex *cs_spill_index_create(MemoryContext cxt);
 extern void			 cs_spill_index_add(CsSpillIndex *index, const CsKey *key, TimestampTz due);
+/* It will be asked for soon. */
+extern void cs_spill_index_prefetch(const CsSpillIndex *index, const CsKey *key);
 /* Is the key there?  When is it due? */
 extern bool	 cs_spill_index_has(const CsSpillIndex *index, const CsKey *key, TimestampTz *due);
 extern void	 cs_spill_index_remove(CsSpillIndex *index, const CsKey *key);

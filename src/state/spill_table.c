@@ -6,10 +6,11 @@
  * no plan can ever make it something else.  A row's data is a CRC-32C and the
  * bytes, as in the state log.
  *
- * Rows are inserted and deleted, never updated: an entry that changes leaves
- * the table in the transaction that logs its change, so a row that is there is
- * true.  Of a set, which only grows, the last piece is written anew when it was
- * not full.
+ * An entry that changes either stays in the table, its row updated, or leaves
+ * it, in the transaction that makes the change: so a row that is there is true.
+ * Updates change no column of the index, and pages are left with room
+ * (fillfactor), so most of them touch the heap alone.  Of a set, which only
+ * grows, the last piece is written anew when it was not full.
  *
  * Locking: AccessShareLock while rows are read, RowExclusiveLock from the
  * first write to the transaction's end.
@@ -146,10 +147,8 @@ begin_scan(CsSpillReader *r, const CsKey *key, int nkeys)
 /* A row, as it lies in its page. */
 typedef struct Row
 {
-	CsKey		key;
-	int32		piece, pieces;
-	const char *data;
-	uint32		len;
+	CsSpillRow entry;
+	int32	   piece, pieces;
 } Row;
 
 static Row
@@ -160,18 +159,19 @@ get_row(TupleTableSlot *slot)
 	pg_crc32c stored;
 
 	slot_getallattrs(slot);
-	row.key.def = (uint32) DatumGetInt32(slot->tts_values[ATT_DEFINITION - 1]);
-	row.key.bucket = DatumGetInt64(slot->tts_values[ATT_BUCKET - 1]);
-	row.key.who = uuid_to_who(DatumGetUUIDP(slot->tts_values[ATT_WHO - 1]));
+	row.entry.key.def = (uint32) DatumGetInt32(slot->tts_values[ATT_DEFINITION - 1]);
+	row.entry.key.bucket = DatumGetInt64(slot->tts_values[ATT_BUCKET - 1]);
+	row.entry.key.who = uuid_to_who(DatumGetUUIDP(slot->tts_values[ATT_WHO - 1]));
 	row.piece = DatumGetInt32(slot->tts_values[ATT_PIECE - 1]);
 	row.pieces = DatumGetInt32(slot->tts_values[ATT_PIECES - 1]);
 	data = DatumGetByteaPP(slot->tts_values[ATT_DATA - 1]);
 	if (VARSIZE_ANY_EXHDR(data) < sizeof(stored))
 		cs_codec_corrupt("a row of the spill table is too short");
 	memcpy(&stored, VARDATA_ANY(data), sizeof(stored));
-	row.data = VARDATA_ANY(data) + sizeof(stored);
-	row.len = (uint32) (VARSIZE_ANY_EXHDR(data) - sizeof(stored));
-	if (!EQ_CRC32C(cs_row_checksum(row.data, (int) row.len), stored))
+	row.entry.data = VARDATA_ANY(data) + sizeof(stored);
+	row.entry.len = (uint32) (VARSIZE_ANY_EXHDR(data) - sizeof(stored));
+	row.entry.tid = slot->tts_tid;
+	if (!EQ_CRC32C(cs_row_checksum(row.entry.data, (int) row.entry.len), stored))
 		cs_codec_corrupt("the checksum of a row of the spill table does not match");
 	return row;
 }
@@ -191,23 +191,26 @@ read_scan(CsSpillReader *r, int64 max, CsSpillVisit visit, void *arg)
 		found = true;
 		if (row.piece != next || row.piece > row.pieces)
 			cs_codec_corrupt("a piece of the spill table is missing");
-		if (cs_spill_is_set(&row.key))
+		if (cs_spill_is_set(&row.entry.key))
 		{
-			visit(&row.key, row.data, row.len, arg);
+			visit(&row.entry, arg);
 			next++;
 			continue;
 		}
 		if (row.pieces == 1)
 		{
-			visit(&row.key, row.data, row.len, arg);
+			visit(&row.entry, arg);
 			max--;
 			continue;
 		}
-		appendBinaryStringInfo(&r->joined, row.data, (int) row.len);
+		appendBinaryStringInfo(&r->joined, row.entry.data, (int) row.entry.len);
 		next++;
 		if (next < row.pieces)
 			continue;
-		visit(&row.key, r->joined.data, (uint32) r->joined.len, arg);
+		row.entry.data = r->joined.data;
+		row.entry.len = (uint32) r->joined.len;
+		ItemPointerSetInvalid(&row.entry.tid);
+		visit(&row.entry, arg);
 		resetStringInfo(&r->joined);
 		next = 0;
 		max--;
@@ -260,10 +263,10 @@ cs_spill_read_all(CsSpillReader *r, CsSpillVisit visit, void *arg)
 	{
 		Row row = get_row(slot);
 
-		if (cs_spill_is_set(&row.key) || row.pieces == 1)
-			visit(&row.key, row.data, row.len, arg);
+		if (cs_spill_is_set(&row.entry.key) || row.pieces == 1)
+			visit(&row.entry, arg);
 		else if (row.piece == 0)
-			(void) cs_spill_read(r, &row.key, visit, arg);
+			(void) cs_spill_read(r, &row.entry.key, visit, arg);
 		CHECK_FOR_INTERRUPTS();
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -313,22 +316,22 @@ cs_spill_writer_close(CsSpillWriter *w)
 	pfree(w);
 }
 
+/* The row is put in the writer's slot; who is used by it. */
 static void
-insert_row(CsSpillWriter *w, const CsKey *key, int32 piece, int32 pieces, const char *data, int len)
+fill_slot(CsSpillWriter *w, const CsKey *key, pg_uuid_t *who, int32 piece, int32 pieces, const char *data, int len)
 {
 	TupleTableSlot *slot = w->slot;
 	Datum		   *values = slot->tts_values;
 	pg_crc32c		crc = cs_row_checksum(data, len);
-	pg_uuid_t		who = who_to_uuid(key->who);
-	MemoryContext	old;
 
+	*who = who_to_uuid(key->who);
 	SET_VARSIZE(w->data, VARHDRSZ + sizeof(crc) + len);
 	memcpy(VARDATA(w->data), &crc, sizeof(crc));
 	memcpy(VARDATA(w->data) + sizeof(crc), data, len);
 	ExecClearTuple(slot);
 	values[ATT_DEFINITION - 1] = Int32GetDatum((int32) key->def);
 	values[ATT_BUCKET - 1] = Int64GetDatum(key->bucket);
-	values[ATT_WHO - 1] = UUIDPGetDatum(&who);
+	values[ATT_WHO - 1] = UUIDPGetDatum(who);
 	values[ATT_PIECE - 1] = Int32GetDatum(piece);
 	values[ATT_PIECES - 1] = Int32GetDatum(pieces);
 	values[ATT_COMMIT_NUMBER - 1] = Int64GetDatum(w->commit_number);
@@ -336,9 +339,31 @@ insert_row(CsSpillWriter *w, const CsKey *key, int32 piece, int32 pieces, const 
 	memset(slot->tts_isnull, false, NATTS * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
 	ResetPerTupleExprContext(w->estate);
+}
+
+static void
+insert_row(CsSpillWriter *w, const CsKey *key, int32 piece, int32 pieces, const char *data, int len)
+{
+	pg_uuid_t	  who;
+	MemoryContext old;
+
+	fill_slot(w, key, &who, piece, pieces, data, len);
 	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(w->estate));
-	table_tuple_insert(w->info->ri_RelationDesc, slot, GetCurrentCommandId(true), 0, NULL);
-	(void) ExecInsertIndexTuples(w->info, slot, w->estate, false, false, NULL, NIL);
+	table_tuple_insert(w->info->ri_RelationDesc, w->slot, GetCurrentCommandId(true), 0, NULL);
+	(void) ExecInsertIndexTuples(w->info, w->slot, w->estate, false, false, NULL, NIL);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+update_row(CsSpillWriter *w, const CsKey *key, ItemPointer tid, const char *data, int len)
+{
+	pg_uuid_t	  who;
+	MemoryContext old;
+
+	fill_slot(w, key, &who, 0, 1, data, len);
+	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(w->estate));
+	if (cs_table_tuple_update(w->info->ri_RelationDesc, tid, w->slot, w->reader->snapshot))
+		(void) ExecInsertIndexTuples(w->info, w->slot, w->estate, false, false, NULL, NIL);
 	MemoryContextSwitchTo(old);
 }
 
@@ -375,12 +400,39 @@ delete_scan(CsSpillWriter *w, int32 piece, int64 max)
 	return n;
 }
 
-void
-cs_spill_delete(CsSpillWriter *w, const CsKey *key)
+static void
+delete_rows(CsSpillWriter *w, const CsKey *key)
 {
 	begin_scan(w->reader, key, 3);
 	if (delete_scan(w, 0, PG_INT64_MAX) == 0)
 		cs_codec_corrupt("an entry is missing in the spill table");
+}
+
+void
+cs_spill_delete(CsSpillWriter *w, const CsKey *key, ItemPointerData tid)
+{
+	if (ItemPointerIsValid(&tid))
+		simple_table_tuple_delete(w->reader->rel, &tid, w->reader->snapshot);
+	else
+		delete_rows(w, key);
+}
+
+void
+cs_spill_delete_set(CsSpillWriter *w, const CsKey *key)
+{
+	delete_rows(w, key);
+}
+
+void
+cs_spill_update(CsSpillWriter *w, const CsKey *key, ItemPointerData tid, const char *data, uint32 len)
+{
+	if (ItemPointerIsValid(&tid) && len <= PIECE_BYTES)
+	{
+		update_row(w, key, &tid, data, (int) len);
+		return;
+	}
+	cs_spill_delete(w, key, tid);
+	cs_spill_write(w, key, data, len);
 }
 
 bool

@@ -12,11 +12,20 @@
 #define CS_STATE_SPILL_TABLE_H
 
 #include "core/types.h"
+#include "storage/itemptr.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
-/* An entry, or a piece of a set; data lives until the callback returns. */
-typedef void (*CsSpillVisit)(const CsKey *key, const char *data, uint32 len, void *arg);
+/* An entry, or a piece of a set, as it was read; it lives until the callback returns. */
+typedef struct CsSpillRow
+{
+	CsKey			key;
+	const char	   *data;
+	uint32			len;
+	ItemPointerData tid; /* where it lies; not valid if it is in several pieces */
+} CsSpillRow;
+
+typedef void (*CsSpillVisit)(const CsSpillRow *row, void *arg);
 
 /* Reading.  Opened for some look-ups, not for a batch: an abort need not know of it. */
 typedef struct CsSpillReader CsSpillReader;
@@ -40,8 +49,12 @@ typedef struct CsSpillWriter CsSpillWriter;
 extern CsSpillWriter *cs_spill_writer_open(Oid relid, int64 commit_number);
 /* A new entry. */
 extern void cs_spill_write(CsSpillWriter *w, const CsKey *key, const char *data, uint32 len);
-/* The entry's rows go. */
-extern void cs_spill_delete(CsSpillWriter *w, const CsKey *key);
+/* An entry has other bytes: its row, which lies at tid, if that is valid, is changed. */
+extern void cs_spill_update(CsSpillWriter *w, const CsKey *key, ItemPointerData tid, const char *data, uint32 len);
+/* The entry's rows go; tid as above. */
+extern void cs_spill_delete(CsSpillWriter *w, const CsKey *key, ItemPointerData tid);
+/* So do those of a set. */
+extern void cs_spill_delete_set(CsSpillWriter *w, const CsKey *key);
 /* Of a set that has done members in the table all that there are. */
 extern void cs_spill_write_set(CsSpillWriter *w, const CsKey *key, const CsHash128 *members, int64 done, int64 n);
 /* At most max rows of a definition go; false if there are more. */

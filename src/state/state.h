@@ -87,7 +87,7 @@ typedef struct CsWork
 	TimestampTz	   due;	 /* operator sets it before the batch ends */
 	bool		   dirty;
 	bool		   deleted;
-	bool		   kept;		/* dirty, but as it lies in the spill table */
+	bool		   spills;		/* as of this commit it lies in the spill table alone */
 	bool		   leaves_copy; /* see cs_work_keep() */
 	uint32		   due_round;	/* the cs_state_due() that returned it last */
 	char		  *image;		/* made by cs_state_log(), or before it by cs_work_set_image() */
@@ -111,7 +111,7 @@ extern bool	 cs_state_has_spilled(CsState *state, int32 definition_id);
 extern void	 cs_state_want(CsState *state, const CsKey *key);
 extern void	 cs_state_fetch_wanted(CsState *state);
 extern int64 cs_state_spilled(CsState *state); /* how many entries are not in memory */
-/* The batch should end: so much was read back, or it takes so much itself, that there is no room for more. */
+/* The batch should end: it takes as much memory as it may, or has read back many distinct sets. */
 extern bool cs_state_is_crowded(CsState *state, int64 batch_bytes);
 /* How many entries a batch may open, or read back, at once; at most max. */
 extern int cs_state_room(CsState *state, int max);

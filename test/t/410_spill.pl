@@ -135,7 +135,7 @@ cmp_ok($plenty_bytes, '>', 160, 'with plenty of memory the state takes ten times
 
 # ---- little, with kills, a restart, an old snapshot and a dump
 
-$node->append_conf('postgresql.conf', "clickstream.state_memory = '16MB'");
+$node->append_conf('postgresql.conf', "clickstream.state_memory = '16MB'\nclickstream.batch_memory = '16MB'");
 $node->restart;
 my $id = create('little');
 my $spill = "clickstream.state_spill_$id";

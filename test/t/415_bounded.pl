@@ -18,11 +18,13 @@ my $visitors = $full ? 1_000_000 : 40_000;
 my $events = $full ? 1_000_000 : 20_000;    # of one visitor
 my $pages = $full ? 100_000 : 5_000;        # that he saw
 my $budget = 16 * 1024 * 1024;
+my $batch_memory = 16 * 1024 * 1024;
 my $produced = 0;
 my %most = map { $_ => 0 } qw(used own batch);
 
 my $node = new_node('main',
 	"clickstream.state_memory = '16MB'",
+	"clickstream.batch_memory = '16MB'",
 	"clickstream.commit_interval = '100ms'",
 	"clickstream.state_log_size = '1MB'",
 	'fsync = off',
@@ -93,7 +95,7 @@ is(query("SELECT count(*) FROM clickstream.state_spill_$id"), '0', 'nor in the s
 my $bound = $budget + 40 * ($visitors + $pages);    # sets that are added to must be in memory
 cmp_ok($most{used}, '<=', $bound, 'the state was in its bounds');
 cmp_ok($most{own}, '<=', $bound / 2, 'with little of it in memory of the worker\'s own');
-cmp_ok($most{batch}, '<=', 2.5 * $budget, 'a batch was, too');
+cmp_ok($most{batch}, '<=', 2.5 * $batch_memory, 'a batch was, too');
 note sprintf 'figure: %d events of one visitor, %d pages, %d visitors: used %.1f MB, own blocks %.1f MB, batch %.1f MB at most',
   $events, $pages, $visitors, map { $_ / 1048576 } @most{qw(used own batch)};
 is(query("SELECT bool_and(balanced) FROM clickstream.audit('big')"), 't', 'the ledger is balanced');

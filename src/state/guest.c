@@ -1,0 +1,145 @@
+/*
+ * state/guest.c
+ *	  Guests: spilled entries in memory for as long as a batch lasts.
+ *
+ * What a batch needs of the spill table comes into the batch's own memory, not
+ * into that of the state: so how much a batch may read back does not depend on
+ * how much open state fits, and a batch over many visitors can be as large as
+ * clickstream.batch_memory.  Until the batch ends a guest is found like any
+ * committed entry: by key, in its bucket, in the timers.  Then it leaves again,
+ * as its row is, or as the batch has left it (evict.c); the few that stay have
+ * become entries of the state.
+ *
+ * Readers do not know guests: for them the row counts.
+ *
+ * No locking: private to the process.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "core/fault.h"
+#include "state/spill.h"
+#include "utils/memutils.h"
+
+typedef struct CsGuest
+{
+	CsEntry			entry;
+	ItemPointerData tid;
+} CsGuest;
+
+/* One entry more, or less, of a bucket is spilled. */
+static void
+count_in_bucket(CsDefState *def, const CsKey *key, bool marked, int delta)
+{
+	CsBucket *bucket = cs_bucket_of(def, key->bucket, true);
+
+	bucket->nspilled += delta;
+	bucket->nmarked += marked ? delta : 0;
+}
+
+void
+cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry)
+{
+	if (def->spilled == NULL)
+		def->spilled = cs_spill_index_create(state->context);
+	cs_spill_index_add(def->spilled, &entry->key, entry->due);
+	state->spill->count++;
+	if (entry->key.bucket != 0)
+		count_in_bucket(def, &entry->key, cs_spill_is_marked(def, entry), 1);
+}
+
+static CsGuest *
+make_guest(CsState *state, const CsSpillRow *row, TimestampTz due)
+{
+	CsGuest *guest = cs_batch_alloc(state, sizeof(CsGuest) + row->len);
+	CsEntry *entry = &guest->entry;
+
+	memset(guest, 0, sizeof(CsGuest));
+	guest->tid = row->tid;
+	/* A lock that a subtransaction has taken may go with it, and the row be moved. */
+	if (GetCurrentTransactionNestLevel() > 1)
+		ItemPointerSetInvalid(&guest->tid);
+	entry->key = row->key;
+	entry->kind = CS_HOLDS_ENTRY;
+	entry->half = CS_HALF_TABLE;
+	entry->data = memcpy(guest + 1, row->data, row->len);
+	entry->len = row->len;
+	entry->due = due;
+	entry->queued = CS_WM_DONE;
+	return guest;
+}
+
+/*
+ * Up to its being taken in nothing has changed, and from then on nothing fails:
+ * where there is no memory for it the batch ends, and the entry is spilled as
+ * before.
+ */
+void
+cs_guest_take_in(CsState *state, CsDefState *def, const CsSpillRow *row, TimestampTz due)
+{
+	CsGuest	 *guest = make_guest(state, row, due);
+	CsEntry	 *entry = &guest->entry;
+	CsBucket *bucket = NULL;
+	bool	  marked = false;
+	bool	  found;
+
+	if (row->key.bucket != 0)
+	{
+		bucket = cs_bucket_of(def, row->key.bucket, true);
+		marked = cs_spill_is_marked(def, entry);
+	}
+	else if (due != CS_WM_DONE)
+		(void) cs_timer_of(def, due);
+	CS_FAULT(SPILL_INSTALL);
+	keyset_insert(state->entries, &entry->key, &found);
+	Assert(!found);
+	cs_spill_index_remove(def->spilled, &entry->key);
+	state->spill->count--;
+	state->spill->nguests++;
+	def->count++;
+	dlist_push_tail(&state->half[CS_HALF_TABLE], &entry->half_node);
+	if (bucket)
+	{
+		dlist_push_tail(&bucket->entries, &entry->list_node);
+		bucket->nentries++;
+		count_in_bucket(def, &entry->key, marked, -1);
+	}
+	cs_timer_set(state, def, entry);
+}
+
+void
+cs_guest_remove(CsState *state, CsDefState *def, CsEntry *guest)
+{
+	if (guest->key.bucket != 0)
+	{
+		dlist_delete(&guest->list_node);
+		cs_bucket_of(def, guest->key.bucket, false)->nentries--;
+	}
+	else
+		cs_timer_leave(def, guest);
+	dlist_delete(&guest->half_node);
+	keyset_delete(state->entries, &guest->key);
+	def->count--;
+	state->spill->nguests--;
+}
+
+ItemPointerData
+cs_guest_tid(const CsEntry *guest)
+{
+	return ((const CsGuest *) guest)->tid;
+}
+
+void
+cs_guests_leave(CsState *state)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &state->half[CS_HALF_TABLE])
+	{
+		CsEntry	   *guest = dlist_container(CsEntry, half_node, iter.cur);
+		CsDefState *def = cs_def_state(state, (int32) guest->key.def);
+
+		cs_guest_remove(state, def, guest);
+		cs_spill_index_entry(state, def, guest);
+	}
+}
