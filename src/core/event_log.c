@@ -127,7 +127,7 @@ cs_event_log_create(const char *name, const CsStream *stream, TimestampTz now)
 				  psprintf("CREATE TABLE %s (%s) PARTITION BY RANGE (arrived_at)", qualified, column_list(stream)));
 	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s USING brin (event_time)", qualified));
 	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s USING brin (commit_number)", qualified));
-	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s (topic, partition, message_offset)", qualified));
+	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s (partition, topic, message_offset)", qualified));
 	log = cs_relation_find(qualified);
 	comment_columns(log, stream);
 	(void) cs_event_log_partition(log, stream->owner, now);

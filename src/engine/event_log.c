@@ -13,7 +13,6 @@
 #include "engine/backfill.h"
 #include "engine/event_log.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -39,7 +38,10 @@ struct CsEventLog
 	int					ncolumns; /* those and the log's own */
 	const char		  **columns;
 	AttrNumber		   *attnos; /* of the event columns, in the event relation */
-	int64				day;	/* of partition */
+	Datum			   *values; /* of the row that is being made */
+	bool			   *isnull;
+	Datum				class_names[CS_CLASS_COUNT];
+	int64				day; /* of partition */
 	Oid					partition;
 	CsTable			   *table;		 /* open for this batch */
 	int64				expired_day; /* day on which retention was looked after */
@@ -67,17 +69,21 @@ cs_event_log_open(const CsStream *stream, const CsDefinition *def)
 	log->ncolumns = log->nevent;
 	for (int i = 0; i < LOG_OWN_COLUMNS; i++)
 		log->columns[log->ncolumns++] = own_columns[i];
+	log->values = palloc(log->ncolumns * sizeof(Datum));
+	log->isnull = palloc0(log->ncolumns * sizeof(bool));
+	for (int i = 0; i < CS_CLASS_COUNT; i++)
+		log->class_names[i] = CStringGetTextDatum(cs_class_name((CsClass) i));
 	return log;
 }
 
 /* Today's partition, open for the batch. */
-static CsTable *
+static void
 open_partition(CsEventLog *log, TimestampTz now)
 {
 	int64 day = now / USECS_PER_DAY;
 
 	if (log->table)
-		return log->table;
+		return;
 	if (day != log->day || !OidIsValid(log->partition))
 	{
 		log->partition = cs_event_log_partition(log->def->table, log->stream->owner, now);
@@ -85,16 +91,17 @@ open_partition(CsEventLog *log, TimestampTz now)
 		log->day = day;
 	}
 	log->table = cs_table_open(log->partition, log->ncolumns, log->columns, 0, NULL, log->stream->owner);
-	return log->table;
 }
 
 /* What became of event i of the chunk, and when it came. */
 static void
-fill_own(const CsEngine *e, int i, TimestampTz arrived_at, Datum *values, bool *isnull)
+fill_own(const CsEngine *e, const CsEventLog *log, int i, TimestampTz arrived_at)
 {
 	const CsEvent *event = &e->events[i];
+	Datum		  *values = log->values + log->nevent;
+	bool		  *isnull = log->isnull + log->nevent;
 
-	values[LOG_CLASS] = CStringGetTextDatum(cs_class_name((CsClass) event->class));
+	values[LOG_CLASS] = log->class_names[event->class];
 	values[LOG_ARRIVED_AT] = TimestampTzGetDatum(arrived_at);
 	values[LOG_COMMIT_NUMBER] = Int64GetDatum(e->stored.commit_number + 1);
 	values[LOG_ARRIVAL] = Int32GetDatum((int32) (e->batch_messages + i));
@@ -102,37 +109,33 @@ fill_own(const CsEngine *e, int i, TimestampTz arrived_at, Datum *values, bool *
 	isnull[LOG_WATERMARK] = event->skip;
 }
 
+/* The row points to the event's own values, so it must be written before these go. */
 static void
-write_event(CsEngine *e, const CsEventLog *log, CsTable *table, int i, TimestampTz arrived_at)
+add_event(CsEngine *e, const CsEventLog *log, int i, TimestampTz arrived_at)
 {
 	const CsEvent *event = &e->events[i];
-	Datum		  *values = palloc(log->ncolumns * sizeof(Datum));
-	bool		  *isnull = palloc0(log->ncolumns * sizeof(bool));
 
 	for (int c = 0; c < log->nevent; c++)
 	{
-		AttrNumber		  attno = log->attnos[c];
-		Form_pg_attribute att = TupleDescAttr(e->stream->event_desc, attno - 1);
-
-		isnull[c] = event->isnull[attno - 1];
-		if (!isnull[c])
-			values[c] = datumCopy(event->values[attno - 1], att->attbyval, att->attlen);
+		log->values[c] = event->values[log->attnos[c] - 1];
+		log->isnull[c] = event->isnull[log->attnos[c] - 1];
 	}
-	fill_own(e, i, arrived_at, values + log->nevent, isnull + log->nevent);
-	cs_table_insert(table, values, isnull);
+	fill_own(e, log, i, arrived_at);
+	cs_table_insert(log->table, log->values, log->isnull);
 }
 
 void
 cs_event_log_write(CsEngine *e, CsEventLog *log)
 {
 	MemoryContext old = MemoryContextSwitchTo(e->batch);
-	CsTable		 *table = open_partition(log, e->ctx.now);
 
+	open_partition(log, e->ctx.now);
 	for (int i = 0; i < e->nevents; i++)
 	{
 		if (e->events[i].class != CS_CLASS_DEAD && e->events[i].class != CS_CLASS_EMPTY)
-			write_event(e, log, table, i, e->ctx.now);
+			add_event(e, log, i, e->ctx.now);
 	}
+	cs_table_flush(log->table);
 	MemoryContextSwitchTo(old);
 }
 
@@ -153,7 +156,8 @@ cs_event_log_write_belated(CsEngine *e, CsEventLog *log, int i, TimestampTz arri
 	if (log->table == NULL)
 		log->table = cs_table_open(partition, log->ncolumns, log->columns, 0, NULL, log->stream->owner);
 	log->partition = partition;
-	write_event(e, log, log->table, i, arrived_at);
+	add_event(e, log, i, arrived_at);
+	cs_table_flush(log->table);
 	MemoryContextSwitchTo(old);
 	return true;
 }

@@ -238,7 +238,7 @@ may_gather(const CsTable *table, bool has_volatile_default)
 		return false;
 	if (constr && constr->has_generated_stored)
 		return false;
-	return !has_volatile_default && !table->rel->rd_rel->relispartition;
+	return !has_volatile_default;
 }
 
 CsTable *
@@ -465,11 +465,11 @@ gather(CsTable *table, const Datum *values, const bool *isnull)
 		cs_table_flush(table);
 	slot = next_buffer_slot(table);
 	fill_slot(table, slot, values, isnull);
+	ResetPerTupleExprContext(table->estate);
 	if (RelationGetDescr(table->rel)->constr)
-	{
-		ResetPerTupleExprContext(table->estate);
 		ExecConstraints(table->info, slot, table->estate);
-	}
+	if (table->rel->rd_rel->relispartition)
+		(void) ExecPartitionCheck(table->info, slot, table->estate, true);
 	table->buffered_bytes += row_bytes(table, values, isnull);
 	if (table->nkeys > 0)
 	{
