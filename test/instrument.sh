@@ -34,7 +34,7 @@ case $CLICKSTREAM_INSTRUMENT in
 		cat >"$work/valgrind" <<-END
 			#!/bin/sh
 			exec valgrind --quiet --leak-check=no --gen-suppressions=no --trace-children=yes --num-callers=30 \\
-				--error-markers=REPORT-BEGIN,REPORT-END --suppressions="$("$pg_config" --sharedir)/valgrind.supp" \\
+				--error-markers=REPORT-BEGIN,REPORT-END --suppressions="$work/server$("$pg_config" --sharedir)/valgrind.supp" \\
 				--log-file="$reports/report.%p" "$work/server$("$pg_config" --bindir)/postgres" "\$@"
 		END
 		chmod 755 "$work/valgrind"
