@@ -16,6 +16,7 @@
 #include "core/memory.h"
 #include "core/settings.h"
 #include "engine/feed.h"
+#include "worker/host.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -25,11 +26,9 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "storage/procsignal.h"
-#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 static MemoryContext worker_context;
 static CsFeed *volatile my_feed = NULL; /* while it is there */
@@ -49,23 +48,7 @@ handle_term(SIGNAL_ARGS)
 		die(postgres_signal_arg);
 }
 
-static void
-host_begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-host_commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(worker_context);
-}
-
-static const CsHost host = {.begin = host_begin, .commit = host_commit};
+static const CsHost host = {.begin = cs_host_begin, .commit = cs_host_commit};
 
 /* The library's threads must be gone before exit() runs destructors. */
 static void
@@ -78,19 +61,7 @@ worker_exit(int code, Datum arg)
 	if (worker_context != NULL)
 		MemoryContextDelete(worker_context);
 	worker_context = NULL;
-}
-
-static void
-handle_interrupts(void)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
-	if (catchupInterruptPending)
-		ProcessCatchupInterrupt();
+	cs_host_use(NULL);
 }
 
 /* As the stream's worker has them; its queue of messages is shared out among the helpers. */
@@ -138,7 +109,7 @@ step(CsFeeder *feeder)
 
 	PG_TRY();
 	{
-		handle_interrupts();
+		cs_host_interrupts();
 		goes_on = cs_feeder_step(feeder);
 	}
 	PG_CATCH();
@@ -214,6 +185,7 @@ cs_decode_worker_main(Datum arg)
 	cs_worker_settings();
 	cs_memory_init();
 	worker_context = AllocSetContextCreate(TopMemoryContext, "clickstream decode worker", ALLOCSET_DEFAULT_SIZES);
+	cs_host_use(worker_context);
 	MemoryContextSwitchTo(worker_context);
 	adopt_settings(feed);
 	run(feed, shm_mq_attach(queue, segment, NULL));

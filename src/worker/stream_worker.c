@@ -36,6 +36,7 @@
 #include "core/wait.h"
 #include "engine/engine.h"
 #include "worker/alerts.h"
+#include "worker/host.h"
 #include "worker/sink_worker.h"
 #include "worker/worker.h"
 
@@ -47,11 +48,9 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/procsignal.h"
-#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define SLEEP_MAX_MS 60000	   /* a net under lost wake-ups (a prepared transaction that produced) */
@@ -132,6 +131,7 @@ worker_exit(int code, Datum arg)
 	if (worker_context != NULL)
 		MemoryContextDelete(worker_context);
 	worker_context = round_context = NULL;
+	cs_host_use(NULL);
 	if (attached)
 		detach();
 	attached = false;
@@ -204,41 +204,16 @@ leave(const char *why)
 	proc_exit(0);
 }
 
-/* Signals, settings, invalidations, and being asked to end: between batches. */
+/* What others want of this process, and being asked to end: between batches. */
 static void
 handle_interrupts(void)
 {
 	if (is_asked_to_end())
 		proc_exit(0);
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
-	if (catchupInterruptPending)
-		ProcessCatchupInterrupt();
+	cs_host_interrupts();
 }
 
 /* ---- the engine's host ---- */
-
-static void
-host_begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-host_commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	if (round_context != NULL)
-		MemoryContextSwitchTo(round_context); /* not the top one, where things would pile up */
-	(void) pgstat_report_stat(false);
-}
 
 static void
 host_report(const CsProgress *progress)
@@ -255,8 +230,8 @@ host_report(const CsProgress *progress)
 	cs_slots_unlock();
 }
 
-static const CsHost host = {.begin = host_begin,
-							.commit = host_commit,
+static const CsHost host = {.begin = cs_host_begin,
+							.commit = cs_host_commit,
 							.report = host_report,
 							.wake_sink = cs_worker_wake_sink,
 							.shares = true,
@@ -344,11 +319,11 @@ is_still_wanted(void)
 	{
 		Oid owner = InvalidOid;
 
-		host_begin();
+		cs_host_begin();
 		wanted = OidIsValid(get_extension_oid("clickstream", true)) &&
 				 (runs_sink() ? cs_sink_is_enabled(-slot->stream_id, &owner)
 							  : cs_stream_is_enabled(slot->stream_id, &owner));
-		host_commit();
+		cs_host_commit();
 		cs_slots_lock();
 		slot->owner = owner;
 		cs_slots_unlock();
@@ -679,6 +654,7 @@ cs_stream_worker_main(Datum arg)
 	cs_memory_init();
 	worker_context = AllocSetContextCreate(TopMemoryContext, "clickstream worker", ALLOCSET_DEFAULT_SIZES);
 	round_context = AllocSetContextCreate(worker_context, "clickstream round", ALLOCSET_SMALL_SIZES);
+	cs_host_use(round_context);
 	MemoryContextSwitchTo(worker_context);
 
 	if (!is_still_wanted())

@@ -27,6 +27,7 @@
 #include "worker/slots.h"
 
 #include "core/alert.h"
+#include "worker/host.h"
 
 #include "access/xact.h"
 #include "commands/extension.h"
@@ -36,7 +37,6 @@
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* ---- the list ---- */
@@ -168,23 +168,7 @@ take_off(Oid database, uint32 asked)
 
 static MemoryContext watch_context;
 
-static void
-host_begin(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-host_commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(watch_context);
-}
-
-static const CsHost host = {.begin = host_begin, .commit = host_commit};
+static const CsHost host = {.begin = cs_host_begin, .commit = cs_host_commit};
 
 /* Does its worker see to its alerts? */
 static bool
@@ -208,10 +192,10 @@ unattended_streams(void)
 	List	 *found = NIL;
 	ListCell *lc;
 
-	host_begin();
+	cs_host_begin();
 	if (OidIsValid(get_extension_oid("clickstream", true)))
 		found = cs_alerts_streams(watch_context);
-	host_commit();
+	cs_host_commit();
 	foreach(lc, found)
 		if (!is_attended(lfirst_int(lc)))
 			streams = lappend_int(streams, lfirst_int(lc));
@@ -223,9 +207,9 @@ evaluate_of(int32 stream_id)
 {
 	CsStream *stream;
 
-	host_begin();
+	cs_host_begin();
 	stream = cs_stream_load_by_id(stream_id, watch_context);
-	host_commit();
+	cs_host_commit();
 	cs_alerts_run(stream, &host, true);
 }
 
@@ -285,6 +269,7 @@ cs_watch_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	cs_worker_settings();
 	watch_context = AllocSetContextCreate(TopMemoryContext, "clickstream watcher", ALLOCSET_DEFAULT_SIZES);
+	cs_host_use(watch_context);
 	MemoryContextSwitchTo(watch_context);
 	pgstat_report_activity(STATE_RUNNING, "evaluating alerts of streams that do not run");
 
