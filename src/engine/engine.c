@@ -247,6 +247,7 @@ recover_state(CsEngine *e)
 		if (op->ops->recovered && !e->examines)
 			op->ops->recovered(op, e->state);
 	}
+	cs_state_forget_guests(e->state);
 }
 
 static void

@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "core/settings.h"
+#include "port/pg_bitutils.h"
 #include "state/budget.h"
 #include "state/spill.h"
 
@@ -41,11 +42,13 @@ table_bytes(HTAB *table, Size element)
 	return hash_get_num_entries(table) * (int64) (element + DYNAHASH_ELEMENT);
 }
 
-/* What finds entries: all of it is derived from them. */
+/* What finds entries: all of it is derived from them.  What finds a batch's guests is the batch's. */
 static int64
 index_bytes(const CsState *state)
 {
-	int64 bytes = (int64) (state->entries->size * sizeof(CsKeyRef));
+	int64  own = (int64) state->entries->members - (state->spill ? state->spill->nguests : 0);
+	uint64 slots = pg_nextpower2_64((uint64) Max(own, CS_KEYSET_LEAST) * 10 / 9);
+	int64  bytes = (int64) (Min(state->entries->size, slots) * sizeof(CsKeyRef));
 
 	for (int i = 0; i < state->ndefs; i++)
 		bytes +=

@@ -449,6 +449,7 @@ cs_evict_publish(CsState *state)
 		cs_bigset_move(state, set, CS_HALF_NONE);
 	}
 	cs_guests_leave(state);
+	cs_guests_left(state);
 	end_batch(state, true);
 }
 

@@ -21,6 +21,9 @@
 #include "state/spill.h"
 #include "utils/memutils.h"
 
+#define KEYS_KEPT (64 * 1024) /* places of the table of keys that are kept from batch to batch, */
+#define EMPTY 8				  /* or so many times as many as there are keys */
+
 typedef struct CsGuest
 {
 	CsEntry			entry;
@@ -44,6 +47,7 @@ cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry)
 		def->spilled = cs_spill_index_create(state->context);
 	cs_spill_index_add(def->spilled, &entry->key, entry->due);
 	state->spill->count++;
+	def->spilled_bytes += entry->len;
 	if (entry->key.bucket != 0)
 		count_in_bucket(def, &entry->key, cs_spill_is_marked(def, entry), 1);
 }
@@ -96,6 +100,7 @@ cs_guest_take_in(CsState *state, CsDefState *def, const CsSpillRow *row, Timesta
 	cs_spill_index_remove(def->spilled, &entry->key);
 	state->spill->count--;
 	state->spill->nguests++;
+	def->spilled_bytes -= entry->len;
 	def->count++;
 	dlist_push_tail(&state->half[CS_HALF_TABLE], &entry->half_node);
 	if (bucket)
@@ -130,6 +135,13 @@ cs_guest_tid(const CsEntry *guest)
 }
 
 void
+cs_state_forget_guests(CsState *state)
+{
+	if (state->spill)
+		cs_guests_leave(state);
+}
+
+void
 cs_guests_leave(CsState *state)
 {
 	dlist_mutable_iter iter;
@@ -142,4 +154,23 @@ cs_guests_leave(CsState *state)
 		cs_guest_remove(state, def, guest);
 		cs_spill_index_entry(state, def, guest);
 	}
+}
+
+/* A batch of very many guests has left the table of keys nearly empty, which a table never becomes by itself. */
+void
+cs_guests_left(CsState *state)
+{
+	keyset_hash	   *entries;
+	keyset_iterator i;
+	CsKeyRef	   *ref;
+	bool			found;
+
+	if (state->entries->size <= KEYS_KEPT || (uint64) state->entries->members * EMPTY > state->entries->size)
+		return;
+	entries = keyset_create(state->context, Max(state->entries->members * 2, CS_KEYSET_LEAST), NULL);
+	keyset_start_iterate(state->entries, &i);
+	while ((ref = keyset_iterate(state->entries, &i)) != NULL)
+		keyset_insert(entries, ref->key, &found)->key = ref->key;
+	keyset_destroy(state->entries);
+	state->entries = entries;
 }

@@ -60,7 +60,8 @@ typedef struct CsDefState
 	CsBucket			*last_bucket; /* the one asked for last, or NULL */
 	HTAB				*timers;	  /* CsTimer */
 	pairingheap			*timer_heap;
-	struct CsSpillIndex *spilled; /* keys of entries that are not in memory; NULL: none yet */
+	struct CsSpillIndex *spilled;		/* keys of entries that are not in memory; NULL: none yet */
+	int64				 spilled_bytes; /* of these entries */
 } CsDefState;
 
 /*
@@ -155,6 +156,8 @@ cs_key_equal(const CsKey *a, const CsKey *b)
 #define SH_DEFINE
 #endif
 #include "lib/simplehash.h"
+
+#define CS_KEYSET_LEAST 1024
 
 /*
  * Slots that are gone and kept for readers, in the order of commits.  Most have
@@ -284,6 +287,8 @@ extern void		cs_timer_set(CsState *state, CsDefState *def, CsEntry *entry);
 extern bool		 cs_timer_move(CsState *state, CsDefState *def, CsEntry *entry);
 extern void		 cs_timer_leave(CsDefState *def, CsEntry *entry);
 extern CsBucket *cs_bucket_of(CsDefState *def, int64 bucket, bool create);
+/* When a recovered entry is due, by its bytes; what cannot be read never is, if the state is lenient. */
+extern TimestampTz cs_entry_due(CsState *state, const CsDefState *def, const CsEntry *entry);
 
 extern CsBigSet *cs_bigset_find(CsState *state, uint64 id);
 extern void		 cs_bigset_add(CsState *state, int32 definition_id, uint64 id, const char *members, int64 n, int half);

@@ -75,7 +75,7 @@ forget_batch(CsState *state)
 	if (state->works->size > WORKS_KEPT && (uint64) state->works->members * 16 < state->works->size)
 	{
 		keyset_destroy(state->works);
-		state->works = keyset_create(state->context, 1024, NULL);
+		state->works = keyset_create(state->context, CS_KEYSET_LEAST, NULL);
 	}
 	else
 		keyset_reset(state->works);

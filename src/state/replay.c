@@ -363,7 +363,7 @@ due_if_readable(const CsDefState *def, const CsEntry *entry)
 
 /* A large entry's bytes are put together for that, in memory that goes again. */
 static TimestampTz
-due_of_large(CsDefState *def, const CsEntry *entry)
+due_of_large(const CsDefState *def, const CsEntry *entry)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "clickstream large entry", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -374,18 +374,22 @@ due_of_large(CsDefState *def, const CsEntry *entry)
 	return due;
 }
 
+TimestampTz
+cs_entry_due(CsState *state, const CsDefState *def, const CsEntry *entry)
+{
+	if (def->due_of == NULL)
+		return CS_WM_DONE;
+	if (state->lenient)
+		return due_if_readable(def, entry);
+	return entry->data_class == CS_ENTRY_CHAINED ? due_of_large(def, entry) : def->due_of(def->op, entry);
+}
+
 static void
 find_due(CsState *state, CsEntry *entry)
 {
 	CsDefState *def = cs_def_state(state, (int32) entry->key.def);
 
-	if (def->due_of)
-	{
-		if (state->lenient)
-			entry->due = due_if_readable(def, entry);
-		else
-			entry->due = entry->data_class == CS_ENTRY_CHAINED ? due_of_large(def, entry) : def->due_of(def->op, entry);
-	}
+	entry->due = cs_entry_due(state, def, entry);
 	cs_timer_set(state, def, entry);
 }
 

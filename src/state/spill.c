@@ -24,7 +24,7 @@
 #define ROOM_MIN 256	 /* entries that are opened at once, at least */
 #define ROOM_SHARE 8	 /* of a batch's memory, that they take as they are stored */
 #define ENTRY_ABOUT 1024 /* bytes, as long as there are none */
-#define SETS_SHARE 4	 /* of a batch's memory, sets that it has read back */
+#define SETS_SHARE 4	 /* of a batch's memory, sets that it has read back; and not more than the budget */
 
 void
 cs_spill_attach(CsState *state, const CsStream *stream)
@@ -54,18 +54,37 @@ cs_state_is_crowded(CsState *state, int64 batch_bytes)
 {
 	int64 most = cs_batch_memory * INT64CONST(1024);
 
-	return batch_bytes > most || (state->spill && state->spill->loaded > most / SETS_SHARE);
+	return batch_bytes > most ||
+		   (state->spill && state->spill->loaded > Min(most / SETS_SHARE, cs_state_budget(state)));
 }
 
-/* By the size that entries have now; a work and its row are some times as large. */
-int
-cs_state_room(CsState *state, int max)
+/* Bytes of an entry, about: by those in memory, and by the spilled ones of a definition. */
+static int64
+about_bytes(CsState *state, const CsDefState *def)
 {
 	int64 entries = (int64) state->entries->members - (state->spill ? state->spill->nguests : 0);
 	int64 bytes = state->entry_pieces.used + state->data_pieces.used - state->member_bytes - state->kept_bytes;
-	int64 about = entries > 0 ? Max(bytes / entries, CS_ARENA_ALIGN) : ENTRY_ABOUT;
+	int64 about = entries > 0 ? bytes / entries : ENTRY_ABOUT;
+	int64 spilled = cs_spilled(def);
 
+	return Max(about, spilled > 0 ? def->spilled_bytes / spilled + CS_SLOT : CS_ARENA_ALIGN);
+}
+
+/* A work and its row are some times as large as the entry. */
+static int
+room(int64 about, int max)
+{
 	return (int) Min(max, Max(ROOM_MIN, cs_batch_memory * INT64CONST(1024) / ROOM_SHARE / about));
+}
+
+int
+cs_state_room(CsState *state, int max)
+{
+	int64 about = CS_ARENA_ALIGN;
+
+	for (int i = 0; i < state->ndefs; i++)
+		about = Max(about, about_bytes(state, &state->defs[i]));
+	return room(about, max);
 }
 
 /* As an entry that is nowhere else; data stays where it is. */
@@ -239,16 +258,35 @@ cs_spill_load_part(CsState *state, CsDefState *def, CsBucket *bucket, CsPart par
 	cs_spill_reader_close(reader);
 }
 
+/* Those in memory that this batch has not deleted, up to max. */
+static int64
+count_live(CsBucket *bucket, int64 max)
+{
+	int64	   n = 0;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &bucket->entries)
+	{
+		const CsEntry *entry = dlist_container(CsEntry, list_node, iter.cur);
+
+		if (n == max)
+			break;
+		n += entry->work == NULL || !entry->work->deleted;
+	}
+	return n;
+}
+
 /* Some more of them, unless so many are in memory already.  Those that are have rows, too, which may come first. */
 void
 cs_spill_load_some(CsState *state, CsDefState *def, CsBucket *bucket, int64 max)
 {
 	int64 before = bucket->nspilled;
+	int64 live = before > 0 ? count_live(bucket, max) : 0;
 
-	if (before == 0 || bucket->nentries >= max)
+	if (before == 0 || live >= max)
 		return;
-	load_bucket(state, def, bucket, max, install);
-	if (bucket->nspilled == before && bucket->nentries == 0)
+	load_bucket(state, def, bucket, bucket->nentries + max - live, install);
+	if (bucket->nspilled == before && live == 0)
 		cs_codec_corrupt("spilled entries of a bucket are missing");
 }
 
@@ -296,7 +334,7 @@ cs_spill_load_due(CsState *state, CsDefState *def, TimestampTz limit, int max)
 
 	if (cs_spilled(def) == 0)
 		return false;
-	due = cs_spill_index_due(def->spilled, limit, cs_state_room(state, max), &n, &more);
+	due = cs_spill_index_due(def->spilled, limit, room(about_bytes(state, def), max), &n, &more);
 	load_due(state, def, due, n);
 	return more;
 }
@@ -314,7 +352,7 @@ cs_spill_load_between(CsState *state, CsDefState *def, TimestampTz after, Timest
 
 	if (cs_spilled(def) == 0)
 		return limit;
-	max = cs_state_room(state, max);
+	max = room(about_bytes(state, def), max);
 	for (;;)
 	{
 		TimestampTz first = cs_spill_index_next(def->spilled, after);
@@ -465,8 +503,7 @@ recover_row(const CsSpillRow *row, void *arg)
 		return;
 	if (cs_state_peek(state, key) != NULL)
 		cs_codec_corrupt("an entry is in the state log and in the spill table");
-	if (def->due_of)
-		entry.due = def->due_of(def->op, &entry);
+	entry.due = cs_entry_due(state, def, &entry);
 	cs_spill_index_entry(state, def, &entry);
 }
 

@@ -12,8 +12,8 @@
  * (fillfactor), so most of them touch the heap alone.  Of a set, which only
  * grows, the last piece is written anew when it was not full.
  *
- * Locking: AccessShareLock while rows are read, RowExclusiveLock from the
- * first write to the transaction's end.
+ * Locking: AccessShareLock from the first row that is read, RowExclusiveLock
+ * from the first write, both to the transaction's end.
  */
 #include "postgres.h"
 
@@ -112,8 +112,9 @@ cs_spill_reader_close(CsSpillReader *r)
 	if (r->scan)
 		index_endscan(r->scan);
 	ExecDropSingleTupleTableSlot(r->slot);
-	index_close(r->index, AccessShareLock);
-	table_close(r->rel, AccessShareLock);
+	/* where a row lies is remembered (CsSpillRow.tid), so nobody may rewrite the table before the transaction ends */
+	index_close(r->index, NoLock);
+	table_close(r->rel, NoLock);
 	pfree(r->joined.data);
 	pfree(r);
 }

@@ -57,8 +57,8 @@ cs_state_create(MemoryContext parent, MemoryContext batch)
 	cs_arena_init(&state->entry_pieces, &state->blocks, true);
 	cs_arena_init(&state->data_pieces, &state->blocks, false);
 	cs_gone_init(&state->gone);
-	state->entries = keyset_create(context, 1024, NULL);
-	state->works = keyset_create(context, 1024, NULL);
+	state->entries = keyset_create(context, CS_KEYSET_LEAST, NULL);
+	state->works = keyset_create(context, CS_KEYSET_LEAST, NULL);
 	state->sets = make_table(state, "clickstream sets", sizeof(CsBigSet));
 	state->set_changes_tail = &state->set_changes;
 	for (int h = 0; h < lengthof(state->half); h++)

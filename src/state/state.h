@@ -316,6 +316,8 @@ extern void			 cs_state_publish(CsState *state);
 /* Of a state that is nobody's but the caller's and is never logged: what the batch has made is committed. */
 extern void cs_state_settle(CsState *state);
 extern void cs_state_abort(CsState *state);
+/* What was read back of the spill table is not kept: this transaction ends, and no batch is under way. */
+extern void cs_state_forget_guests(CsState *state);
 
 /*
  * ---- recovery and readers: fold the log under a snapshot ----
