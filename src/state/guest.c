@@ -157,8 +157,8 @@ cs_guests_leave(CsState *state)
 }
 
 /* A batch of very many guests has left the table of keys nearly empty, which a table never becomes by itself. */
-void
-cs_guests_left(CsState *state)
+static void
+shrink_table(CsState *state)
 {
 	keyset_hash	   *entries;
 	keyset_iterator i;
@@ -173,4 +173,15 @@ cs_guests_left(CsState *state)
 		keyset_insert(entries, ref->key, &found)->key = ref->key;
 	keyset_destroy(state->entries);
 	state->entries = entries;
+}
+
+void
+cs_guests_left(CsState *state)
+{
+	shrink_table(state);
+	for (int i = 0; i < state->ndefs; i++)
+	{
+		if (state->defs[i].spilled)
+			cs_spill_index_shrink(state->defs[i].spilled);
+	}
 }

@@ -79,7 +79,7 @@ extern void cs_guest_remove(CsState *state, CsDefState *def, CsEntry *guest);
 extern ItemPointerData cs_guest_tid(const CsEntry *guest);
 /* The batch has ended: those that are left are in the table only. */
 extern void cs_guests_leave(CsState *state);
-/* After a commit: give back memory of what found them. */
+/* After a commit: give back memory of what found them, and spilled ones. */
 extern void cs_guests_left(CsState *state);
 
 static inline int64

@@ -4,8 +4,8 @@
  *
  * Open addressing in 64 tables, each of which grows by a quarter when it is
  * full: so growing never needs much more than what is there, and little is
- * empty.  A key's place is its hash times the size, which keeps the order of
- * hashes when a table grows.
+ * empty; one that has become nearly empty is made smaller.  A key's place is its
+ * hash times the size, which keeps the order of hashes when a table grows.
  *
  * What is due.  The watermark moves a little with each commit, and something
  * is due nearly each time: to look at every key then would cost more than the
@@ -26,6 +26,7 @@
 #define SHARDS 64
 #define FREE_SLOT (CS_WM_NONE + 1) /* a due that no entry has */
 #define FIRST_SLOTS 16
+#define EMPTY 4							/* so many times as large as what is in it */
 #define NEAR_MIN 4096					/* soon is what so many are, or ... */
 #define NEAR_PART 32					/* ... one in so many */
 #define FIRST_SPAN (60 * USECS_PER_SEC) /* soon is up to here, at first */
@@ -118,11 +119,11 @@ find_slot(const Shard *shard, CsHash128 id)
 }
 
 static void
-grow(CsSpillIndex *index, Shard *shard)
+resize(CsSpillIndex *index, Shard *shard, uint32 size)
 {
 	Shard old = *shard;
 
-	shard->size = Max(FIRST_SLOTS, old.size + old.size / 4);
+	shard->size = Max(FIRST_SLOTS, size);
 	shard->slots = MemoryContextAllocHuge(index->cxt, shard->size * sizeof(Slot));
 	for (uint32 i = 0; i < shard->size; i++)
 		shard->slots[i].due = FREE_SLOT;
@@ -133,7 +134,7 @@ grow(CsSpillIndex *index, Shard *shard)
 	}
 	if (old.slots)
 		pfree(old.slots);
-	index->bytes += (int64) (shard->size - old.size) * sizeof(Slot);
+	index->bytes += ((int64) shard->size - old.size) * (int64) sizeof(Slot);
 }
 
 /* ---- what is due soon: a heap with the earliest in front ---- */
@@ -249,6 +250,20 @@ near_gather(CsSpillIndex *index, TimestampTz from)
 /* ---- keys ---- */
 
 void
+cs_spill_index_shrink(CsSpillIndex *index)
+{
+	for (int s = 0; s < SHARDS; s++)
+	{
+		Shard *shard = &index->shards[s];
+
+		if (shard->size > FIRST_SLOTS && shard->used < shard->size / EMPTY)
+			resize(index, shard, shard->used * 2);
+	}
+	if (index->near_capacity > FIRST_SLOTS * SHARDS && index->nnear < index->near_capacity / EMPTY)
+		near_forget(index);
+}
+
+void
 cs_spill_index_add(CsSpillIndex *index, const CsKey *key, TimestampTz due)
 {
 	CsHash128 id = identity(key);
@@ -258,7 +273,7 @@ cs_spill_index_add(CsSpillIndex *index, const CsKey *key, TimestampTz due)
 	if (CS_MUTANT(SPILL_FORGETS) && key->bucket == 0 && id.lo % 16 == 0)
 		return;
 	if (shard->used >= shard->size - shard->size / 8)
-		grow(index, shard);
+		resize(index, shard, shard->size + shard->size / 4);
 	slot = find_slot(shard, id);
 	Assert(slot->due == FREE_SLOT);
 	slot->who = id;

@@ -31,8 +31,10 @@ extern void			 cs_spill_index_add(CsSpillIndex *index, const CsKey *key, Timesta
 /* It will be asked for soon. */
 extern void cs_spill_index_prefetch(const CsSpillIndex *index, const CsKey *key);
 /* Is the key there?  When is it due? */
-extern bool	 cs_spill_index_has(const CsSpillIndex *index, const CsKey *key, TimestampTz *due);
-extern void	 cs_spill_index_remove(CsSpillIndex *index, const CsKey *key);
+extern bool cs_spill_index_has(const CsSpillIndex *index, const CsKey *key, TimestampTz *due);
+extern void cs_spill_index_remove(CsSpillIndex *index, const CsKey *key);
+/* Give back memory of what has gone. */
+extern void	 cs_spill_index_shrink(CsSpillIndex *index);
 extern int64 cs_spill_index_count(const CsSpillIndex *index);
 extern int64 cs_spill_index_bytes(const CsSpillIndex *index);
 
