@@ -40,7 +40,7 @@
 #define KINDS (CS_ARENA_CLASSES + 1)	 /* of pieces: the classes of bytes, and */
 #define KIND_SLOT CS_ARENA_CLASSES		 /* slots */
 
-typedef struct Block
+typedef struct BlockUse
 {
 	char *address;
 	int32 rank; /* among those that are to be emptied; -1 */
@@ -48,7 +48,7 @@ typedef struct Block
 	int64 bytes;	   /* of pieces that are in use */
 	int32 used[KINDS]; /* pieces in use */
 	int32 free[KINDS]; /* and freed */
-} Block;
+} BlockUse;
 
 /* Something that has a piece in a block that is to be emptied. */
 typedef struct Piece
@@ -60,19 +60,19 @@ typedef struct Piece
 
 typedef struct Compaction
 {
-	CsState *state;
-	Block	*blocks; /* by address */
-	int		 n;
-	int		 nown;
-	Block  **victims; /* in the order of their ranks */
-	int		 nvictims;
-	int		 nshared;		/* of them */
-	int64	 demand[KINDS]; /* pieces of victims */
-	int64	 supply[KINDS]; /* free ones of other shared blocks */
-	Piece	*pieces;
-	int64	 npieces;
-	int64	 capacity;
-	bool	 of_slots; /* what is gathered, else bytes */
+	CsState	  *state;
+	BlockUse  *blocks; /* by address */
+	int		   n;
+	int		   nown;
+	BlockUse **victims; /* in the order of their ranks */
+	int		   nvictims;
+	int		   nshared;		  /* of them */
+	int64	   demand[KINDS]; /* pieces of victims */
+	int64	   supply[KINDS]; /* free ones of other shared blocks */
+	Piece	  *pieces;
+	int64	   npieces;
+	int64	   capacity;
+	bool	   of_slots; /* what is gathered, else bytes */
 } Compaction;
 
 /* ---- blocks ---- */
@@ -80,8 +80,8 @@ typedef struct Compaction
 static int
 address_cmp(const void *a, const void *b)
 {
-	const char *x = ((const Block *) a)->address;
-	const char *y = ((const Block *) b)->address;
+	const char *x = ((const BlockUse *) a)->address;
+	const char *y = ((const BlockUse *) b)->address;
 
 	return x < y ? -1 : x > y;
 }
@@ -101,18 +101,18 @@ list_blocks(Compaction *c)
 
 	c->nown = blocks->nown;
 	c->n = n + c->nown;
-	c->blocks = palloc0(Max(c->n, 1) * sizeof(Block));
+	c->blocks = palloc0(Max(c->n, 1) * sizeof(BlockUse));
 	for (int i = 0; i < c->n; i++)
 	{
 		c->blocks[i].is_own = i >= n;
 		c->blocks[i].address = i < n ? cs_block_address(shared[i]) : own_address(blocks, i - n);
 		c->blocks[i].rank = -1;
 	}
-	qsort(c->blocks, c->n, sizeof(Block), address_cmp);
+	qsort(c->blocks, c->n, sizeof(BlockUse), address_cmp);
 	pfree(shared);
 }
 
-static Block *
+static BlockUse *
 block_of(const Compaction *c, const void *piece)
 {
 	int low = 0;
@@ -184,7 +184,7 @@ visit_all(Compaction *c, bool slots, Visit visit)
 static void
 count_piece(Compaction *c, const void *piece, uint8 class, CsEntry *slot, CsBigSet *set)
 {
-	Block *block = block_of(c, piece);
+	BlockUse *block = block_of(c, piece);
 
 	(void) slot;
 	(void) set;
@@ -196,7 +196,7 @@ static void
 count_free(const void *piece, uint8 class, void *arg)
 {
 	Compaction *c = arg;
-	Block	   *block = block_of(c, piece);
+	BlockUse   *block = block_of(c, piece);
 	int			kind = c->of_slots ? KIND_SLOT : class;
 
 	block->free[kind]++;
@@ -239,30 +239,30 @@ gather_piece(Compaction *c, const void *piece, uint8 class, CsEntry *slot, CsBig
 static int
 bytes_cmp(const void *a, const void *b)
 {
-	const Block *x = *(Block *const *) a;
-	const Block *y = *(Block *const *) b;
+	const BlockUse *x = *(BlockUse *const *) a;
+	const BlockUse *y = *(BlockUse *const *) b;
 
 	return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
 /* Those of one sort, the emptiest first. */
-static Block **
+static BlockUse **
 sort_blocks(const Compaction *c, bool own, int n)
 {
-	Block **sorted = palloc(Max(n, 1) * sizeof(Block *));
-	int		at = 0;
+	BlockUse **sorted = palloc(Max(n, 1) * sizeof(BlockUse *));
+	int		   at = 0;
 
 	for (int i = 0; i < c->n; i++)
 		if (c->blocks[i].is_own == own)
 			sorted[at++] = &c->blocks[i];
 	Assert(at == n);
-	qsort(sorted, n, sizeof(Block *), bytes_cmp);
+	qsort(sorted, n, sizeof(BlockUse *), bytes_cmp);
 	return sorted;
 }
 
 /* A block is to be emptied (1), or is not after all (-1). */
 static void
-count_victim(Compaction *c, const Block *block, int sign)
+count_victim(Compaction *c, const BlockUse *block, int sign)
 {
 	for (int i = 0; i < KINDS; i++)
 	{
@@ -298,11 +298,11 @@ gain(const Compaction *c)
 static bool
 choose(Compaction *c, int excess)
 {
-	int		quota = Min(QUOTA_MAX, Max(QUOTA_MIN, c->n / QUOTA_SHARE));
-	int		nshared = c->n - c->nown;
-	Block **shared = sort_blocks(c, false, nshared);
-	Block **own = sort_blocks(c, true, c->nown);
-	int		nown = 0;
+	int		   quota = Min(QUOTA_MAX, Max(QUOTA_MIN, c->n / QUOTA_SHARE));
+	int		   nshared = c->n - c->nown;
+	BlockUse **shared = sort_blocks(c, false, nshared);
+	BlockUse **own = sort_blocks(c, true, c->nown);
+	int		   nown = 0;
 
 	nshared = Min(nshared, quota);
 	for (;;)
@@ -324,7 +324,7 @@ choose(Compaction *c, int excess)
 		count_victim(c, shared[c->nshared], 1);
 	}
 	/* Own ones last: what is moved out of the others leaves blocks for them. */
-	c->victims = palloc(Max(c->n, 1) * sizeof(Block *));
+	c->victims = palloc(Max(c->n, 1) * sizeof(BlockUse *));
 	for (int i = 0; i < c->nshared + nown; i++)
 	{
 		c->victims[i] = i < c->nshared ? shared[i] : own[i - c->nshared];
@@ -340,7 +340,7 @@ choose(Compaction *c, int excess)
 static bool
 is_free_to_use(const void *piece, void *arg)
 {
-	const Block *block = block_of(arg, piece);
+	const BlockUse *block = block_of(arg, piece);
 
 	return block->rank < 0 && !block->is_own;
 }
@@ -369,7 +369,7 @@ piece_cmp(const void *a, const void *b)
 static inline bool
 is_in_victim(const Compaction *c, const void *piece)
 {
-	const Block *block = block_of(c, piece);
+	const BlockUse *block = block_of(c, piece);
 
 	return (const char *) piece < block->address + CS_BLOCK && block->rank >= 0;
 }
@@ -416,7 +416,7 @@ move_bytes(Compaction *c, const Piece *owner)
 
 /* The block holds nothing: others may move into it. */
 static void
-emptied(Compaction *c, Block *block)
+emptied(Compaction *c, BlockUse *block)
 {
 	CsBlocks *blocks = &c->state->blocks;
 
