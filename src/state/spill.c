@@ -58,21 +58,26 @@ cs_state_is_crowded(CsState *state, int64 batch_bytes)
 		   (state->spill && state->spill->loaded > Min(most / SETS_SHARE, cs_state_budget(state)));
 }
 
-/* Bytes of an entry, about: by those in memory, and by the spilled ones of a definition. */
+/* Bytes of an entry in memory, about. */
 static int64
-about_bytes(CsState *state, const CsDefState *def)
+about_resident(CsState *state)
 {
 	int64 entries = (int64) state->entries->members - (state->spill ? state->spill->nguests : 0);
 	int64 bytes = state->entry_pieces.used + state->data_pieces.used - state->member_bytes - state->kept_bytes;
-	int64 about = entries > 0 ? bytes / entries : ENTRY_ABOUT;
-	int64 spilled = cs_spilled(def);
 
-	return Max(about, spilled > 0 ? def->spilled_bytes / spilled + CS_SLOT : CS_ARENA_ALIGN);
+	return entries > 0 ? Max(bytes / entries, CS_ARENA_ALIGN) : ENTRY_ABOUT;
 }
 
-/* A work and its row are some times as large as the entry. */
+/* And of n spilled ones. */
+static int64
+about_spilled(int64 bytes, int64 n)
+{
+	return n > 0 ? bytes / n + CS_SLOT : 0;
+}
+
+/* A work and its row are some times as large. */
 static int
-room(int64 about, int max)
+room(int64 about, int64 max)
 {
 	return (int) Min(max, Max(ROOM_MIN, cs_batch_memory * INT64CONST(1024) / ROOM_SHARE / about));
 }
@@ -80,11 +85,18 @@ room(int64 about, int max)
 int
 cs_state_room(CsState *state, int max)
 {
-	int64 about = CS_ARENA_ALIGN;
+	int64 bytes = 0;
 
 	for (int i = 0; i < state->ndefs; i++)
-		about = Max(about, about_bytes(state, &state->defs[i]));
-	return room(about, max);
+		bytes += state->defs[i].spilled_bytes;
+	return room(Max(about_resident(state), about_spilled(bytes, cs_state_spilled(state))), max);
+}
+
+/* So many of a definition's spilled entries may be read back at once. */
+static int
+room_of(CsState *state, const CsDefState *def, int64 max)
+{
+	return room(Max(about_resident(state), about_spilled(def->spilled_bytes, cs_spilled(def))), max);
 }
 
 /* As an entry that is nowhere else; data stays where it is. */
@@ -285,7 +297,7 @@ cs_spill_load_some(CsState *state, CsDefState *def, CsBucket *bucket, int64 max)
 
 	if (before == 0 || live >= max)
 		return;
-	load_bucket(state, def, bucket, bucket->nentries + max - live, install);
+	load_bucket(state, def, bucket, bucket->nentries + room_of(state, def, max - live), install);
 	if (bucket->nspilled == before && live == 0)
 		cs_codec_corrupt("spilled entries of a bucket are missing");
 }
@@ -334,7 +346,7 @@ cs_spill_load_due(CsState *state, CsDefState *def, TimestampTz limit, int max)
 
 	if (cs_spilled(def) == 0)
 		return false;
-	due = cs_spill_index_due(def->spilled, limit, room(about_bytes(state, def), max), &n, &more);
+	due = cs_spill_index_due(def->spilled, limit, room_of(state, def, max), &n, &more);
 	load_due(state, def, due, n);
 	return more;
 }
@@ -352,7 +364,7 @@ cs_spill_load_between(CsState *state, CsDefState *def, TimestampTz after, Timest
 
 	if (cs_spilled(def) == 0)
 		return limit;
-	max = room(about_bytes(state, def), max);
+	max = room_of(state, def, max);
 	for (;;)
 	{
 		TimestampTz first = cs_spill_index_next(def->spilled, after);
