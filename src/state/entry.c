@@ -270,7 +270,7 @@ cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *
 }
 
 void
-cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
+cs_entry_unlink(CsState *state, CsDefState *def, CsEntry *entry)
 {
 	if (entry->key.bucket != 0)
 	{
@@ -281,8 +281,14 @@ cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
 		cs_timer_leave(def, entry);
 	dlist_delete(&entry->half_node);
 	keyset_delete(state->entries, &entry->key);
-	state->bytes -= entry->len + ENTRY_OVERHEAD;
 	def->count--;
+}
+
+void
+cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry)
+{
+	cs_entry_unlink(state, def, entry);
+	state->bytes -= entry->len + ENTRY_OVERHEAD;
 	cs_slot_drop(state, entry);
 }
 

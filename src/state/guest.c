@@ -115,16 +115,7 @@ cs_guest_take_in(CsState *state, CsDefState *def, const CsSpillRow *row, Timesta
 void
 cs_guest_remove(CsState *state, CsDefState *def, CsEntry *guest)
 {
-	if (guest->key.bucket != 0)
-	{
-		dlist_delete(&guest->list_node);
-		cs_bucket_of(def, guest->key.bucket, false)->nentries--;
-	}
-	else
-		cs_timer_leave(def, guest);
-	dlist_delete(&guest->half_node);
-	keyset_delete(state->entries, &guest->key);
-	def->count--;
+	cs_entry_unlink(state, def, guest);
 	state->spill->nguests--;
 }
 

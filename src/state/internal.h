@@ -260,6 +260,8 @@ extern void cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, 
 extern void cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, const char *data, uint32 len, int half,
 							TimestampTz due);
 extern void cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry);
+/* Nothing leads the worker to it any more: it is in no bucket, timer, list or table. */
+extern void cs_entry_unlink(CsState *state, CsDefState *def, CsEntry *entry);
 /* Leave the entry to readers of earlier commits; the one that goes on in its place. */
 extern CsEntry *cs_entry_keep(CsState *state, CsEntry *entry);
 /* Free what readers can need no longer: gone at this commit or before. */
