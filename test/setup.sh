@@ -221,6 +221,8 @@ fetch_postgres_source() {
 	return 1
 }
 
+# PostgreSQL's makefiles make the headers that all else needs only where make was
+# not called by a make, as it is in "make check-asserts".
 # Extensions that tests use are those of the machine's own 15: the same ABI.
 build_postgres() {
 	cd "$new"
@@ -228,7 +230,7 @@ build_postgres() {
 	cd postgresql-15.*/
 	CFLAGS="-O1 -g -fno-omit-frame-pointer" CPPFLAGS=-DUSE_VALGRIND ./configure --prefix="$new/jars" --enable-cassert --enable-debug \
 		--enable-tap-tests --disable-rpath --with-icu --with-openssl
-	make -s -j2 install
+	env -u MAKELEVEL -u MAKEFLAGS make -s -j2 install || return 1
 	its=$new/jars/bin/pg_config
 	cp src/tools/valgrind.supp "$("$its" --sharedir)/"
 	for name in hll tdigest; do
