@@ -398,30 +398,10 @@ cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *po
 {
 	state->log = state->log_next = *position;
 	cs_spill_attach(state, stream);
-	replay_half(state, stream->log_relation[1 - position->half], 1 - position->half, snapshot);
+	/* Once all is copied, everything live is in the newer half: the older one waits to be truncated. */
+	if (!position->copied)
+		replay_half(state, stream->log_relation[1 - position->half], 1 - position->half, snapshot);
 	replay_half(state, stream->log_relation[position->half], position->half, snapshot);
-	if (position->copied)
-	{
-		/* Whatever the older half still says, everything live is in this one too. */
-		dlist_mutable_iter iter;
-
-		dlist_foreach_modify(iter, &state->half[1 - position->half])
-		{
-			CsEntry *entry = dlist_container(CsEntry, half_node, iter.cur);
-
-			dlist_delete(&entry->half_node);
-			entry->half = (uint8) position->half;
-			dlist_push_tail(&state->half[position->half], &entry->half_node);
-		}
-		dlist_foreach_modify(iter, &state->half_sets[1 - position->half])
-		{
-			CsBigSet *set = dlist_container(CsBigSet, half_node, iter.cur);
-
-			dlist_delete(&set->half_node);
-			set->half = (uint8) position->half;
-			dlist_push_tail(&state->half_sets[position->half], &set->half_node);
-		}
-	}
 	cs_spill_recover(state, snapshot);
 	state->log_bytes_next[0] = state->log_bytes[0];
 	state->log_bytes_next[1] = state->log_bytes[1];

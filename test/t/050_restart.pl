@@ -280,6 +280,13 @@ is($reader->query_safe(<<~END), $state_then, 'open_sessions() under the old snap
 	SELECT count(*) || ' ' || md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE "C")) FROM $sessions AS t
 	END
 is_open_state('and the new state without it');
+
+# To the worker it is of no use any more.
+query("SELECT clickstream.stop('log')");
+query("DELETE FROM clickstream.state_log_${id}_" . qw(a b)[$half_then] . ' WHERE commit_number % 2 = 0');
+query("SELECT clickstream.start('log')");
+go_on();
+is_open_state('which a start does not read');
 $reader->query_safe('COMMIT');
 $reader->quit;
 $log = go_on_until(sub { $_[0]{half} != $half_then && $_[0]{waits} eq 'f' });
