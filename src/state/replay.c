@@ -32,8 +32,12 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplesort.h"
 
-/* Records looked at together, so that the memory of their entries is on its way when they are replayed. */
-#define RECORDS 64
+/*
+ * Read and looked at together, so that the memory of their entries is on its
+ * way when they are replayed: the first of them wait, so there should be many.
+ */
+#define GATHERED (64 * 1024) /* bytes, of some rows */
+#define RECORDS 1024
 #define SLOTS_AHEAD 16
 #define ENTRIES_AHEAD 8
 
@@ -53,7 +57,7 @@ typedef struct Replay
 	int64		   commit_number;
 	int32		   seq;
 	int64		   last_bucket;
-	StringInfoData bytes; /* read, but not yet a whole record */
+	StringInfoData bytes; /* read, but not yet replayed */
 	StringInfoData image; /* what a delta makes */
 	Record		   records[RECORDS];
 	int			   n;
@@ -234,7 +238,19 @@ replay_row(Replay *p, bytea *row)
 	if (!EQ_CRC32C(cs_row_checksum(data + sizeof(stored), len), stored))
 		cs_codec_corrupt("the checksum of a row of the state log does not match");
 	appendBinaryStringInfo(&p->bytes, data + sizeof(stored), len);
+	if (p->bytes.len >= GATHERED)
+		replay_bytes(p);
+}
+
+/* All rows of a commit have been read. */
+static void
+end_commit(Replay *p)
+{
 	replay_bytes(p);
+	if (p->bytes.len != 0)
+		cs_codec_corrupt("a commit of the state log ends within a record");
+	p->seq = -1;
+	p->last_bucket = 0;
 }
 
 static void
@@ -247,10 +263,9 @@ replay_slot(Replay *p, TupleTableSlot *slot)
 
 	if (commit_number != p->commit_number)
 	{
-		if (commit_number < p->commit_number || p->bytes.len != 0)
+		if (commit_number < p->commit_number)
 			cs_codec_corrupt("rows of the state log are out of order");
-		p->seq = -1;
-		p->last_bucket = 0;
+		end_commit(p);
 	}
 	if (seq != p->seq + 1)
 		cs_codec_corrupt("a row of the state log is missing");
@@ -330,8 +345,7 @@ replay_half(CsState *state, Oid relid, int half, Snapshot snapshot)
 		replay_scanned(&p, rel, slot, snapshot);
 	else
 		replay_sorted(&p, rel, slot, snapshot);
-	if (p.bytes.len != 0)
-		cs_codec_corrupt("the state log ends within a record");
+	end_commit(&p);
 	state->log_bytes[half] = (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);

@@ -137,7 +137,7 @@ my %damage = (
 		'what a change is a change of is missing' ],
 	'an unknown operation' => [ sub { "\x01\x63" }, 'a record of the state log is of no known kind' ],
 	'a record of a terabyte' => [ sub { put_varint(1 << 34) }, 'a record of the state log is too long' ],
-	'a record that does not end' => [ sub { put_varint(5000) . "\x02" }, 'rows of the state log are out of order' ]);
+	'a record that does not end' => [ sub { put_varint(5000) . "\x02" }, 'a commit of the state log ends within a record' ]);
 for my $what (sort keys %damage)
 {
 	my ($change, $error) = @{ $damage{$what} };
