@@ -145,6 +145,15 @@ sub clear_fault
 	$self->configure;
 }
 
+# Of a fault that is a pause: the stream goes on.
+sub end_pause
+{
+	my ($self) = @_;
+
+	$self->clear_fault;
+	unlink $self->fault_file($self->{fault});
+}
+
 sub fault_happened
 {
 	my ($self) = @_;
