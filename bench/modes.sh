@@ -101,17 +101,18 @@ run_spill() {
 
 # ---------- live ----------
 
-# start_producer NAME WARM_EVENTS SECONDS [OPTION...]: it loads what is to warm up with, then holds.
+# start_producer NAME RATE WARM_EVENTS SECONDS [OPTION...]: it loads what is to warm up with, then holds.
 start_producer() {
 	topic=$1-$$
-	warm_events=$2
-	total=$(($2 + $3 * live_rate))
-	shift 3
+	producer_rate=$2
+	warm_events=$3
+	total=$(($3 + $4 * $2))
+	shift 4
 	create_topic "$topic"
 	rm -f "$work/go"
 	mkfifo "$work/go"
 	taskset -c "$broker_core" "$bench/bin/generate" --brokers "$brokers" --topic "$topic" --hold "$warm_events" "$@" \
-		"$total" "$seed" "$live_rate" "$users" <"$work/go" 2>"$work/generate.log" &
+		"$total" "$seed" "$producer_rate" "$users" <"$work/go" 2>"$work/generate.log" &
 	generator=$!
 	exec 5>"$work/go"
 	until grep -q holding "$work/generate.log"; do
@@ -140,9 +141,13 @@ run_live() {
 	fi
 	echo "quick $quick" >>"$figures"
 	say "live, run $1 of $live_runs: loading $warm events to warm up with"
-	start_producer "live-$1" "$warm" $((settle_seconds + live_seconds + 10))
+	start_producer "live-$1" "$live_rate" "$warm" $((settle_seconds + live_seconds + 10))
 	run_yardstick before "$(yardstick_events)"
+	# How often there is a checkpoint is the server's own setting.
+	conf="min_wal_size = 80MB
+		max_wal_size = 1GB"
 	start_cluster
+	conf=
 	open_observer
 	make_stream "$topic"
 	start_stream
@@ -195,7 +200,7 @@ measure_latency() { # INTERVAL NUMBER
 	figures=$work/latency-$2.txt
 	echo "interval_ms $(echo "$1" | sed 's/\([0-9]\)s$/\1000/; s/ms$//')" >"$figures"
 	say "latency with commit_interval $1: loading $latency_warm s of event time to warm up with"
-	start_producer "latency-$2" $((live_rate * latency_warm)) $((settle_seconds + latency_seconds + 10)) \
+	start_producer "latency-$2" "$live_rate" $((live_rate * latency_warm)) $((settle_seconds + latency_seconds + 10)) \
 		--clock --linger-ms 5
 	conf="clickstream.commit_interval = '$1'
 		track_commit_timestamp = on"
@@ -239,7 +244,7 @@ run_start() {
 	: >"$figures"
 	tables=user_sessions
 	say "start: loading $start_events events"
-	start_producer start "$start_events" 1
+	start_producer start "$start_rate" "$start_events" 1
 	stop_producer
 	conf="track_commit_timestamp = on"
 	start_cluster

@@ -40,7 +40,7 @@
 #   BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000
 #   BENCH_LIVE_SECONDS=320   14 million events in all; long enough for a checkpoint and for autovacuum
 #   BENCH_INTERVALS="1s 100ms"   BENCH_LATENCY_SECONDS=120   BENCH_LATENCY_WARM=120 (seconds of event time)
-#   BENCH_START_EVENTS=14500000   BENCH_HOSTILE_EVENTS=400000   BENCH_FLINK_SMALL=1000000   BENCH_FLINK_HEAP=13g (of 5 million events)
+#   BENCH_START_EVENTS=17500000   BENCH_START_RATE=7200 (of event time)   BENCH_HOSTILE_EVENTS=400000   BENCH_FLINK_SMALL=1000000   BENCH_FLINK_HEAP=13g (of 5 million events)
 #   BENCH_CORE=0  BENCH_BROKER_CORE=1
 #   BENCH_WORK=/var/tmp/clickstream-bench   cluster, broker and logs live here
 #   BENCH_KEEP=       1: leave broker data and logs; the next run loads nothing
@@ -48,6 +48,7 @@
 #   BENCH_STATE_MEMORY=6GB   clickstream.state_memory where nothing is to spill
 #   BENCH_PERF=       1: profile the cluster with perf in the first steady BENCH_PERF_SECONDS (20);
 #                     BENCH_PERF_OPTIONS are perf record's
+#   BENCH_WAL_FILES=120   files of WAL that the server has for use again before it begins
 #   BENCH_BUILD=1     0: take the extension that is installed
 #   BENCH_QUICK=      1: the defaults are those of "make bench-quick"
 set -eu
@@ -57,7 +58,7 @@ top=$(dirname "$bench")
 
 if [ -n "${BENCH_QUICK:-}" ]; then
 	: "${BENCH_MODES:=catchup sessions cheap eventlog definitions spill live latency start hostile}" "${BENCH_RUNS:=1}"
-	: "${BENCH_EVENTS:=150000}" "${BENCH_LIVE_SECONDS:=5}" "${BENCH_SETTLE_SECONDS:=2}"
+	: "${BENCH_EVENTS:=150000}" "${BENCH_WAL_FILES:=4}" "${BENCH_LIVE_SECONDS:=5}" "${BENCH_SETTLE_SECONDS:=2}"
 	: "${BENCH_LATENCY_SECONDS:=5}" "${BENCH_LATENCY_WARM:=10}" "${BENCH_START_EVENTS:=150000}" "${BENCH_HOSTILE_EVENTS:=20000}"
 fi
 modes=${BENCH_MODES:-catchup live}
@@ -73,7 +74,9 @@ live_seconds=${BENCH_LIVE_SECONDS:-320}
 latency_intervals=${BENCH_INTERVALS:-1s 100ms}
 latency_seconds=${BENCH_LATENCY_SECONDS:-120}
 latency_warm=${BENCH_LATENCY_WARM:-120}
-start_events=${BENCH_START_EVENTS:-14500000}
+wal_files=${BENCH_WAL_FILES:-120}
+start_rate=${BENCH_START_RATE:-7200}
+start_events=${BENCH_START_EVENTS:-17500000}
 hostile_events=${BENCH_HOSTILE_EVENTS:-400000}
 flink_small=${BENCH_FLINK_SMALL:-1000000}
 flink_heap=${BENCH_FLINK_HEAP:-13g}
@@ -197,6 +200,7 @@ start_cluster() {
 		unix_socket_directories = '$work/socket'
 		shared_preload_libraries = 'clickstream'
 		shared_buffers = 1GB
+		min_wal_size = 2GB
 		max_wal_size = 4GB
 		synchronous_commit = on
 		track_commit_timestamp = off
@@ -208,6 +212,16 @@ start_cluster() {
 	as_server taskset -c "$core" "$bin/pg_ctl" -D "$work/pg" -l "$work/pg/server.log" -s -w start ||
 		fail "$(tail -n 20 "$work/pg/server.log")"
 	postmaster=$(head -n 1 "$work/pg/postmaster.pid")
+	age_wal
+}
+
+# A server that has run for a while writes its WAL into files that were used before; a new
+# one fills each with zeros first, which was 4 percent of a catch-up.
+age_wal() {
+	taskset -c "$core" psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$work/socket" -U postgres postgres >/dev/null <<-END
+		SELECT pg_create_restore_point('aged'), pg_switch_wal() FROM generate_series(1, $wal_files);
+		CHECKPOINT;
+	END
 }
 
 stop_cluster() {
