@@ -2301,7 +2301,7 @@ COMMENT ON COLUMN stat_partition.topic IS 'topic; of the built-in local topic, t
 COMMENT ON COLUMN stat_partition.partition IS 'number of the partition';
 COMMENT ON COLUMN stat_partition.next_offset IS 'everything before it is committed';
 COMMENT ON COLUMN stat_partition.end_offset IS 'end of the partition when it was last seen; NULL if it never was';
-COMMENT ON COLUMN stat_partition.lag IS 'offsets between next_offset and end_offset';
+COMMENT ON COLUMN stat_partition.lag IS 'offsets between next_offset and end_offset, so as of when that was last seen';
 COMMENT ON COLUMN stat_partition.watermark IS 'the partition''s own watermark; the least of those not idle is the stream''s';
 COMMENT ON COLUMN stat_partition.last_event_time IS 'newest event_time seen';
 COMMENT ON COLUMN stat_partition.watermark_moved_at IS 'when its watermark last moved, by the clock';
@@ -2447,7 +2447,7 @@ SELECT
 	s.name AS stream,
 	w.state,
 	w.pid,
-	coalesce(CASE WHEN s.brokers IS NOT NULL THEN w.lag END, p.lag) AS lag,
+	CASE WHEN s.brokers IS NULL THEN p.lag WHEN w.state = 'running' THEN w.lag END AS lag,
 	w.events_per_second,
 	CASE WHEN g.finished THEN 'infinity' ELSE g.watermark END AS watermark,
 	h.held_back_by,
@@ -2487,7 +2487,7 @@ COMMENT ON VIEW stat_stream IS 'what each stream is doing and how far it is; wha
 COMMENT ON COLUMN stat_stream.stream IS 'name of the stream';
 COMMENT ON COLUMN stat_stream.state IS 'stopped, starting, running, waiting for broker, backing off (after an error, will try again), stopping, failed (until start() or a restart of the server), no worker slot';
 COMMENT ON COLUMN stat_stream.pid IS 'process of the worker';
-COMMENT ON COLUMN stat_stream.lag IS 'messages between what is committed and the end of the topic; NULL if unknown';
+COMMENT ON COLUMN stat_stream.lag IS 'messages between what is committed and the end of the topic; NULL if unknown: of a Kafka topic, while the stream is not running';
 COMMENT ON COLUMN stat_stream.events_per_second IS 'messages consumed in the last five seconds, per second';
 COMMENT ON COLUMN stat_stream.watermark IS 'the stream''s watermark: results before it are final; infinity after finish()';
 COMMENT ON COLUMN stat_stream.held_back_by IS 'topic/partition whose watermark is the least';

@@ -36,7 +36,7 @@ SET LOCAL search_path = :"target", :"source", pg_catalog;
 
 CREATE OR REPLACE VIEW covered AS
 SELECT d.first_minute,
-       CASE WHEN coalesce((SELECT s.lag FROM clickstream.stat_stream s WHERE s.stream = :'stream'), 0) = 0
+       CASE WHEN (SELECT s.lag FROM clickstream.stat_stream s WHERE s.stream = :'stream') = 0
             THEN greatest(d.last_minute, date_trunc('minute', now())) ELSE d.last_minute END AS last_minute
 FROM (SELECT date_trunc('minute', least((SELECT min(window_start) FROM page_views_per_minute),
                                         (SELECT min(session_start) FROM user_sessions))) AS first_minute,
@@ -44,7 +44,7 @@ FROM (SELECT date_trunc('minute', least((SELECT min(window_start) FROM page_view
                                            (SELECT max(session_start) FROM user_sessions))) AS last_minute) d;
 COMMENT ON VIEW covered IS 'time that the tables cover: to now if the stream has read all there is';
 COMMENT ON COLUMN covered.first_minute IS 'minute of the oldest row';
-COMMENT ON COLUMN covered.last_minute IS 'now, or of a stream that lags the minute of its newest row';
+COMMENT ON COLUMN covered.last_minute IS 'now, or of a stream that lags or does not run the minute of its newest row';
 
 CREATE OR REPLACE VIEW minutes AS
 SELECT m AS minute FROM covered c, generate_series(c.first_minute, c.last_minute, '1 minute') AS m;
@@ -276,7 +276,7 @@ WHERE s.stream = :'stream';
 COMMENT ON VIEW pipeline_health IS 'the stream itself: one row';
 COMMENT ON COLUMN pipeline_health.stream IS 'name of the stream';
 COMMENT ON COLUMN pipeline_health.state IS 'running, or why not: see clickstream.stat_stream';
-COMMENT ON COLUMN pipeline_health.lag IS 'messages in the topic that are not yet in the tables';
+COMMENT ON COLUMN pipeline_health.lag IS 'messages in the topic that are not yet in the tables; NULL while the stream is not running';
 COMMENT ON COLUMN pipeline_health.events_per_second IS 'messages of the last five seconds, per second';
 COMMENT ON COLUMN pipeline_health.watermark IS 'what lies before it is final';
 COMMENT ON COLUMN pipeline_health.watermark_age_seconds IS 'how far it is behind the clock';

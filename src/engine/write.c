@@ -13,7 +13,9 @@
 #include "engine/event_log.h"
 #include "engine/internal.h"
 #include "engine/upsert.h"
+#include "storage/lmgr.h"
 #include "utils/json.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 static CsStage *
@@ -27,6 +29,18 @@ stage_of(CsEngine *e, CsOperator *op)
 	elog(ERROR, "operator of definition %d is not one of the engine's", op->def->definition_id);
 }
 
+/* The error ends this engine; the next one does without the definition (core/definition.c). */
+static void
+check_not_dropped(const CsDefinition *def)
+{
+	LockRelationOid(def->table, RowExclusiveLock); /* as it will be opened */
+	if (get_rel_name(def->table) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("result table %s was dropped", def->name),
+				 errhint("The stream goes on without it. What it was made for is forgotten when next a definition "
+						 "of the stream is made or dropped.")));
+}
+
 CsTable *
 cs_stage_table(CsEngine *e, CsStage *stage)
 {
@@ -37,6 +51,7 @@ cs_stage_table(CsEngine *e, CsStage *stage)
 
 		for (int i = 0; i < op->ncolumns; i++)
 			types[i] = op->columns[i].type;
+		check_not_dropped(op->def);
 		stage->table = cs_table_open(op->def->table, op->ncolumns, stage->column_names, stage->nkeys, stage->keys,
 									 e->stream->owner);
 		cs_table_check_types(stage->table, types, NULL);

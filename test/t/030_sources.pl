@@ -137,6 +137,8 @@ wait_for($node, 'marks');
 is(query(q(SELECT consumed, used, skipped, empty, balanced FROM clickstream.audit('marks'))), '16|12|3|1|t',
 	"marks of transactions are skipped, tombstones are empty");
 is_soon($node, "SELECT lag FROM clickstream.stat_stream WHERE stream = 'marks'", '0', 'and none is waited for');
+query("SELECT clickstream.stop('marks')");
+is(query("SELECT lag IS NULL FROM clickstream.stat_stream WHERE stream = 'marks'"), 't', 'of a stream that is stopped nobody knows how far behind it is');
 query("SELECT clickstream.drop_stream('marks')");
 
 # ---- offsets that are gone

@@ -134,6 +134,7 @@ query("SELECT clickstream.create_window('t_$_', stream => 'touched', size => '10
 	  . "measures => 'count(*) AS n, count(DISTINCT user_id) AS visitors')") for qw(gone extra);
 goes_on('two windows more', 'SELECT 1');
 goes_on('a table dropped', 'DROP TABLE t_gone CASCADE');
+is(column('last_error'), 'result table public.t_gone was dropped', 'and the stream has said so');
 stops('a measure dropped', 'ALTER TABLE t_extra DROP COLUMN visitors CASCADE', qr/visitors/, 'ALTER TABLE t_extra ADD COLUMN visitors bigint');
 is_soon($node, 'SELECT count(*) > 0 FROM t_extra WHERE visitors IS NOT NULL', 't', 'rows that are written from then on have it again');
 
