@@ -2,8 +2,8 @@
 # Tests on servers that notice more than those that people run.
 #
 #   test/instrumented.sh asserts      PostgreSQL with assertions, which also checks the ends of what palloc
-#                                     gave and wipes what pfree takes
-#   test/instrumented.sh sanitizers   the same, the extension with Address- and UndefinedBehaviorSanitizer
+#                                     gave and wipes what pfree takes: all that make check runs
+#   test/instrumented.sh sanitizers   the same, the extension with Address- and UndefinedBehaviorSanitizer, some of the TAP tests
 #   test/instrumented.sh valgrind     the same in valgrind: some of the regression tests, for it takes long
 #
 # More arguments are test/check.sh's, instead of what each runs else.  That server is 15,
@@ -17,8 +17,9 @@ mode=${1:-}
 tap="test/t/020_worker.pl test/t/040_kills.pl test/t/400_shared_state.pl test/t/410_spill.pl test/t/420_faults.pl
 	test/t/424_killed_publication.pl"
 case $mode in
+	asserts) [ $# != 0 ] || set -- regress isolation tap test/t/[0-9]*.pl ;;
 	# shellcheck disable=SC2086
-	asserts | sanitizers) [ $# != 0 ] || set -- regress isolation tap $tap ;;
+	sanitizers) [ $# != 0 ] || set -- regress isolation tap $tap ;;
 	valgrind) [ $# != 0 ] || set -- regress sql/040_sessions.sql sql/050_windows.sql sql/060_funnels.sql sql/070_rollups.sql \
 		sql/140_live.sql sql/410_spill.sql sql/420_open_state.sql sql/422_damaged_state.sql sql/440_forged_states.sql ;;
 	*)
