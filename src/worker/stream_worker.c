@@ -586,6 +586,7 @@ run_sink(void)
 	MemoryContextSwitchTo(sink_context);
 	pgstat_report_activity(STATE_RUNNING, "opening the sink");
 	cs_sink_run(-slot->stream_id, &frame, sink_context);
+	MemoryContextSwitchTo(round_context); /* what was current goes with the sink */
 }
 
 /* ---- main ---- */
