@@ -56,6 +56,7 @@
 	F(MID_PUBLICATION, "mid_publication") /* at an entry */                              \
 	F(PUBLISHED, "published")			  /* all of them */                              \
 	F(BEFORE_TRIM, "before_trim")		  /* in its transaction, no lock yet */          \
+	F(TRIM_LOCKED, "trim_locked")		  /* older half locked, no more yet */           \
 	F(MID_TRIM, "mid_trim")				  /* no snapshot needs the half; locked, not truncated */
 
 typedef enum CsFault

@@ -35,6 +35,7 @@
 	M(SPILL_FORGETS, "spill_forgets")		/* the index forgets some spilled keys */                       \
 	M(SPILL_STALE_ROW, "spill_stale_row")	/* rows of entries that have changed since are kept, and win */ \
 	M(SPILL_NOT_DUE, "spill_not_due")		/* spilled entries are never due */                             \
+	M(TRIM_EARLY, "trim_early")				/* the log's older half goes while snapshots need it */         \
 	M(DAMAGE_ENTRY, "damage_entry")			/* entries are stored with a byte too many */                   \
 	M(DAMAGE_VALUE, "damage_value")			/* values with a checksum are stored with a bit wrong */
 

@@ -507,10 +507,11 @@ cs_state_trim_log(CsState *state, const CsStream *stream)
 	CS_FAULT(BEFORE_TRIM);
 	if (!ConditionalLockRelationOid(other, AccessExclusiveLock))
 		return false;
+	CS_FAULT(TRIM_LOCKED);
 	rel = table_open(other, NoLock);
 	oldest = GetOldestNonRemovableTransactionId(rel);
 	table_close(rel, NoLock);
-	if (!TransactionIdPrecedes(copied, oldest))
+	if (!TransactionIdPrecedes(copied, oldest) && !CS_MUTANT(TRIM_EARLY))
 		return false;
 	CS_FAULT(MID_TRIM);
 	sql = psprintf("DO $$BEGIN EXECUTE format('TRUNCATE TABLE ONLY %%s', %u::regclass); END$$", other);

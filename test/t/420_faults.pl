@@ -35,7 +35,7 @@ cmp_ok(scalar @points, '>=', 16, 'the list of points was read');
 @points = grep { !/^feeder_/ } @points;    # those of decode workers: 605_helper_faults.pl
 
 # Passed at most once in some batches; a later pass would take long.
-my %rare = map { $_ => 1 } qw(mid_recovery recovery_spill mid_copy before_trim mid_trim);
+my %rare = map { $_ => 1 } qw(mid_recovery recovery_spill mid_copy before_trim trim_locked mid_trim);
 # Passed by an engine that is opened.
 my %opening = map { $_ => 1 } qw(mid_recovery recovery_spill);
 # Passed by entries that stay in memory for a while.
