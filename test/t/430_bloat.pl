@@ -1,18 +1,25 @@
-# Nothing bloats.  Steady load, and in the middle of it a REPEATABLE READ
-# snapshot that lasts half of the time and a pg_dump: the tables of ours before,
-# during and after.  The state log may grow by what is written while the snapshot
-# is there; two cycles of its halves later it is as small as before.  And nothing
-# that a snapshot could still see is truncated: a reader and a pg_dump that come
-# between the worker's look at the snapshots and its lock are shown all.
+# Nothing bloats.  Steady load, and in it twice a REPEATABLE READ snapshot that
+# lasts, in the first one a pg_dump, too; every table of ours, and the result
+# tables, before, during and after.
+#
+# What a snapshot makes unavoidable: rows that have been updated or deleted
+# stay as long as it is there.  The state log is truncated after it, and is as
+# small as before two cycles of its halves later.  The other tables that a
+# stream writes with each commit keep the room; but they use it again, so the
+# second snapshot of equal length adds nothing.  No other table grows at all,
+# and a row of a result table takes no more than before.
 #
 # In make check it lasts as long as the log's halves take to change some times;
-# "make soak" runs it for SOAK_MINUTES.
+# "make soak" runs it with snapshots of half SOAK_MINUTES each (1.2 times
+# SOAK_MINUTES in all).  That the log keeps what a snapshot needs is in
+# 426_trim.pl.
 use strict;
 use warnings;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use IPC::Run ();
+use List::Util qw(max);
 use Test::More;
 use Time::HiRes qw(sleep time);
 use ClickstreamTest;
@@ -27,8 +34,7 @@ my $node = new_node('main',
 	"clickstream.commit_interval = '50ms'",
 	"clickstream.state_log_size = '128kB'",
 	'clickstream.force_spill = 100',
-	'autovacuum_naptime = 1s',
-	"include_if_exists = 'fault.conf'");
+	'autovacuum_naptime = 1s');
 my $broker = start_broker(web => 4);
 my $produced = 0;
 my @events;
@@ -48,23 +54,22 @@ sub poll_for
 	die "timed out waiting for $what";
 }
 
-# One slice, and the stream has read it (unless it is held, and somebody else says what is to be waited for).
+# One slice, and the stream has read it.
 sub load_slice
 {
-	my ($until) = @_;
 	my $begun = time;
 
 	@events = @{ site_events_from($produced, 20_000, $seed) } unless @events;
 	produce_site($broker, 'web', [ splice @events, 0, $slice ], by_key => 1);
 	$produced += $slice;
-	poll_for('the slice', sub { ($until && $until->()) || query('SELECT sum(next_offset) FROM clickstream.partition') eq $produced });
+	poll_for('the slice', sub { query('SELECT sum(next_offset) FROM clickstream.partition') eq $produced });
 	my $rest = $begun + $tick - time;
 	sleep $rest if $rest > 0;
 }
 
 # ---- sizes
 
-# Bytes of each of our tables; a stream's own are called by what they are.
+# Bytes of each of our tables, with indexes and all; a stream's own are called by what they are.
 sub sizes
 {
 	my %size = map { split /\|/ } split /\n/, query(<<~'END');
@@ -72,24 +77,51 @@ sub sizes
 				WHEN c.oid IN (SELECT spill_relation FROM clickstream.stream) THEN 'spill table'
 				ELSE c.relname END, sum(pg_total_relation_size(c.oid))
 		FROM pg_class c
-		WHERE c.relkind = 'r' AND c.relnamespace = 'clickstream'::regnamespace
+		WHERE c.relkind IN ('r', 'p', 'm') AND c.relnamespace = 'clickstream'::regnamespace
 		GROUP BY 1
 		END
 	return \%size;
 }
 
-sub half { return query('SELECT log_half FROM clickstream.progress') }
+# Those that keep what they are told: a row takes so many bytes.
+my @kept = qw(t_sessions t_pages t_rolling t_funnel t_metrics clickstream.dead_letter_data);
 
+sub bytes_a_row
+{
+	return map { $_ => query("SELECT pg_total_relation_size('$_') / greatest(count(*), 1) FROM $_") } @kept;
+}
+
+sub half { return query('SELECT log_half FROM clickstream.progress') }
+sub commits { return query('SELECT commit_number FROM clickstream.progress') }
+
+my @phases;
 my %greatest;    # phase => table => bytes
+my %row;         # phase => table => bytes of a row at its end
+my %commits;     # phase => how many
+
+sub note_sizes
+{
+	my ($name) = @_;
+	my $size = sizes();
+
+	for my $table (keys %$size)
+	{
+		$greatest{$name}{$table} = $size->{$table} if $size->{$table} > ($greatest{$name}{$table} // 0);
+	}
+}
 
 # Load for so long, for so many slices and so many changes of the log's halves at least; how many slices it was.
+# What else is to happen meanwhile happens after a third of the slices.
 sub phase
 {
-	my ($name, $time, $slices, $changes) = @_;
+	my ($name, $time, $slices, $changes, $meanwhile) = @_;
 	my $end = time + $time;
 	my $half = half();
 	my $begin = $produced;
+	my $commit = commits();
+	my $third = $slices * 2 / 3;
 
+	push @phases, $name;
 	while (time < $end || $slices > 0 || $changes > 0)
 	{
 		load_slice();
@@ -97,36 +129,87 @@ sub phase
 		my $now = half();
 		$changes-- if $now != $half;
 		$half = $now;
-		my $size = sizes();
-		for my $table (keys %$size)
+		note_sizes($name);
+		if ($meanwhile && $slices <= $third && time >= $end - $time * 2 / 3)
 		{
-			$greatest{$name}{$table} = $size->{$table} if $size->{$table} > ($greatest{$name}{$table} // 0);
+			$meanwhile->($name);
+			undef $meanwhile;
 		}
 	}
-	note "figure: $name: " . ($produced - $begin) . ' events, ' . join ', ',
-	  map { sprintf '%s %d kB', $_, $greatest{$name}{$_} / 1024 } sort keys %{ $greatest{$name} };
+	$row{$name} = { bytes_a_row() };
+	$commits{$name} = commits() - $commit;
+	note sprintf 'figure: %s: %d events, %d commits', $name, $produced - $begin, $commits{$name};
 	return ($produced - $begin) / $slice;
 }
 
-# Whose sessions are open, as text to compare: what a snapshot sees; their values may be newer.
-my $open_state = <<~'END';
-	SELECT count(*) || ' ' || md5(string_agg(s::text, E'\n' ORDER BY s::text COLLATE "C"))
-	FROM (SELECT DISTINCT visitor FROM clickstream.open_sessions('t_sessions')) s
+# ---- what a snapshot sees
+
+# All that is open.
+my $open_rows = <<~'END';
+	SELECT count(*) || ' ' || md5(string_agg(line, E'\n' ORDER BY line COLLATE "C"))
+	FROM (SELECT (to_jsonb(s) - 'commit_number')::text AS line FROM clickstream.open_sessions('t_sessions') s) l
 	END
 
-# All that is open, values too.  A read from the log shows what was at the snapshot's commit, to the byte.
-my $open_rows = $open_state =~ s/DISTINCT visitor/*/r;
-
-# Asks for it; says whether the log was read.
-sub read_all_open
+# Asks for it; says of which commit's log it is.
+sub read_open
 {
 	my ($reader) = @_;
 	my $from = -s $node->logfile;
 	my $answer = $reader->query_safe($open_rows);
-	my $log = slurp_file($node->logfile, $from);
+	my ($commit) = slurp_file($node->logfile, $from) =~ /open state of commit (\d+) read from its log/;
 
-	return ($answer, $log =~ /open state of commit \d+ read from its log/);
+	return ($answer, $commit // 'none');
 }
+
+# A snapshot, and what is open then, which others say; nothing is produced meanwhile.
+sub begin_snapshot
+{
+	my %snapshot = (reader => background($node));
+
+	$snapshot{reader}->query_safe('SET log_min_messages = debug1');
+	while (1)
+	{
+		$snapshot{commit} = commits();
+		$snapshot{reader}->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_snapshot()');
+		$snapshot{open} = query($open_rows);
+		return \%snapshot if $snapshot{commit} == commits();
+		$snapshot{reader}->query_safe('ROLLBACK');    # something closed just then
+	}
+}
+
+sub end_snapshot
+{
+	my ($snapshot, $name) = @_;
+	my $reader = $snapshot->{reader};
+	my ($open, $commit) = read_open($reader);
+
+	is($commit, $snapshot->{commit}, "$name: too old for shared memory, so the log is read");
+	is($open, $snapshot->{open}, "$name: what was open is there to the byte");
+	$reader->query_safe('COMMIT');
+	isnt($reader->query_safe($open_rows), $snapshot->{open}, '(which has become something else)');
+	$reader->quit;
+}
+
+# A pg_dump, and the load goes on.
+sub dump_under_load
+{
+	my ($name) = @_;
+	my ($out, $err) = ('', '');
+	my $dump = IPC::Run::start([ 'pg_dump', '-f', PostgreSQL::Test::Utils::tempdir() . '/dump', $node->connstr('postgres') ],
+		'<', \undef, '>', \$out, '2>', \$err);
+	my $begin = $produced;
+
+	do
+	{
+		load_slice();
+		note_sizes($name);
+		$dump->pump_nb if $dump->pumpable;
+	} while ($dump->pumpable);
+	ok($dump->finish, 'pg_dump') or diag $err;
+	note 'figure: ' . ($produced - $begin) . ' events during pg_dump';
+}
+
+# ---- before, during, after, during, after
 
 create_site($node, 'web', 't', "brokers => '" . $broker->address . "', topic => 'web', start_from => 'earliest'",
 	within => '1 minute', rolling => '2 minutes');
@@ -135,92 +218,60 @@ produce_site($broker, 'web', [ splice @events, 0, $slice ], by_key => 1);
 $produced = $slice;
 query("SELECT clickstream.start('web')");
 
-# ---- before, during, after
+phase('warming up', $seconds / 20, 0, 2);
+my $slices = phase('before', $seconds / 20, 0, 4);
+$slices = 70 if $slices < 70;    # commits: the worker keeps for readers what has gone in its last 60
+my ($first, $second) = ('first snapshot', 'second snapshot');
 
-phase('warming up', $seconds / 8, 0, 2);
-my $cycles = phase('before', $seconds / 8, 0, 4);
-
-my $reader = background($node);
-$reader->query_safe('SET log_min_messages = debug1; BEGIN ISOLATION LEVEL REPEATABLE READ');
-my $seen = $reader->query_safe($open_state);
-phase('snapshot', $seconds / 4, $cycles, 0);
-my ($seen_all, $was_log);
-for (1 .. 200)    # the worker keeps for readers what has gone in its last 60 commits
-{
-	($seen_all, $was_log) = read_all_open($reader);
-	last if $was_log;
-	load_slice();
-}
-ok($was_log, 'the snapshot is too old for shared memory');
-my $file = PostgreSQL::Test::Utils::tempdir() . '/dump';
-$node->command_ok([ 'pg_dump', '-f', $file, 'postgres' ], 'pg_dump');
-phase('snapshot', $seconds / 4, $cycles, 0);
-is($reader->query_safe($open_state), $seen, 'the snapshot still sees what it saw at first');
-my ($all, $from_log) = read_all_open($reader);
-ok($from_log, 'in the log');
-is($all, $seen_all, 'the very same rows as before');
-$reader->query_safe('COMMIT');
-isnt($reader->query_safe($open_state), $seen, '(which has become something else)');
-$reader->quit;
-
+my $snapshot = begin_snapshot();
+$slices = phase($first, $seconds / 2, $slices, 0, \&dump_under_load);
+end_snapshot($snapshot, $first);
 phase('two cycles', 0, 0, 4);
-phase('after', $seconds / 4, 0, 4);
-cmp_ok($greatest{snapshot}{'state log'}, '>', 1.5 * $greatest{before}{'state log'}, 'the snapshot kept the log from being truncated');
-cmp_ok($greatest{after}{'state log'}, '<', 1.5 * $greatest{before}{'state log'}, 'and two cycles later it has its steady size');
-for my $table (grep { !/^(?:state log|dead_letter_data)$/ } sort keys %{ $greatest{after} })
+phase('between', $seconds / 20, 0, 2);
+
+$snapshot = begin_snapshot();
+phase($second, 0, $slices, 0);
+end_snapshot($snapshot, $second);
+phase('two more cycles', 0, 0, 4);
+phase('after', $seconds / 20, 0, 2);
+
+# ---- the figures
+
+my %written = map { $_ => 1 } 'state log', 'spill table', qw(partition progress dead_letter_data);
+my @ours = sort keys %{ $greatest{after} };
+my @others = grep { !$written{$_} } @ours;
+
+note sprintf 'figure: %-44s%s', 'kB at most', join '', map { sprintf '%17s', $_ } @phases;
+for my $table (sort keys %written)
 {
-	my $limit = 1.2 * ($greatest{snapshot}{$table} // 0) + 128 * 1024;
-	cmp_ok($greatest{after}{$table}, '<=', $limit, "$table does not grow any more");
+	note sprintf 'figure: %-44s%s', $table, join '', map { sprintf '%17d', $greatest{$_}{$table} / 1024 } @phases;
+}
+for my $table (@kept)
+{
+	note sprintf 'figure: %-44s%s', "bytes a row of $table", join '', map { sprintf '%17d', $row{$_}{$table} } @phases;
 }
 
-# ---- caught between snapshot and lock
+cmp_ok($greatest{$first}{'state log'}, '>', 1.5 * $greatest{before}{'state log'}, 'a snapshot keeps the log from being truncated');
+cmp_ok($greatest{$_}{'state log'}, '<', 1.5 * $greatest{before}{'state log'}, "$_: it has its steady size") for qw(between after);
 
-sub set_fault
+# With a snapshot and until its dead rows are gone.  More commits within as many slices are more versions of rows.
+sub most { my $table = shift; return max(map { $greatest{$_}{$table} } @_) }
+my $more = max(1, $commits{$second} / $commits{$first});
+
+for my $table (grep { $_ ne 'dead_letter_data' } sort keys %written)
 {
-	my ($fault) = @_;
-	my $conf = $node->data_dir . '/fault.conf';
-
-	open my $out, '>', "$conf.new" or die "could not write $conf: $!";
-	print $out "clickstream.fault = '$fault'\n";
-	close $out;
-	rename "$conf.new", $conf or die "could not write $conf: $!";
-	$node->reload;
+	cmp_ok(most($table, $second, 'two more cycles'), '<=', 1.4 * $more * most($table, $first, 'two cycles') + 64 * 1024,
+		"the second snapshot uses the room of the first one's dead rows: $table");
 }
-
-for my $point (qw(before_trim mid_trim))
+is(join(', ', grep { $greatest{after}{$_} > $greatest{before}{$_} } @others), '', 'no other table of ours has grown: ' . join ', ', @others);
+for my $table (@kept)
 {
-	my $paused = $node->data_dir . "/clickstream_fault.$point";
-
-	set_fault("$point:pause");
-	load_slice(sub { -e $paused }) until -e $paused;
-
-	# The half is truncated under the eyes of a snapshot that may have seen it, and of a dump that waits for it.
-	my $caught = background($node);
-	$caught->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
-	$caught->query_safe('SELECT count(*) FROM t_pages');
-	$caught->query_until(qr/reading/, "\\echo reading\n$open_state;\n");
-	my ($out, $err) = ('', '');
-	my $dump = IPC::Run::start([ 'pg_dump', '-d', $node->connstr('postgres') . ' application_name=caught', '-f', $file ],
-		'<', \undef, '>', \$out, '2>', \$err);
-	poll_for('pg_dump, or its end', sub {
-		$dump->pump_nb if $dump->pumpable;
-		return !$dump->pumpable || query("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'caught'") > 0;
-	});
-	set_fault('');
-	unlink $paused;
-	poll_for('the end of the topic', sub { query('SELECT sum(next_offset) FROM clickstream.partition') eq $produced });
-	my $answer = $caught->query_safe('SELECT 1');
-	like($answer, qr/^\d+ [0-9a-f]{32}$/m, "a reader caught at $point has an answer");
-	my ($first) = $answer =~ /^(\d+ [0-9a-f]{32})$/m;
-	is($caught->query_safe($open_state), $first, 'and the same one after the truncation');
-	$caught->query_safe('COMMIT');
-	$caught->quit;
-	ok($dump->finish, "a pg_dump caught at $point goes through") or diag $err;
+	cmp_ok($row{after}{$table}, '<=', 1.2 * $row{$_}{$table} + 10, "a row takes no more than $_: $table") for qw(before between);
 }
 
 query("CALL clickstream.finish('web')");
 is(query("SELECT bool_and(balanced), sum(consumed) FROM clickstream.audit('web')"), "t|$produced", 'the ledger is balanced');
-is(query($open_state), '', 'and nothing is open');
+is(query("SELECT count(*) FROM clickstream.open_sessions('t_sessions')"), '0', 'and nothing is open');
 
 $node->stop;
 done_testing();
