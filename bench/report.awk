@@ -18,7 +18,7 @@ FNR == 1 {
 { value[mode, run, $1] = $2 }
 
 # How the cost of an event goes on: of each slice what the cluster and the worker have taken since the one before.
-$1 ~ /^slice\./ {
+$1 ~ /^slice\.[0-9]+$/ {
 	slice_events[mode, run, $1] = $2
 	slice_cpu[mode, run, $1] = $3
 	slice_worker_cpu[mode, run, $1] = $4
@@ -27,6 +27,14 @@ $1 ~ /^slice\./ {
 $1 ~ /^rows\./ && !(($1) in seen) {
 	seen[$1] = 1
 	tables[++table_count] = $1
+}
+
+# The largest of what was seen between the two samples and at them.
+$1 ~ /\.(log|spill)_bytes$/ {
+	name = $1
+	sub(/^.*\./, "most.", name)
+	if ($2 > value[mode, run, name])
+		value[mode, run, name] = $2
 }
 
 # All modes, in the order in which they are shown; and of those that catch up what they are called, and their mark.
@@ -132,6 +140,8 @@ function derive_common(mode, run,	events, cpu, wall, yardstick) {
 	figure(mode, run, "commits_per_second", ratio(difference(mode, run, "commits"), wall))
 	figure(mode, run, "event_seconds_per_second", ratio(difference(mode, run, "event_time"), wall))
 	figure(mode, run, "state_mb", value[mode, run, "state_mb"])
+	derive_sizes(mode, run, "log")
+	derive_sizes(mode, run, "spill")
 	yardstick = (value[mode, run, "yardstick.before"] + value[mode, run, "yardstick.after"]) / 2
 	figure(mode, run, "yardstick_us_per_event", yardstick)
 	figure(mode, run, "of_yardstick", ratio(yardstick * events, cpu * 1e6))
@@ -141,6 +151,13 @@ function derive_common(mode, run,	events, cpu, wall, yardstick) {
 	figure(mode, run, "sessions_opened", value[mode, run, "opened"])
 	figure(mode, run, "sessions_closed", difference(mode, run, "closed"))
 	figure(mode, run, "sessions_open_at_end", value[mode, run, "open"])
+}
+
+# MB on disk before and after the measured part, and at most.
+function derive_sizes(mode, run, what,	when, i, n) {
+	n = split("begin end most", when, " ")
+	for (i = 1; i <= n; i++)
+		figure(mode, run, what "_mb_" when[i], value[mode, run, when[i] "." what "_bytes"] / 1048576)
 }
 
 function derive_catchup(mode, run,	closed) {
@@ -280,11 +297,18 @@ function print_common(mode) {
 	print_figure(mode, "commits a second", "commits_per_second", "%12.2f")
 	print_figure(mode, "seconds of event time in a second", "event_seconds_per_second", "%12.2f")
 	print_figure(mode, "state in memory at the end, MB", "state_mb", "%12.0f")
+	print_sizes(mode, "state log, MB", "log")
+	print_sizes(mode, "spill table, MB", "spill")
 	if (!((mode, "sessions_opened") in known))
 		return
 	print_figure(mode, "sessions opened", "sessions_opened", "%12.0f")
 	print_figure(mode, "sessions closed", "sessions_closed", "%12.0f")
 	print_figure(mode, "sessions open at the end", "sessions_open_at_end", "%12.0f")
+}
+
+function print_sizes(mode, label, what) {
+	printf "  %-46s%12.1f%12.1f after%9.1f at most\n", label ", before the measured part", median(mode, what "_mb_begin"),
+		median(mode, what "_mb_end"), median(mode, what "_mb_most")
 }
 
 function print_rows(mode,	i, name) {

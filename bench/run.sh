@@ -338,8 +338,17 @@ sample() {
 		$name.worker_cpu $6
 		$name.wall $7
 	END
-	# A scan, so only after the clocks have been read.
+	# After the clocks have been read; the one of sessions is a scan.
+	note_sizes "$name"
 	! makes user_sessions || echo "$name.closed $(ask "SELECT count(*) FROM web.user_sessions")" >>"$figures"
+}
+
+# Bytes on disk of the state log, both halves, and of the spill table with its index.
+note_sizes() {
+	# shellcheck disable=SC2046
+	set -- "$1" $(ask "SELECT pg_relation_size(log_relations[1]) + pg_relation_size(log_relations[2]), pg_total_relation_size(spill_relation)
+		FROM clickstream.stream")
+	printf '%s.log_bytes %s\n%s.spill_bytes %s\n' "$1" "$2" "$1" "$3" >>"$figures"
 }
 
 # What a part of a run has cost: events, ticks of the cluster and of the worker so far.
@@ -347,6 +356,7 @@ slice() {
 	# shellcheck disable=SC2046
 	set -- $(consumed) $(cluster_ticks)
 	echo "slice.$slices $1 $2 $3" >>"$figures"
+	note_sizes "slice.$slices"
 	slices=$((slices + 1))
 }
 
