@@ -40,6 +40,7 @@ put_result(const CsDamage *damage, void *arg)
 	isnull[COL_DEFINITION] = !OidIsValid(damage->table);
 	values[COL_KEY] = cs_hash_uuid(damage->key.who);
 	values[COL_WINDOW_START] = TimestampTzGetDatum(cs_floor_msec(damage->key.bucket));
+	isnull[COL_KEY] = damage->is_set;
 	isnull[COL_WINDOW_START] = damage->key.bucket == 0;
 	values[COL_BYTES] = Int32GetDatum((int32) damage->bytes);
 	values[COL_PROBLEM] = CStringGetTextDatum(damage->problem);

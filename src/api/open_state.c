@@ -109,7 +109,8 @@ read_part(CsOpenReader *reader, const CsProgressRow *progress, CsPart part)
 	CsLogPosition position;
 
 	reader->state = cs_state_create(reader->part_context, reader->part_context);
-	cs_state_register(reader->state, reader->def->definition_id, reader->op->ops->serialize, reader->op);
+	cs_state_register(reader->state, reader->def->definition_id, reader->def->name, reader->op->ops->serialize,
+					  reader->op);
 	cs_state_take_part(reader->state, part);
 	position.half = progress->log_half;
 	position.copied = progress->log_copied;

@@ -61,7 +61,7 @@ due_of(void *op, const CsEntry *entry)
 void
 cs_dedupe_register(CsEngine *e, int32 definition_id)
 {
-	cs_state_register(e->state, definition_id, serialize, e);
+	cs_state_register(e->state, definition_id, "dedupe_by", serialize, e);
 	cs_state_register_due(e->state, definition_id, due_of);
 }
 

@@ -166,7 +166,7 @@ add_stage(CsEngine *e, CsDefinition *def)
 		link_rollup(e, stage->op);
 	for (int i = 0; i < e->stream->event_desc->natts; i++)
 		e->needed[i] |= stage->op->needed[i];
-	cs_state_register(e->state, def->definition_id, stage->op->ops->serialize, stage->op);
+	cs_state_register(e->state, def->definition_id, def->name, stage->op->ops->serialize, stage->op);
 	if (stage->op->ops->due_of)
 		cs_state_register_due(e->state, def->definition_id, stage->op->ops->due_of);
 	cs_state_register_marks(e->state, def->definition_id, stage->op->ops->is_marked);

@@ -2,15 +2,20 @@
  * engine/examine.c
  *	  Entries of a stream's state that cannot be read, and giving them up.
  *
- * The log's rows have checksums: what damages an entry behind these is another
- * version of the code, or a mistake in it.  The stream then stops with the
- * entry named.  Here recovery takes every entry as it is, each is read under
- * guard, and those that raise are deleted from the state: the least that lets
- * the stream go on.  What is intact stays as it is.  Without some entries rows
- * would be wrong, not fewer: these are not given up.
+ * Rows of the log and of the spill table have checksums: what damages an entry
+ * behind these is another version of the code, or a mistake in it.  The stream
+ * then stops with the entry named.  Here recovery takes every entry as it is,
+ * each is read under guard, and those that raise are deleted from the state: the
+ * least that lets the stream go on.  What is intact stays as it is.  Without
+ * some entries rows would be wrong, not fewer: these are not given up.
+ *
+ * A damaged row of the spill table is treated like an entry: its key is known,
+ * and nothing else is in it.  One of a distinct set takes the entry with it that
+ * has the set.  A damaged row of the log raises here, too: it says what became
+ * of many keys, some of which it alone names.
  *
  * Large distinct sets of what is given up are known to nobody any more; they
- * go with their definition, or with reset().
+ * go with their definition, or with reset(); but those that are damaged at once.
  *
  * No locking of its own: the engine's.
  */
@@ -25,6 +30,7 @@
 /* The entries of one definition, or (stage NULL) those of dedupe_by. */
 typedef struct Examination
 {
+	CsEngine	  *e;
 	CsStage		  *stage;
 	bool		   discard;
 	CsDamageResult result;
@@ -56,6 +62,7 @@ check(CsEngine *e, void *arg, int i)
 	CsEntry		 *entry = cs_state_peek(e->state, &x->keys[i]);
 	MemoryContext old = MemoryContextSwitchTo(x->scratch);
 
+	cs_entry_check(e->state, entry);
 	if (x->stage)
 		x->stage->op->ops->check(x->stage->op, e->state, entry);
 	else
@@ -120,10 +127,27 @@ examine(CsEngine *e, Examination *x, int32 definition_id)
 	cs_guarded_loop(e, x->n, check, found, x);
 }
 
+/* What an entry has lost with it has been told. */
+static void
+found_set(int32 definition_id, uint64 id, bool missed, void *arg)
+{
+	Examination *x = arg;
+	CsDamage	 damage = {.is_set = true, .loss = "nothing: no entry that can be read has this distinct set"};
+
+	x->ndamaged++;
+	if (missed)
+		return;
+	for (int i = 0; i < x->e->nstages; i++)
+		if (x->e->stages[i].op->def->definition_id == definition_id)
+			damage.table = x->e->stages[i].op->def->table;
+	damage.problem = psprintf("rows of distinct set " UINT64_FORMAT " in the spill table cannot be read", id);
+	x->result(&damage, x->arg);
+}
+
 int
 cs_examine_run(CsEngine *e, bool discard, CsDamageResult result, void *arg)
 {
-	Examination x = {.discard = discard, .result = result, .arg = arg};
+	Examination x = {.e = e, .discard = discard, .result = result, .arg = arg};
 
 	x.scratch = AllocSetContextCreate(e->batch, "clickstream examined entry", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < e->nstages; i++)
@@ -138,5 +162,6 @@ cs_examine_run(CsEngine *e, bool discard, CsDamageResult result, void *arg)
 		if (e->stages[i].backfill && e->stages[i].backfill->history)
 			examine(e, &x, CS_DEDUPE_OF(e->stages[i].op->def->definition_id));
 	}
+	cs_state_damaged_sets(e->state, discard, found_set, &x);
 	return x.ndamaged;
 }

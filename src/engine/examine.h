@@ -13,6 +13,7 @@ typedef struct CsDamage
 {
 	Oid			table; /* of its definition; InvalidOid: a value remembered for dedupe_by */
 	CsKey		key;
+	bool		is_set; /* a distinct set that no entry has: no key */
 	uint32		bytes;
 	const char *problem; /* the error */
 	const char *loss;	 /* what goes with it */

@@ -414,7 +414,7 @@ cs_replay_begin(CsReplay *r, CsReplayWants wants, void *arg)
 	r->ctx.emitter = &r->emitter;
 	r->ctx.state = cs_state_create(r->round, batch);
 	r->ctx.catching_up = true;
-	cs_state_register(r->ctx.state, r->op->def->definition_id, r->op->ops->serialize, r->op);
+	cs_state_register(r->ctx.state, r->op->def->definition_id, r->op->def->name, r->op->ops->serialize, r->op);
 	if (r->op->ops->due_of)
 		cs_state_register_due(r->ctx.state, r->op->def->definition_id, r->op->ops->due_of);
 	r->op->closed = CS_WM_NONE;

@@ -24,10 +24,11 @@ typedef struct CsReader
 	const char *pos;
 	const char *end;
 	/* of an entry's bytes, for messages: */
-	const CsKey		   *key;  /* NULL: these are not an entry's */
-	const CsDefinition *def;  /* whose it is, if known by now */
-	const char		   *name; /* what the key is a hash of, as read, if it is a text */
-	size_t				name_len;
+	const CsKey				*key;  /* NULL: these are not an entry's */
+	const CsDefinition		*def;  /* whose it is, if known by now */
+	const char				*name; /* what the key is a hash of, as read, if it is a text */
+	size_t					 name_len;
+	const struct CsLogPlace *place; /* of a record of the log: its rows */
 } CsReader;
 
 /* Where it is one entry, or a few. */
@@ -35,10 +36,17 @@ typedef struct CsReader
 	"clickstream.damaged_state() shows what cannot be read; " \
 	"clickstream.discard_damaged_state() gives it up, then the stream can go on."
 
-/* The log itself is damaged. */
+/* Where it is the log. */
+#define CS_LOG_DAMAGE_HINT                                                                      \
+	"A row of the state log cannot be given up alone: go back to a backup, or begin anew with " \
+	"clickstream.reset()."
+
+/* Neither an entry's nor a row's. */
 pg_noreturn extern void cs_codec_corrupt(const char *what);
 /* What is read is damaged: of an entry, say which. */
 pg_noreturn extern void cs_reader_corrupt(const CsReader *r, const char *what);
+/* A key, as messages show it. */
+extern const char *cs_key_text(const CsKey *key);
 /* Everything has been read: raise if bytes are left. */
 extern void cs_get_end(const CsReader *r);
 

@@ -2,12 +2,21 @@
  * state/damage.c
  *	  What is said about bytes of the state that cannot be read.
  *
+ * The whole of it is the message: with the hint, that is what a failed stream
+ * shows (CsSlot.error).  Whose bytes they are first, where they lie last.
+ *
+ * An entry, or a row of the spill table, is one key's and can be given up.  A
+ * row of the log cannot: what it said of deletions would be undone, and of the
+ * keys that it said something of only that is known which can still be read.
+ *
  * No locking.
  */
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
-#include "state/state.h"
+#include "state/record.h"
+#include "state/spill.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include <xxhash.h>
@@ -49,8 +58,8 @@ name_of(const CsReader *r)
 }
 
 /* As group_key shows it; and of which window. */
-static const char *
-key_of(const CsKey *key)
+const char *
+cs_key_text(const CsKey *key)
 {
 	uint64 hi = key->who.hi;
 	uint64 lo = key->who.lo;
@@ -68,11 +77,79 @@ cs_reader_corrupt(const CsReader *r, const char *what)
 {
 	const char *name;
 
+	if (r->place)
+		cs_log_corrupt(r->place, r->key, what);
 	if (r->key == NULL)
 		cs_codec_corrupt(what);
 	name = name_of(r);
 	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 					errmsg("stored state of %s for %s%s%s%s is damaged: %s", r->def ? r->def->name : "dedupe_by",
-						   name ? "\"" : "", name ? name : "", name ? "\", key " : "key ", key_of(r->key), what),
+						   name ? "\"" : "", name ? name : "", name ? "\", key " : "key ", cs_key_text(r->key), what),
 					errhint(CS_DAMAGE_HINT)));
+}
+
+/* ---- rows ---- */
+
+static const char *
+whose(CsState *state, int32 definition_id)
+{
+	const CsDefState *def = cs_def_state(state, definition_id);
+
+	return def ? def->name : psprintf("definition %d", definition_id);
+}
+
+static const char *
+table_name(Oid relation)
+{
+	const char *name = get_rel_name(relation);
+
+	return name ? psprintf("clickstream.%s", name) : "a table that is gone";
+}
+
+void
+cs_spill_corrupt(CsState *state, const CsSpillRow *row)
+{
+	const char *table = table_name(state->spill->relation);
+	const char *name = whose(state, cs_spill_is_set(&row->key) ? ~(int32) row->key.def : (int32) row->key.def);
+
+	if (cs_spill_is_set(&row->key))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("stored state of %s is damaged: %s (%s, distinct set " INT64_FORMAT ", piece %d)", name,
+							   row->problem, table, row->key.bucket, row->piece),
+						errhint(CS_DAMAGE_HINT)));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("stored state of %s for key %s is damaged: %s (%s, piece %d)", name, cs_key_text(&row->key),
+						   row->problem, table, row->piece),
+					errhint(CS_DAMAGE_HINT)));
+}
+
+void
+cs_spill_doubled(CsState *state, const CsKey *key)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("stored state of %s for key %s is damaged: it is in the state log, and in %s",
+						   whose(state, (int32) key->def), cs_key_text(key), table_name(state->spill->relation)),
+					errhint(CS_LOG_DAMAGE_HINT)));
+}
+
+/* The rows of a commit that bytes come from. */
+static const char *
+rows_of(const CsLogPlace *place)
+{
+	const char *rows = place->first == place->last ? "" : psprintf(" to %d", place->last);
+
+	return psprintf("%s, commit_number " INT64_FORMAT ", seq %d%s", table_name(place->relation), place->commit_number,
+					place->first, rows);
+}
+
+void
+cs_log_corrupt(const CsLogPlace *place, const CsKey *key, const char *what)
+{
+	if (key == NULL)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("stored state is damaged: %s (%s)", what, rows_of(place)), errhint(CS_LOG_DAMAGE_HINT)));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("stored state of %s for key %s is damaged: %s (%s)", whose(place->state, (int32) key->def),
+						   cs_key_text(key), what, rows_of(place)),
+					errhint(CS_LOG_DAMAGE_HINT)));
 }

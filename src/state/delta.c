@@ -293,7 +293,7 @@ cs_delta_apply(CsReader *r, const char *base, uint32 base_len, StringInfo out)
 	memcpy(&sum, cs_get_raw(r, sizeof(sum)), sizeof(sum));
 	len = cs_get_uint(r);
 	if (len > MaxAllocSize / 2)
-		cs_codec_corrupt("a changed entry is too long");
+		cs_reader_corrupt(r, "a changed entry is too long");
 	resetStringInfo(out);
 	enlargeStringInfo(out, (int) len);
 	while ((uint64) out->len < len)
@@ -304,7 +304,7 @@ cs_delta_apply(CsReader *r, const char *base, uint32 base_len, StringInfo out)
 		uint64		n;
 
 		if (fresh > len - out->len)
-			cs_codec_corrupt("a change makes an entry longer than it says");
+			cs_reader_corrupt(r, "a change makes an entry longer than it says");
 		memcpy(out->data + out->len, bytes, fresh); /* there is room for len */
 		out->len += (int) fresh;
 		if ((uint64) out->len == len)
@@ -312,16 +312,16 @@ cs_delta_apply(CsReader *r, const char *base, uint32 base_len, StringInfo out)
 		from = cs_get_int(r);
 		n = cs_get_uint(r);
 		if (n == 0 || n > len - out->len)
-			cs_codec_corrupt("a change makes an entry longer than it says");
+			cs_reader_corrupt(r, "a change makes an entry longer than it says");
 		if (from < -(int64) MaxAllocSize || from > (int64) MaxAllocSize)
-			cs_codec_corrupt("a change copies what is not there");
+			cs_reader_corrupt(r, "a change copies what is not there");
 		from += (int64) base_at + (int64) fresh;
 		if (from < 0 || n > base_len || from > (int64) (base_len - n))
-			cs_codec_corrupt("a change copies what is not there");
+			cs_reader_corrupt(r, "a change copies what is not there");
 		memcpy(out->data + out->len, base + from, n);
 		out->len += (int) n;
 		base_at = (uint32) (from + (int64) n);
 	}
 	if (r->pos != r->end || checksum(out->data, (uint32) len) != sum)
-		cs_codec_corrupt("a change does not fit the entry that it changes");
+		cs_reader_corrupt(r, "a change does not fit the entry that it changes");
 }

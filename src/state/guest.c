@@ -28,6 +28,7 @@ typedef struct CsGuest
 {
 	CsEntry			entry;
 	ItemPointerData tid;
+	CsSpillRow		damage; /* problem NULL: none */
 } CsGuest;
 
 /* One entry more, or less, of a bucket is spilled. */
@@ -49,7 +50,7 @@ cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry *entry)
 	state->spill->count++;
 	def->spilled_bytes += entry->len;
 	if (entry->key.bucket != 0)
-		count_in_bucket(def, &entry->key, cs_spill_is_marked(def, entry), 1);
+		count_in_bucket(def, &entry->key, cs_spill_is_marked(state, def, entry), 1);
 }
 
 static CsGuest *
@@ -63,6 +64,8 @@ make_guest(CsState *state, const CsSpillRow *row, TimestampTz due)
 	/* A lock that a subtransaction has taken may go with it, and the row be moved. */
 	if (GetCurrentTransactionNestLevel() > 1)
 		ItemPointerSetInvalid(&guest->tid);
+	if (row->problem)
+		guest->damage = (CsSpillRow){.key = row->key, .problem = row->problem, .piece = row->piece};
 	entry->key = row->key;
 	entry->kind = CS_HOLDS_ENTRY;
 	entry->half = CS_HALF_TABLE;
@@ -90,7 +93,7 @@ cs_guest_take_in(CsState *state, CsDefState *def, const CsSpillRow *row, Timesta
 	if (row->key.bucket != 0)
 	{
 		bucket = cs_bucket_of(def, row->key.bucket, true);
-		marked = cs_spill_is_marked(def, entry);
+		marked = cs_spill_is_marked(state, def, entry);
 	}
 	else if (due != CS_WM_DONE)
 		(void) cs_timer_of(def, due);
@@ -117,6 +120,14 @@ cs_guest_remove(CsState *state, CsDefState *def, CsEntry *guest)
 {
 	cs_entry_unlink(state, def, guest);
 	state->spill->nguests--;
+}
+
+const CsSpillRow *
+cs_guest_damage(const CsEntry *entry)
+{
+	const CsGuest *guest = (const CsGuest *) entry;
+
+	return entry->half == CS_HALF_TABLE && guest->damage.problem ? &guest->damage : NULL;
 }
 
 ItemPointerData

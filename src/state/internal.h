@@ -48,6 +48,7 @@ typedef struct CsDirty
 typedef struct CsDefState
 {
 	int32				 definition_id;
+	const char			*name; /* for messages */
 	CsSerialize			 serialize;
 	CsDueOf				 due_of;
 	CsIsMarked			 is_marked; /* or NULL */
@@ -79,6 +80,8 @@ struct CsBigSet
 	uint8	 half;
 	bool	 dropping; /* this batch drops it */
 	bool	 leaving;  /* this batch evicts it */
+	bool	 damaged;  /* lenient: its rows cannot be read */
+	bool	 missed;   /* and an entry that has it has been told */
 	uint32	 used_in;  /* the batch that used it last */
 	CsState *state;
 	int64	 on_table; /* members, the first ones, that are in the spill table */

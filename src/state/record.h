@@ -24,6 +24,18 @@ typedef enum CsLogOp
 	CS_LOG_SET_SPILLED /* id: the spill table has all members up to here */
 } CsLogOp;
 
+/* Rows of a commit that are being replayed. */
+typedef struct CsLogPlace
+{
+	CsState *state;
+	Oid		 relation;
+	int64	 commit_number;
+	int32	 first, last; /* seq */
+} CsLogPlace;
+
+/* damage.c: what they say cannot be; key: of the record, or NULL. */
+pg_noreturn extern void cs_log_corrupt(const CsLogPlace *place, const CsKey *key, const char *what);
+
 /*
  * A key: definition * 2, with 1 added if the bucket is that of the key before
  * in the same commit (0 before the first), else followed by the bucket; who.

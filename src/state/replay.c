@@ -12,7 +12,7 @@
  *
  * What is read is checked: each row's checksum, the order and completeness of
  * a commit's rows, each record's bounds, and that a delta makes the bytes that
- * it was made for.
+ * it was made for.  What is wrong is said with the rows that it was read of.
  *
  * Locking: AccessShareLock on both halves until the transaction ends.
  */
@@ -57,8 +57,10 @@ typedef struct Replay
 	int64		   commit_number;
 	int32		   seq;
 	int64		   last_bucket;
-	StringInfoData bytes; /* read, but not yet replayed */
-	StringInfoData image; /* what a delta makes */
+	CsLogPlace	   place;	/* of what is in bytes */
+	StringInfoData bytes;	/* read, but not yet replayed */
+	int			   row_len; /* of the last row */
+	StringInfoData image;	/* what a delta makes */
 	Record		   records[RECORDS];
 	int			   n;
 } Replay;
@@ -72,7 +74,7 @@ replay_members(Replay *p, CsReader *r)
 	const char *members = cs_get_bytes(r, &len);
 
 	if (len % sizeof(CsHash128) != 0)
-		cs_codec_corrupt("a distinct set is cut");
+		cs_reader_corrupt(r, "a distinct set is cut");
 	if (cs_def_state(p->state, definition_id))
 		cs_bigset_add(p->state, definition_id, id, members, (int64) (len / sizeof(CsHash128)), p->half);
 }
@@ -100,7 +102,7 @@ replay_delta(Replay *p, CsDefState *def, Record *record)
 	const char *bytes;
 
 	if (entry == NULL || entry->half != p->half)
-		cs_codec_corrupt("what a change is a change of is missing");
+		cs_reader_corrupt(&record->rest, "what a change is a change of is missing");
 	bytes = cs_entry_bytes(entry);
 	cs_delta_apply(&record->rest, bytes, entry->len, &p->image);
 	if (bytes != entry->data)
@@ -154,13 +156,13 @@ replay_record(Replay *p, Record *record)
 			cs_bigset_drop(p->state, cs_get_uint(&record->rest));
 			break;
 		default:
-			cs_codec_corrupt("a record of the state log is of no known kind");
+			cs_reader_corrupt(&record->rest, "a record of the state log is of no known kind");
 	}
 }
 
 /* The next record's body, if all of it is there. */
 static bool
-next_record(const char *pos, const char *end, CsReader *body)
+next_record(const Replay *p, const char *pos, const char *end, CsReader *body)
 {
 	uint64 len = 0;
 	int	   shift = 0;
@@ -173,7 +175,7 @@ next_record(const char *pos, const char *end, CsReader *body)
 		shift += 7;
 	} while ((*pos++ & 0x80) != 0 && shift < 35);
 	if (len > MaxAllocSize)
-		cs_codec_corrupt("a record of the state log is too long");
+		cs_log_corrupt(&p->place, NULL, "a record of the state log is too long");
 	if ((uint64) (end - pos) < len)
 		return false;
 	body->pos = pos;
@@ -206,9 +208,9 @@ replay_bytes(Replay *p)
 {
 	const char *pos = p->bytes.data;
 	const char *end = pos + p->bytes.len;
-	CsReader	body = {0};
+	CsReader	body = {.place = &p->place};
 
-	while (next_record(pos, end, &body))
+	while (next_record(p, pos, end, &body))
 	{
 		Record *record = &p->records[p->n];
 
@@ -217,12 +219,26 @@ replay_bytes(Replay *p)
 		if (has_key(record->kind))
 			cs_get_key(&body, &record->key, &p->last_bucket);
 		record->rest = body;
+		record->rest.key = has_key(record->kind) ? &record->key : NULL;
 		if (++p->n == RECORDS)
 			replay_records(p);
 	}
 	replay_records(p);
 	p->bytes.len = (int) (end - pos);
 	memmove(p->bytes.data, pos, p->bytes.len);
+	if (p->bytes.len <= p->row_len)
+		p->place.first = p->place.last + (p->bytes.len == 0);
+}
+
+/* The row at hand cannot be. */
+static void
+row_corrupt(Replay *p, int64 commit_number, int32 seq, const char *what)
+{
+	CsLogPlace place = p->place;
+
+	place.commit_number = commit_number;
+	place.first = place.last = seq;
+	cs_log_corrupt(&place, NULL, what);
 }
 
 static void
@@ -233,11 +249,12 @@ replay_row(Replay *p, bytea *row)
 	pg_crc32c stored;
 
 	if (len <= 0)
-		cs_codec_corrupt("a row of the state log is too short");
+		row_corrupt(p, p->commit_number, p->seq, "a row of the state log is too short");
 	memcpy(&stored, data, sizeof(stored));
 	if (!EQ_CRC32C(cs_row_checksum(data + sizeof(stored), len), stored))
-		cs_codec_corrupt("the checksum of a row of the state log does not match");
+		row_corrupt(p, p->commit_number, p->seq, "the checksum of a row of the state log does not match");
 	appendBinaryStringInfo(&p->bytes, data + sizeof(stored), len);
+	p->row_len = len;
 	if (p->bytes.len >= GATHERED)
 		replay_bytes(p);
 }
@@ -248,9 +265,10 @@ end_commit(Replay *p)
 {
 	replay_bytes(p);
 	if (p->bytes.len != 0)
-		cs_codec_corrupt("a commit of the state log ends within a record");
+		cs_log_corrupt(&p->place, NULL, "a commit of the state log ends within a record");
 	p->seq = -1;
 	p->last_bucket = 0;
+	p->place.first = 0;
 }
 
 static void
@@ -264,13 +282,13 @@ replay_slot(Replay *p, TupleTableSlot *slot)
 	if (commit_number != p->commit_number)
 	{
 		if (commit_number < p->commit_number)
-			cs_codec_corrupt("rows of the state log are out of order");
+			row_corrupt(p, commit_number, seq, "rows of the state log are out of order");
 		end_commit(p);
 	}
 	if (seq != p->seq + 1)
-		cs_codec_corrupt("a row of the state log is missing");
-	p->commit_number = p->state->commit = commit_number;
-	p->seq = seq;
+		row_corrupt(p, commit_number, p->seq + 1, "a row of the state log is missing");
+	p->commit_number = p->state->commit = p->place.commit_number = commit_number;
+	p->seq = p->place.last = seq;
 	CS_FAULT(MID_RECOVERY);
 	replay_row(p, DatumGetByteaPP(data));
 	CHECK_FOR_INTERRUPTS();
@@ -339,6 +357,7 @@ replay_half(CsState *state, Oid relid, int half, Snapshot snapshot)
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Replay			p = {.state = state, .half = half, .commit_number = -1, .seq = -1};
 
+	p.place = (CsLogPlace){.state = state, .relation = relid};
 	initStringInfo(&p.bytes);
 	initStringInfo(&p.image);
 	if (is_in_order(rel, slot, snapshot))

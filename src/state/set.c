@@ -496,6 +496,11 @@ cs_set_get(CsReader *r, CsState *state, CsSet *set)
 	set->big = cs_bigset_find(state, set->id);
 	if (set->big == NULL)
 		cs_reader_corrupt(r, "a distinct set is missing");
+	if (set->big->damaged)
+	{
+		set->big->missed = true;
+		cs_reader_corrupt(r, "rows of its distinct set in the spill table cannot be read");
+	}
 	set->nbig = (int64) cs_get_uint(r);
 	if (set->nbig > set->big->n)
 		cs_reader_corrupt(r, "members of a distinct set are missing");
@@ -510,4 +515,23 @@ cs_set_drop(CsState *state, CsSet *set)
 	note_change(state, set->id)->drop = true;
 	if (set->big)
 		set->big->dropping = true;
+}
+
+void
+cs_state_damaged_sets(CsState *state, bool drop, CsDamagedSet visit, void *arg)
+{
+	HASH_SEQ_STATUS scan;
+	CsBigSet	   *big;
+
+	hash_seq_init(&scan, state->sets);
+	while ((big = hash_seq_search(&scan)) != NULL)
+	{
+		CsSet set = {.id = big->id, .big = big};
+
+		if (!big->damaged)
+			continue;
+		if (drop)
+			cs_set_drop(state, &set);
+		visit(big->definition_id, big->id, big->missed, arg);
+	}
 }

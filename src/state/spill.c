@@ -9,6 +9,10 @@
  *
  * What is read back is the batch's guest, see guest.c.
  *
+ * A row that is damaged stops whoever needs it.  A lenient state takes it, too,
+ * so that it can be looked at and given up: an entry's as a guest that knows of
+ * it, a set's as a set that nobody gets (cs_set_get()).
+ *
  * No locking: private to the process; locks of the table: spill_table.c.
  */
 #include "postgres.h"
@@ -111,6 +115,31 @@ entry_of(const CsSpillRow *row)
 					 .queued = CS_WM_DONE};
 }
 
+static void
+must_be_whole(CsState *state, const CsSpillRow *row)
+{
+	if (unlikely(row->problem != NULL) && !state->lenient)
+		cs_spill_corrupt(state, row);
+}
+
+/* A row that should be there is not. */
+static void
+missing(CsState *state, const CsKey *key, const char *what)
+{
+	CsSpillRow row = {.key = *key, .problem = what};
+
+	cs_spill_corrupt(state, &row);
+}
+
+/* Nor are some of a bucket's. */
+static void
+missing_of(CsState *state, const CsDefState *def, const CsBucket *bucket, const char *what)
+{
+	CsKey key = {.def = (uint32) def->definition_id, .bucket = bucket->bucket};
+
+	missing(state, &key, what);
+}
+
 /* A row becomes a guest, unless it is one already. */
 static void
 install(const CsSpillRow *row, void *arg)
@@ -119,6 +148,7 @@ install(const CsSpillRow *row, void *arg)
 	CsDefState *def = cs_def_state(state, (int32) row->key.def);
 	TimestampTz due;
 
+	must_be_whole(state, row);
 	if (cs_spill_index_has(def->spilled, &row->key, &due))
 		cs_guest_take_in(state, def, row, due);
 }
@@ -150,7 +180,7 @@ load(CsState *state, CsKey *keys, int n)
 	for (int i = 0; i < n; i++)
 	{
 		if (!cs_spill_read(reader, &keys[i], install, state))
-			cs_codec_corrupt("a spilled entry is missing");
+			missing(state, &keys[i], "its row in the spill table is missing");
 		CHECK_FOR_INTERRUPTS();
 	}
 	cs_spill_reader_close(reader);
@@ -233,9 +263,11 @@ cs_state_fetch_wanted(CsState *state)
 static void
 install_marked(const CsSpillRow *row, void *arg)
 {
-	CsEntry entry = entry_of(row);
+	CsState *state = arg;
+	CsEntry	 entry = entry_of(row);
 
-	if (cs_spill_is_marked(cs_def_state(arg, (int32) row->key.def), &entry))
+	must_be_whole(state, row);
+	if (cs_spill_is_marked(state, cs_def_state(state, (int32) row->key.def), &entry))
 		install(row, arg);
 }
 
@@ -255,7 +287,7 @@ cs_spill_load_bucket(CsState *state, CsDefState *def, CsBucket *bucket)
 		return;
 	load_bucket(state, def, bucket, PG_INT64_MAX, install);
 	if (bucket->nspilled != 0)
-		cs_codec_corrupt("spilled entries of a bucket are missing");
+		missing_of(state, def, bucket, "spilled entries of a bucket are missing");
 }
 
 void
@@ -299,7 +331,7 @@ cs_spill_load_some(CsState *state, CsDefState *def, CsBucket *bucket, int64 max)
 		return;
 	load_bucket(state, def, bucket, bucket->nentries + room_of(state, def, max - live), install);
 	if (bucket->nspilled == before && live == 0)
-		cs_codec_corrupt("spilled entries of a bucket are missing");
+		missing_of(state, def, bucket, "spilled entries of a bucket are missing");
 }
 
 /* Those of a part that are marked; without any the table is not looked at. */
@@ -314,7 +346,7 @@ cs_spill_load_marked(CsState *state, CsDefState *def, CsBucket *bucket, CsPart p
 	cs_spill_read_part(reader, def->definition_id, bucket->bucket, part, install_marked, state);
 	cs_spill_reader_close(reader);
 	if (part.first == 0 && part.last == PG_UINT64_MAX && bucket->nmarked != 0)
-		cs_codec_corrupt("marked entries of a bucket are missing");
+		missing_of(state, def, bucket, "marked entries of a bucket are missing");
 }
 
 /* ---- by time ---- */
@@ -429,10 +461,15 @@ cs_spill_walk(CsState *state, CsDefState *def, void (*visit)(CsEntry *entry, voi
 static void
 append_members(const CsSpillRow *row, void *arg)
 {
-	CsBigSet *set = arg;
+	CsBigSet  *set = arg;
+	CsSpillRow cut = *row;
 
+	must_be_whole(set->state, row);
 	if (row->len % sizeof(CsHash128) != 0)
-		cs_codec_corrupt("a spilled distinct set is cut");
+	{
+		cut.problem = "a spilled distinct set is cut";
+		cs_spill_corrupt(set->state, &cut);
+	}
 	cs_bigset_append(set->state, set, row->data, row->len / sizeof(CsHash128));
 	CS_FAULT(SPILL_INSTALL);
 }
@@ -447,7 +484,7 @@ read_members(CsBigSet *set)
 	(void) cs_spill_read(reader, &key, append_members, set);
 	cs_spill_reader_close(reader);
 	if (set->n != set->on_table)
-		cs_codec_corrupt("members of a spilled distinct set are missing");
+		missing(set->state, &key, "members of a spilled distinct set are missing");
 }
 
 void
@@ -470,6 +507,33 @@ cs_spill_load_set(CsBigSet *set)
 }
 
 /* ---- recovery ---- */
+
+/* Does a set lack nothing? */
+static void
+look_at_piece(const CsSpillRow *row, void *arg)
+{
+	CsBigSet *set = arg;
+
+	set->damaged |= row->problem != NULL || row->len % sizeof(CsHash128) != 0;
+}
+
+static void
+look_at_sets(CsState *state)
+{
+	HASH_SEQ_STATUS scan;
+	CsBigSet	   *set;
+	CsSpillReader  *reader = cs_spill_reader_open(state->spill->relation, GetActiveSnapshot());
+
+	hash_seq_init(&scan, state->sets);
+	while ((set = hash_seq_search(&scan)) != NULL)
+	{
+		CsKey key = cs_spill_set_key(set->definition_id, set->id);
+
+		if (set->on_table > 0)
+			(void) cs_spill_read(reader, &key, look_at_piece, set);
+	}
+	cs_spill_reader_close(reader);
+}
 
 static CsDefState *
 definition_of_row(CsState *state, const CsKey *key)
@@ -503,19 +567,25 @@ recover_row(const CsSpillRow *row, void *arg)
 		return;
 	if (cs_spill_is_set(key))
 	{
-		CsBigSet *set = cs_bigset_make(state, def->definition_id, (uint64) key->bucket, CS_HALF_NONE);
+		CsBigSet *set;
 
+		must_be_whole(state, row);
+		set = cs_bigset_make(state, def->definition_id, (uint64) key->bucket, CS_HALF_NONE);
 		if (!state->is_copy || set->slot == NULL)
-			set->on_table += row->len / sizeof(CsHash128);
+			set->on_table += Max(row->len / sizeof(CsHash128), 1); /* what is damaged may be cut, but is there */
 		return;
 	}
 	if (!cs_part_has(state->part, &key->who))
 		return;
 	if (state->is_copy && keyset_lookup(state->entries, key) != NULL)
 		return;
-	if (cs_state_peek(state, key) != NULL)
-		cs_codec_corrupt("an entry is in the state log and in the spill table");
-	entry.due = cs_entry_due(state, def, &entry);
+	must_be_whole(state, row);
+	if (keyset_lookup(state->entries, key) != NULL)
+		cs_spill_doubled(state, key);
+	if (is_spilled(state, key))
+		return; /* it has more rows than it should, and has been told of */
+	if (row->problem == NULL)
+		entry.due = cs_entry_due(state, def, &entry);
 	cs_spill_index_entry(state, def, &entry);
 }
 
@@ -529,7 +599,7 @@ complete_sets(CsState *state)
 	hash_seq_init(&scan, state->sets);
 	while ((set = hash_seq_search(&scan)) != NULL)
 	{
-		if (set->on_table == 0)
+		if (set->on_table == 0 || set->damaged)
 			continue;
 		if (set->n == 0)
 			set->n = set->on_table;
@@ -559,6 +629,8 @@ cs_spill_recover(CsState *state, Snapshot snapshot)
 	reader = cs_spill_reader_open(state->spill->relation, snapshot);
 	cs_spill_read_all(reader, recover_row, state);
 	cs_spill_reader_close(reader);
+	if (state->lenient)
+		look_at_sets(state);
 	complete_sets(state);
 	state->spill->loaded = 0;
 }

@@ -61,11 +61,17 @@ extern void cs_spill_recover(CsState *state, Snapshot snapshot);
 /* Memory of the index. */
 extern int64 cs_spill_bytes(const CsState *state);
 
+/* Bytes that may be damaged are not asked. */
 static inline bool
-cs_spill_is_marked(const CsDefState *def, const CsEntry *entry)
+cs_spill_is_marked(const CsState *state, const CsDefState *def, const CsEntry *entry)
 {
-	return def->is_marked && def->is_marked(entry);
+	return def->is_marked && !state->lenient && def->is_marked(entry);
 }
+
+/* damage.c: that row cannot be read. */
+pg_noreturn extern void cs_spill_corrupt(CsState *state, const CsSpillRow *row);
+/* The log has that entry, too. */
+pg_noreturn extern void cs_spill_doubled(CsState *state, const CsKey *key);
 
 /* ---- guests: guest.c ---- */
 
@@ -75,6 +81,8 @@ extern void cs_spill_index_entry(CsState *state, CsDefState *def, const CsEntry 
 extern void cs_guest_take_in(CsState *state, CsDefState *def, const CsSpillRow *row, TimestampTz due);
 /* It is an entry of the state from here on, or deleted. */
 extern void cs_guest_remove(CsState *state, CsDefState *def, CsEntry *guest);
+/* Its row, but for the bytes, if that is damaged; NULL: it is not. */
+extern const CsSpillRow *cs_guest_damage(const CsEntry *entry);
 /* Where its row lies, if that is known: else not valid. */
 extern ItemPointerData cs_guest_tid(const CsEntry *guest);
 /* The batch has ended: those that are left are in the table only. */

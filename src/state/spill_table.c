@@ -12,6 +12,9 @@
  * (fillfactor), so most of them touch the heap alone.  Of a set, which only
  * grows, the last piece is written anew when it was not full.
  *
+ * What is damaged is handed out like the rest, with its problem: nobody is to
+ * be told that an entry is not there because its first piece has gone.
+ *
  * Locking: AccessShareLock from the first row that is read, RowExclusiveLock
  * from the first write, both to the transaction's end.
  */
@@ -149,7 +152,7 @@ begin_scan(CsSpillReader *r, const CsKey *key, int nkeys)
 typedef struct Row
 {
 	CsSpillRow entry;
-	int32	   piece, pieces;
+	int32	   pieces;
 } Row;
 
 static Row
@@ -163,26 +166,78 @@ get_row(TupleTableSlot *slot)
 	row.entry.key.def = (uint32) DatumGetInt32(slot->tts_values[ATT_DEFINITION - 1]);
 	row.entry.key.bucket = DatumGetInt64(slot->tts_values[ATT_BUCKET - 1]);
 	row.entry.key.who = uuid_to_who(DatumGetUUIDP(slot->tts_values[ATT_WHO - 1]));
-	row.piece = DatumGetInt32(slot->tts_values[ATT_PIECE - 1]);
+	row.entry.piece = DatumGetInt32(slot->tts_values[ATT_PIECE - 1]);
+	row.entry.tid = slot->tts_tid;
 	row.pieces = DatumGetInt32(slot->tts_values[ATT_PIECES - 1]);
 	data = DatumGetByteaPP(slot->tts_values[ATT_DATA - 1]);
 	if (VARSIZE_ANY_EXHDR(data) < sizeof(stored))
-		cs_codec_corrupt("a row of the spill table is too short");
+	{
+		row.entry.data = "";
+		row.entry.problem = "a row of the spill table is too short";
+		return row;
+	}
 	memcpy(&stored, VARDATA_ANY(data), sizeof(stored));
 	row.entry.data = VARDATA_ANY(data) + sizeof(stored);
 	row.entry.len = (uint32) (VARSIZE_ANY_EXHDR(data) - sizeof(stored));
-	row.entry.tid = slot->tts_tid;
 	if (!EQ_CRC32C(cs_row_checksum(row.entry.data, (int) row.entry.len), stored))
-		cs_codec_corrupt("the checksum of a row of the spill table does not match");
+		row.entry.problem = "the checksum of a row of the spill table does not match";
 	return row;
+}
+
+/* An entry of several pieces, or a set, that the scan is at. */
+typedef struct Pieces
+{
+	bool	   begun;
+	CsSpillRow entry; /* its key; what is wrong with it, and where */
+	int32	   next;
+} Pieces;
+
+/* The first thing that is wrong is what is said. */
+static void
+has_problem(Pieces *p, const char *problem, int32 piece)
+{
+	if (p->entry.problem)
+		return;
+	p->entry.problem = problem;
+	p->entry.piece = piece;
+}
+
+static void
+take_piece(Pieces *p, const Row *row)
+{
+	if (!p->begun)
+	{
+		memset(p, 0, sizeof(*p));
+		p->begun = true;
+		p->entry.key = row->entry.key;
+	}
+	if (row->entry.piece != p->next || row->entry.piece >= row->pieces)
+		has_problem(p, "a piece of the spill table is missing", p->next);
+	if (row->entry.problem)
+		has_problem(p, row->entry.problem, row->entry.piece);
+	p->next = row->entry.piece + 1;
+}
+
+/* No other piece comes, or none is needed. */
+static void
+end_pieces(CsSpillReader *r, Pieces *p, bool all, CsSpillVisit visit, void *arg)
+{
+	if (!all)
+		has_problem(p, "the last piece of an entry of the spill table is missing", p->next);
+	p->begun = false;
+	p->entry.data = r->joined.data;
+	p->entry.len = (uint32) r->joined.len;
+	ItemPointerSetInvalid(&p->entry.tid);
+	visit(&p->entry, arg);
+	resetStringInfo(&r->joined);
 }
 
 /* Rows of the scan, pieces put together; at most max entries. */
 static bool
 read_scan(CsSpillReader *r, int64 max, CsSpillVisit visit, void *arg)
 {
-	int32 next = 0;
-	bool  found = false;
+	Pieces p = {0};
+	bool   found = false;
 
 	resetStringInfo(&r->joined);
 	while (max > 0 && index_getnext_slot(r->scan, ForwardScanDirection, r->slot))
@@ -190,34 +245,37 @@ read_scan(CsSpillReader *r, int64 max, CsSpillVisit visit, void *arg)
 		Row row = get_row(r->slot);
 
 		found = true;
-		if (row.piece != next || row.piece > row.pieces)
-			cs_codec_corrupt("a piece of the spill table is missing");
-		if (cs_spill_is_set(&row.entry.key))
+		if (p.begun && !cs_key_equal(&p.entry.key, &row.entry.key))
 		{
-			visit(&row.entry, arg);
-			next++;
-			continue;
+			end_pieces(r, &p, false, visit, arg);
+			if (--max == 0)
+				break;
 		}
-		if (row.pieces == 1)
+		if (row.pieces == 1 && row.entry.piece == 0 && !p.begun)
 		{
 			visit(&row.entry, arg);
 			max--;
 			continue;
 		}
-		appendBinaryStringInfo(&r->joined, row.entry.data, (int) row.entry.len);
-		next++;
-		if (next < row.pieces)
+		take_piece(&p, &row);
+		if (cs_spill_is_set(&row.entry.key))
+		{
+			if (p.entry.problem)
+			{
+				row.entry.problem = p.entry.problem;
+				row.entry.piece = p.entry.piece;
+			}
+			visit(&row.entry, arg);
 			continue;
-		row.entry.data = r->joined.data;
-		row.entry.len = (uint32) r->joined.len;
-		ItemPointerSetInvalid(&row.entry.tid);
-		visit(&row.entry, arg);
-		resetStringInfo(&r->joined);
-		next = 0;
+		}
+		appendBinaryStringInfo(&r->joined, row.entry.data, (int) row.entry.len);
+		if (p.entry.problem || p.next < row.pieces)
+			continue;
+		end_pieces(r, &p, true, visit, arg);
 		max--;
 	}
-	if (r->joined.len > 0)
-		cs_codec_corrupt("the last piece of an entry of the spill table is missing");
+	if (p.begun && !cs_spill_is_set(&p.entry.key))
+		end_pieces(r, &p, false, visit, arg);
 	ExecClearTuple(r->slot);
 	return found;
 }
@@ -253,25 +311,60 @@ cs_spill_read_part(CsSpillReader *r, int32 definition_id, int64 bucket, CsPart p
 	(void) read_scan(r, PG_INT64_MAX, visit, arg);
 }
 
+/* Those whose first piece is missing. */
+static void
+read_headless(CsSpillReader *r, TupleTableSlot *slot, CsSpillVisit visit, void *arg)
+{
+	TableScanDesc scan = table_beginscan_strat(r->rel, r->snapshot, 0, NULL, true, false);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		Row	 row = get_row(slot);
+		bool isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		if (row.entry.piece == 0 || cs_spill_is_set(&row.entry.key))
+			continue;
+		begin_scan(r, &row.entry.key, 3);
+		/* the first one that there is tells of it */
+		if (index_getnext_slot(r->scan, ForwardScanDirection, r->slot) &&
+			DatumGetInt32(slot_getattr(r->slot, ATT_PIECE, &isnull)) == row.entry.piece)
+			(void) cs_spill_read(r, &row.entry.key, visit, arg);
+		ExecClearTuple(r->slot);
+	}
+	table_endscan(scan);
+}
+
 /* In the order of the heap; the rest of a long entry is looked up where its first piece lies. */
 void
 cs_spill_read_all(CsSpillReader *r, CsSpillVisit visit, void *arg)
 {
 	TableScanDesc	scan = table_beginscan_strat(r->rel, r->snapshot, 0, NULL, true, false);
 	TupleTableSlot *slot = table_slot_create(r->rel, NULL);
+	int64			npieces = 0;
+	int64			expected = 0;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		Row row = get_row(slot);
 
-		if (cs_spill_is_set(&row.entry.key) || row.pieces == 1)
+		if (cs_spill_is_set(&row.entry.key) || (row.pieces == 1 && row.entry.piece == 0))
 			visit(&row.entry, arg);
-		else if (row.piece == 0)
-			(void) cs_spill_read(r, &row.entry.key, visit, arg);
+		else
+		{
+			npieces++;
+			if (row.entry.piece == 0)
+			{
+				expected += row.pieces;
+				(void) cs_spill_read(r, &row.entry.key, visit, arg);
+			}
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
-	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
+	if (npieces != expected)
+		read_headless(r, slot, visit, arg);
+	ExecDropSingleTupleTableSlot(slot);
 }
 
 /* ---- writing ---- */
@@ -406,7 +499,8 @@ delete_rows(CsSpillWriter *w, const CsKey *key)
 {
 	begin_scan(w->reader, key, 3);
 	if (delete_scan(w, 0, PG_INT64_MAX) == 0)
-		cs_codec_corrupt("an entry is missing in the spill table");
+		cs_codec_corrupt(psprintf("an entry is missing in the spill table (%s, definition %d, key %s)",
+								  RelationGetRelationName(w->reader->rel), (int32) key->def, cs_key_text(key)));
 }
 
 void

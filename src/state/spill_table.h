@@ -16,13 +16,20 @@
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
-/* An entry, or a piece of a set, as it was read; it lives until the callback returns. */
+/*
+ * An entry, or a piece of a set, as it was read; it lives until the callback
+ * returns.  Where it is damaged its bytes are of no use, and the key, which is
+ * in columns of its own, says whose they were: whether that matters, only who
+ * asked for it knows.
+ */
 typedef struct CsSpillRow
 {
 	CsKey			key;
 	const char	   *data;
 	uint32			len;
-	ItemPointerData tid; /* where it lies; not valid if it is in several pieces */
+	ItemPointerData tid;	 /* where it lies; not valid if it is in several pieces */
+	const char	   *problem; /* NULL: it is whole */
+	int32			piece;	 /* of a set; else the one that has the problem */
 } CsSpillRow;
 
 typedef void (*CsSpillVisit)(const CsSpillRow *row, void *arg);

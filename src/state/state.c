@@ -135,7 +135,7 @@ def_must(CsState *state, int32 definition_id)
 }
 
 void
-cs_state_register(CsState *state, int32 definition_id, CsSerialize serialize, void *op)
+cs_state_register(CsState *state, int32 definition_id, const char *name, CsSerialize serialize, void *op)
 {
 	CsDefState	 *def;
 	MemoryContext old = MemoryContextSwitchTo(state->context);
@@ -146,6 +146,7 @@ cs_state_register(CsState *state, int32 definition_id, CsSerialize serialize, vo
 	def = &state->defs[state->ndefs++];
 	memset(def, 0, sizeof(*def));
 	def->definition_id = definition_id;
+	def->name = name;
 	def->serialize = serialize;
 	def->op = op;
 	def->buckets = make_table(state, "clickstream buckets", sizeof(CsBucket));
@@ -751,6 +752,15 @@ void
 cs_state_be_lenient(CsState *state)
 {
 	state->lenient = true;
+}
+
+void
+cs_entry_check(CsState *state, const CsEntry *entry)
+{
+	const CsSpillRow *damage = cs_guest_damage(entry);
+
+	if (damage)
+		cs_spill_corrupt(state, damage);
 }
 
 void

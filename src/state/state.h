@@ -127,8 +127,8 @@ extern void cs_state_open_to_readers(CsState *state, int64 commit_number);
 /* Was publication cut short?  Then the state is of no use: the engine must be opened anew. */
 extern bool cs_state_is_broken(const CsState *state);
 
-/* Register the serializer of a definition. */
-extern void cs_state_register(CsState *state, int32 definition_id, CsSerialize serialize, void *op);
+/* Register the serializer of a definition; name: for messages. */
+extern void cs_state_register(CsState *state, int32 definition_id, const char *name, CsSerialize serialize, void *op);
 
 /*
  * A lookup is some cache misses in a row.  Whoever will look up many keys
@@ -342,8 +342,17 @@ extern void cs_state_check_format(const CsStream *stream, int format);
 
 /* Before it: take only keys of a part, for readers who have no room for all; distinct sets come whole. */
 extern void cs_state_take_part(CsState *state, CsPart part);
-/* Before recovery: take entries that cannot be read, too. */
+/*
+ * Before recovery: take entries that cannot be read, too, and rows of the spill
+ * table.  Whoever reads an entry then asks first whether its row is whole, which
+ * raises if it is not; of damaged sets those that an entry has raise when that
+ * is read, and all of them are told, the first argument of missed being whether
+ * one was.  drop: they go with this batch.
+ */
 extern void cs_state_be_lenient(CsState *state);
+extern void cs_entry_check(CsState *state, const CsEntry *entry);
+typedef void (*CsDamagedSet)(int32 definition_id, uint64 id, bool missed, void *arg);
+extern void cs_state_damaged_sets(CsState *state, bool drop, CsDamagedSet visit, void *arg);
 extern void cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot);
 /*
  * Truncate the log's other half if all is copied and no snapshot of the
