@@ -233,7 +233,7 @@ build_postgres() {
 	env -u MAKELEVEL -u MAKEFLAGS make -s -j2 install || return 1
 	its=$new/jars/bin/pg_config
 	cp src/tools/valgrind.supp "$("$its" --sharedir)/"
-	for name in hll tdigest; do
+	for name in hll tdigest pg_cron; do
 		cp "$(/usr/lib/postgresql/15/bin/pg_config --pkglibdir)/$name.so" "$("$its" --pkglibdir)/"
 		cp "$(/usr/lib/postgresql/15/bin/pg_config --sharedir)/extension/$name"* "$("$its" --sharedir)/extension/"
 	done
