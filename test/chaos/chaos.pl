@@ -47,7 +47,7 @@ my $may_fail = 0;    # the stream may have stopped for good: start it again
 # ---- tools
 
 my @points = slurp_file("$ClickstreamTest::top/src/core/fault.h") =~ /^\tF\([A-Z_]+, "(\w+)"\)/mg;
-my @tables = map { "t_$_" } qw(sessions pages rolling funnel metrics);
+my @tables = map { "t_$_" } qw(sessions pages rolling funnel metrics steps slow_sessions slow_metrics slow_pages slow_funnel log);
 
 sub one_of { return $_[ rand @_ ] }
 sub a_while { sleep(rand($_[0] // 1)) }
@@ -181,7 +181,8 @@ my %events = (
 	'ANALYZE' => sub { try('ANALYZE') },
 	'checkpoint' => sub { try('CHECKPOINT') },
 	'definition made' => sub {
-		try("SELECT clickstream.create_window('extra_' || floor(random() * 3), stream => 'web', size => '1 minute', measures => 'count(*) AS n')");
+		try("SELECT clickstream.create_window('extra_' || floor(random() * 3), stream => 'web', size => '1 minute', "
+		  . "filter => \$\$event_type <> 'beacon'\$\$, measures => 'count(*) AS n')");
 	},
 	'definition dropped' => sub { try("SELECT clickstream.drop_window('extra_' || floor(random() * 3))") },
 	'decode workers' => sub { try("SELECT clickstream.alter_stream('web', decode_workers => " . int(rand 3) . ')') },
@@ -261,7 +262,7 @@ sub topic
 	for my $round (1 .. $rounds_of_topic)
 	{
 		last if time > $end;
-		$twins->{events} = ClickstreamSite::site_events_from($twins->{produced}, 15_000, $seeds[$round]);
+		$twins->{events} = ClickstreamSite::site_events_from($twins->{produced}, 15_000, $seeds[$round], unruly => 1);
 		srand $seeds[$round] + 1;
 		round() or return 0;
 	}

@@ -39,7 +39,7 @@ sub new
 	return $self;
 }
 
-# The servers alone, for several topics one after the other; {has_log}: their streams have an event log, too.
+# The servers alone, for several topics one after the other.
 sub servers
 {
 	my ($class, @lines) = @_;
@@ -68,8 +68,7 @@ sub begin
 	{
 		create_site($self->{$name}, 'web', 't',
 			"brokers => '" . $self->{"${name}_broker"}->address . "', topic => 'web', start_from => 'earliest'",
-			within => '1 minute', rolling => '2 minutes');
-		$self->{$name}->safe_psql('postgres', "SELECT clickstream.create_event_log('t_log', stream => 'web')") if $self->{has_log};
+			within => '1 minute', rolling => '2 minutes', unruly => 1);
 	}
 	$self->produce_slice;    # nobody waits for a partition that is empty, so what is late would be a matter of luck
 	$_->safe_psql('postgres', "SELECT clickstream.start('web')") for $self->calm, $self->hurt;
@@ -221,7 +220,7 @@ sub produce_slice
 {
 	my ($self) = @_;
 
-	$self->{events} = site_events_from($self->{produced}, $made_at_once, $self->{seed}) unless @{ $self->{events} };
+	$self->{events} = site_events_from($self->{produced}, $made_at_once, $self->{seed}, unruly => 1) unless @{ $self->{events} };
 	my $events = [ splice @{ $self->{events} }, 0, $self->{slice} ];
 	produce_site($self->{calm_broker}, 'web', $events, by_key => 1);
 	produce_site($self->{hurt_broker}, 'web', $events, by_key => 1) if $self->{hurt_broker} != $self->{calm_broker};
@@ -255,7 +254,7 @@ sub feed
 sub ledger
 {
 	my ($self, $node) = @_;
-	return $node->safe_psql('postgres', "SELECT bool_and(balanced), sum(consumed), sum(used), sum(dead), sum(late) FROM clickstream.audit('web')");
+	return $node->safe_psql('postgres', "SELECT bool_and(balanced), sum(consumed), sum(used), sum(dead), sum(late), sum(duplicate) FROM clickstream.audit('web')");
 }
 
 # What its tables hold when it has read all.  A server that was killed answers,
@@ -294,7 +293,12 @@ sub finish
 		$node->safe_psql('postgres', "CALL clickstream.finish('web')");
 	}
 	$self->are_same("the end: $self->{produced} events, $self->{rounds} rounds");
-	like($self->ledger($self->hurt), qr/^t\|$self->{produced}\|/, 'each of them counted once');
+	like($self->ledger($self->hurt), qr/^t\|$self->{produced}\|\d+\|\d+\|0\|[1-9]\d*$/, 'each of them counted once, copies as duplicates');
+	# So that it is known to be there.
+	for my $table (qw(slow_sessions slow_pages slow_funnel))
+	{
+		is($self->query("SELECT count(*) > 0 FROM t_$table WHERE revision > 0"), 't', "late events have changed rows of $table");
+	}
 	for my $table (qw(dead_letter late_event))
 	{
 		my @same = map {

@@ -21,7 +21,6 @@ my $twins = ClickstreamTwins->servers(
 	"clickstream.state_log_size = '64kB'",    # so that its halves change all the time
 	"clickstream.restart_delay = '10ms'",
 	'clickstream.force_spill = 50');           # and state goes to the spill table and comes back
-$twins->{has_log} = 1;
 $twins->begin($seed, start_broker(web => 4));
 
 # The hurt one closes in parts, which faults come between; the other one at once.
@@ -63,8 +62,8 @@ sub begin_to_fill
 	$twins->poll('the end of the worker', sub { $twins->query('SELECT pid IS NULL FROM clickstream.stat_stream') eq 't' });
 	$_->safe_psql('postgres', <<~'END') for $twins->calm, $twins->hurt;
 		SELECT clickstream.create_window('filled_pages', stream => 'web', backfill => true, size => '1 minute', group_by => 'page_url',
-			measures => 'count(*) AS views, count(DISTINCT effective_user_id) AS visitors');
-		SELECT clickstream.create_session('filled_sessions', stream => 'web', backfill => true, gap => '30 seconds');
+			filter => $$event_type <> 'beacon'$$, measures => 'count(*) AS views, count(DISTINCT effective_user_id) AS visitors');
+		SELECT clickstream.create_session('filled_sessions', stream => 'web', backfill => true, gap => '30 seconds', filter => $$event_type <> 'beacon'$$);
 		SELECT clickstream.create_rollup('filled_metrics', source => 'filled_sessions', backfill => true, size => '1 minute',
 			measures => 'count(*) AS sessions, sum(event_count) AS events');
 		END
@@ -108,12 +107,13 @@ sub strike
 	filled_is_same($fault) if $filling{$point};
 }
 
+# At moments of each kind all of it; elsewhere one of these three, another one with another seed.
 my @others = qw(disk memory fatal);
+my %whole = map { $_ => 1 } qw(mid_recovery before_begin applied mid_copy after_log before_commit after_commit);
+is(scalar(grep { $whole{$_} } @points), scalar(keys %whole), 'there are the points at which all of it happens');
 for my $i (0 .. $#points)
 {
-	strike($points[$i], 'kill');
-	strike($points[$i], 'error');
-	strike($points[$i], $others[($i + $seed) % @others]);
+	strike($points[$i], $_) for 'kill', 'error', $whole{$points[$i]} ? @others : $others[($i + $seed) % @others];
 }
 
 # ---- what goes on until its cause is gone

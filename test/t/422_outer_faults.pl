@@ -6,7 +6,9 @@
 # The stream goes on by itself, or stops with the reason where the cause stays,
 # and goes on when it is gone; the tables are byte for byte those of a
 # server that was left in peace.  Where a process is ended the worker is held
-# in the middle of a batch, so that there is uncommitted work to throw away.
+# in the middle of a batch, so that there is uncommitted work to throw away; and where
+# the server ends also before, between commit and publication, while the log is
+# copied forward and while it is read.
 use strict;
 use warnings;
 
@@ -20,6 +22,7 @@ my $seed = seed_of(422);
 my $twins = ClickstreamTwins->new($seed,
 	'clickstream.batch_messages = 200',
 	"clickstream.commit_interval = '10ms'",
+	"clickstream.state_log_size = '64kB'",    # so that its halves change all the time
 	"clickstream.restart_delay = '10ms'",
 	'max_connections = 10',                   # so that the lock table is small
 	'max_locks_per_transaction = 10');
@@ -28,12 +31,19 @@ my @in_a_batch = qw(decoded evaluated applied before_write before_log after_log 
 
 srand $seed;
 
-# The worker is held somewhere in a batch; returns its process.
+# The worker is held at the point, or somewhere in a batch; returns its process.
 sub hold_worker
 {
-	my $point = $in_a_batch[ rand @in_a_batch ];
+	my ($point) = @_;
+	my $pass = $point ? 1 : 1 + int(rand 3);
 
-	$twins->fault("$point:pause:" . (1 + int(rand 3)));
+	$point //= $in_a_batch[ rand @in_a_batch ];
+	$twins->fault("$point:pause:$pass");
+	if ($point eq 'mid_recovery')
+	{
+		$twins->query("SELECT clickstream.stop('web')");
+		$twins->query("SELECT clickstream.start('web')");
+	}
 	$twins->feed(sub { $twins->fault_happened }) or die "nobody came by $point";
 	note "held at $point";
 	return $twins->query("SELECT pid FROM clickstream.stat_stream");
@@ -54,24 +64,34 @@ sub worker_is
 
 # ---- processes that are ended
 
-hold_worker();
-my $other = background($node);
-kill 'KILL', $other->query_safe('SELECT pg_backend_pid()');
-release_worker();
-$twins->are_same('SIGKILL of another backend');
-eval { $other->quit };
+my %end_of_all = (
+	'SIGKILL of another backend' => sub {
+		my $other = background($node);
 
-hold_worker();
-$node->kill9;
-release_worker();
-$twins->start_hurt;
-$twins->are_same('SIGKILL of the postmaster');
-
-hold_worker();
-$node->stop('immediate');
-release_worker();
-$twins->start_hurt;
-$twins->are_same('an immediate stop');
+		kill 'KILL', $other->query_safe('SELECT pg_backend_pid()');
+		release_worker();
+		return sub { eval { $other->quit } };
+	},
+	'SIGKILL of the postmaster' => sub {
+		$node->kill9;
+		release_worker();
+		$twins->start_hurt;
+	},
+	'an immediate stop' => sub {
+		$node->stop('immediate');
+		release_worker();
+		$twins->start_hurt;
+	});
+for my $what (sort keys %end_of_all)
+{
+	for my $point (undef, qw(before_begin after_commit mid_copy mid_recovery))
+	{
+		hold_worker($point);
+		my $after = $end_of_all{$what}->();
+		$twins->are_same("$what, " . ($point // 'in a batch'));
+		$after->() if ref $after eq 'CODE';
+	}
+}
 
 my $worker = hold_worker();
 is($twins->query("SELECT pg_terminate_backend($worker)"), 't', 'the worker is told to end');
@@ -181,12 +201,27 @@ $twins->are_same('there is room again');
 	# But for this test's own sessions: even a SET would take longer, now and then.
 	local $ENV{PGOPTIONS} = '-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0';
 
+	my $log_before = -s $node->logfile;
 	$twins->query("ALTER SYSTEM SET statement_timeout = '1ms'");
 	$twins->query("ALTER SYSTEM SET lock_timeout = '1ms'");
 	$twins->query("ALTER SYSTEM SET idle_in_transaction_session_timeout = '1ms'");
 	$twins->query('SELECT pg_reload_conf()');
 	$twins->produce_slice for 1 .. 5;
 	$twins->are_same('time-outs of the server are not for the worker');
+	# Nor do they cancel what it then does again: it waits for a lock, and nobody complains.
+	my $canceled = qr/ERROR|FATAL|canceling/;
+	$worker = worker_of($node, 'web');
+	$user = background($node);
+	$user->query_safe('BEGIN; LOCK TABLE t_pages IN ACCESS EXCLUSIVE MODE');
+	$twins->feed(sub {
+		$twins->query("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $worker AND NOT granted)") eq 't'
+		  || slurp_file($node->logfile, $log_before) =~ $canceled;
+	});
+	$user->query_safe('COMMIT');
+	$user->quit;
+	$twins->are_same('not even while it waits for a lock');
+	unlike(slurp_file($node->logfile, $log_before), $canceled, 'and no time-out made it begin anything again');
+	is(worker_of($node, 'web'), $worker, 'it is still the same process');
 	$twins->query('ALTER SYSTEM RESET ALL');
 	$twins->query('SELECT pg_reload_conf()');
 	$twins->poll('the old settings', sub {
