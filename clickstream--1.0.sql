@@ -1240,7 +1240,8 @@ BEGIN
 	SELECT f.* INTO shape FROM clickstream.funnel_shape f WHERE f.table_oid = t;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION '"%" is not a funnel', t
-			USING ERRCODE = 'wrong_object_type', DETAIL = 'Or you may not read it.';
+			USING ERRCODE = 'wrong_object_type', DETAIL = 'Or you may not read it.',
+				HINT = 'Give the table that create_funnel() has made, not a view over it.';
 	END IF;
 	SELECT b INTO missing FROM unnest(breakdown) AS b
 	WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t AND a.attname = b AND a.attnum > 0);
@@ -1304,7 +1305,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION funnel_report(regclass, timestamptz, timestamptz, text[], interval, text) IS
-	'how far the keys of a funnel came: for each step who reached it, rates, and the time from the step before; by bucket of started_at and by columns of the table if asked for';
+	'how far the keys of a funnel came: for each step who reached it, rates, and the time from the step before; by bucket of started_at and by columns of the table if asked for; over the rows of its table: open attempts count with emit => ''changes'' only, and without them the rates of the latest attempts are too high, so give as end_time the watermark less "within"';
 
 CREATE FUNCTION funnel_time_to_convert(
 	t          regclass,
@@ -1333,7 +1334,8 @@ BEGIN
 	SELECT f.* INTO shape FROM clickstream.funnel_shape f WHERE f.table_oid = t;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION '"%" is not a funnel', t
-			USING ERRCODE = 'wrong_object_type', DETAIL = 'Or you may not read it.';
+			USING ERRCODE = 'wrong_object_type', DETAIL = 'Or you may not read it.',
+				HINT = 'Give the table that create_funnel() has made, not a view over it.';
 	END IF;
 	last := coalesce(to_step, cardinality(shape.steps));
 	IF from_step IS NULL OR from_step < 1 OR last > cardinality(shape.steps) OR from_step >= last THEN
@@ -2156,7 +2158,9 @@ CREATE FUNCTION quickstart(
 	options       jsonb   DEFAULT NULL,
 	event_log     boolean DEFAULT false,
 	start         boolean DEFAULT true,
-	time_on_page  boolean DEFAULT false)
+	time_on_page  boolean DEFAULT false,
+	check_broker  boolean DEFAULT true,
+	if_not_exists boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 AS $quickstart$
@@ -2173,33 +2177,33 @@ BEGIN
 	prefix := pg_catalog.concat(pg_catalog.quote_ident(target), '.');
 
 	PERFORM clickstream.create_stream(name, brokers => brokers, topic => topic, start_from => start_from,
-		options => options);
-	PERFORM clickstream.create_session(pg_catalog.concat(prefix, 'user_sessions'), stream => name,
+		options => options, check_broker => check_broker, if_not_exists => if_not_exists);
+	PERFORM clickstream.create_session(pg_catalog.concat(prefix, 'user_sessions'), stream => name, if_not_exists => if_not_exists,
 		gap => '30 minutes',
 		measures => pg_catalog.concat(clickstream.session_measures(), CASE WHEN time_on_page
 			THEN $$, page_dwell(page_url) FILTER (WHERE event_type = 'page_view') AS page_stays$$ END));
-	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'page_views_per_minute'), stream => name,
+	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'page_views_per_minute'), stream => name, if_not_exists => if_not_exists,
 		size => '1 minute',
 		filter => $$event_type = 'page_view'$$,
 		group_by => 'page_url, page_title',
 		measures => 'count(*) AS view_count, count(DISTINCT effective_user_id) AS unique_visitors');
-	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'page_views_rolling'), stream => name,
+	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'page_views_rolling'), stream => name, if_not_exists => if_not_exists,
 		size => '15 minutes', slide => '1 minute',
 		filter => $$event_type = 'page_view'$$,
 		group_by => 'page_url',
 		measures => 'count(*) AS view_count, count(DISTINCT effective_user_id) AS unique_visitors');
-	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'traffic_by_source'), stream => name,
+	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'traffic_by_source'), stream => name, if_not_exists => if_not_exists,
 		size => '5 minutes',
 		filter => $$event_type = 'page_view'$$,
 		group_by => 'utm_source, utm_campaign, device_type',
 		measures => 'count(*) AS event_count, count(DISTINCT effective_user_id) AS unique_users');
-	PERFORM clickstream.create_funnel(pg_catalog.concat(prefix, 'checkout_funnel'), stream => name,
+	PERFORM clickstream.create_funnel(pg_catalog.concat(prefix, 'checkout_funnel'), stream => name, if_not_exists => if_not_exists,
 		within => '1 hour', key => 'user_id', steps => ARRAY[
 			clickstream.step('product_view', $$event_type = 'page_view' AND page_url LIKE '%/product/%'$$),
 			clickstream.step('add_to_cart', $$event_type = 'click' AND event_properties->>'action' = 'add_to_cart'$$),
 			clickstream.step('checkout', $$event_type = 'page_view' AND page_url LIKE '%/checkout%'$$),
 			clickstream.step('purchase', $$event_type = 'purchase'$$)]);
-	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'funnel_step_counts'), stream => name,
+	PERFORM clickstream.create_window(pg_catalog.concat(prefix, 'funnel_step_counts'), stream => name, if_not_exists => if_not_exists,
 		size => '1 hour',
 		measures => $$
 			count(DISTINCT user_id) FILTER (WHERE event_type = 'page_view' AND page_url LIKE '%/product/%') AS product_viewers,
@@ -2208,14 +2212,15 @@ BEGIN
 			count(DISTINCT user_id) FILTER (WHERE event_type = 'purchase') AS purchasers$$);
 	PERFORM clickstream.create_rollup(pg_catalog.concat(prefix, 'session_metrics'),
 		source => pg_catalog.concat(prefix, 'user_sessions')::pg_catalog.regclass,
-		size => '1 minute',
+		size => '1 minute', if_not_exists => if_not_exists,
 		measures => $$
 			count(*) AS total_sessions,
 			avg(session_duration_seconds) AS avg_session_duration,
 			avg(pages_viewed) AS avg_pages_per_session,
 			avg((pages_viewed = 1)::int) AS bounce_rate$$);
 	IF event_log THEN
-		PERFORM clickstream.create_event_log(pg_catalog.concat(prefix, 'clickstream_events'), stream => name);
+		PERFORM clickstream.create_event_log(pg_catalog.concat(prefix, 'clickstream_events'), stream => name,
+			if_not_exists => if_not_exists);
 	END IF;
 	IF NOT start THEN
 		RETURN;
@@ -2227,8 +2232,8 @@ BEGIN
 	END IF;
 END
 $quickstart$;
-COMMENT ON FUNCTION quickstart(text, text, text, text, text, jsonb, boolean, boolean, boolean) IS
-	'makes a stream with sessions, page views, funnel and session metrics, and starts it; event_log: keeps every event as a row; time_on_page: sessions say how long each page was looked at';
+COMMENT ON FUNCTION quickstart(text, text, text, text, text, jsonb, boolean, boolean, boolean, boolean, boolean) IS
+	'makes a stream with sessions, page views, funnel and session metrics, and starts it; event_log: keeps every event as a row; time_on_page: sessions say how long each page was looked at; if_not_exists: leaves what there is already as it is';
 
 -- ---------------------------------------------------------------------
 -- running: in the session, or waiting for the worker

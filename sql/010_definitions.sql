@@ -107,6 +107,13 @@ SELECT count(*) AS streams FROM clickstream.stream;
 -- the whole pipeline in one call
 SET client_min_messages = warning;
 SELECT clickstream.quickstart('q010', target_schema => 't010_web', event_log => true, start => false);
+-- again: its own hint can be followed
+SELECT clickstream.quickstart('q010', target_schema => 't010_web', event_log => true, start => false);
+SELECT clickstream.quickstart('q010', target_schema => 't010_web', event_log => true, start => false, if_not_exists => true);
+-- nothing listens there
+SELECT clickstream.quickstart('q010_away', brokers => '127.0.0.1:1', topic => 't', target_schema => 't010_away', start => false, check_broker => false);
+SELECT clickstream.drop_stream('q010_away');
+DROP SCHEMA t010_away;
 SELECT c.relname, string_agg(a.attname, ', ' ORDER BY a.attnum) AS columns FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 't010_web'::regnamespace AND NOT c.relispartition GROUP BY 1 ORDER BY 1;
 SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0

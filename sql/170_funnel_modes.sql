@@ -147,6 +147,7 @@ SELECT * FROM clickstream.funnel_time_to_convert('pg_class');
 SELECT * FROM clickstream.funnel_time_to_convert(NULL);
 SELECT * FROM clickstream.funnel_report('by_source', bucket => '1 month');
 SELECT * FROM clickstream.funnel_report('pg_class');
+SELECT * FROM clickstream.funnel_report('by_source_live');
 SELECT * FROM clickstream.funnel_report('by_source', breakdown => '{nothing}');
 SELECT * FROM clickstream.funnel_report(NULL);
 SELECT clickstream.drop_stream('s170');
