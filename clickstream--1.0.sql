@@ -923,11 +923,23 @@ CREATE FUNCTION alter_stream(
 	check_broker    boolean  DEFAULT true,
 	preset          text     DEFAULT NULL,
 	mapping         jsonb    DEFAULT NULL,
-	decode_workers  integer  DEFAULT NULL)
+	decode_workers  integer  DEFAULT NULL,
+	-- what cannot be altered: to say so
+	topic           text        DEFAULT NULL,
+	start_from      text        DEFAULT NULL,
+	start_time      timestamptz DEFAULT NULL,
+	start_offsets   jsonb       DEFAULT NULL,
+	visitor         text        DEFAULT NULL,
+	extra_columns   text        DEFAULT NULL,
+	filter          text        DEFAULT NULL,
+	dedupe_by       text        DEFAULT NULL,
+	dedupe_horizon  interval    DEFAULT NULL,
+	partitions      integer[]   DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'clickstream_alter_stream'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION alter_stream(text, interval, interval, interval, interval, text, jsonb, text, interval, boolean, text, jsonb, integer) IS
+COMMENT ON FUNCTION alter_stream(text, interval, interval, interval, interval, text, jsonb, text, interval, boolean, text, jsonb, integer,
+	text, text, timestamptz, jsonb, text, text, text, text, interval, integer[]) IS
 	'changes a stream, running or not; NULL leaves a setting as it is; preset and mapping hold for the messages that are read from then on';
 
 CREATE FUNCTION drop_stream(name text, if_exists boolean DEFAULT false)

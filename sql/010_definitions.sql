@@ -84,6 +84,8 @@ SELECT clickstream.alter_window('views', size => '10 minutes');
 SELECT clickstream.alter_funnel('buying', within => '10 minutes');
 SELECT clickstream.alter_rollup('visit_metrics', size => '10 minutes');
 SELECT clickstream.alter_window('visits', emit_interval => '1 second');
+SELECT clickstream.alter_stream('s010', visitor => 'user_id');
+SELECT clickstream.alter_stream('s010', partitions => '{0}');
 -- dropped
 SELECT clickstream.drop_session('visits');
 SELECT clickstream.drop_rollup('visit_metrics');

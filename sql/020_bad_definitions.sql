@@ -21,6 +21,7 @@ SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', me
 SELECT clickstream.create_funnel('bad', stream => 's020', within => '1 hour', steps => ARRAY[
 	clickstream.step('a', 'event_type = '), clickstream.step('b', 'true')]);
 -- an unknown column
+SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'count(*) AS n', filter => 'event_type = "page_view"');
 SELECT clickstream.create_window('bad', stream => 's020', size => '1 minute', measures => 'count(*) AS n', group_by => 'page_ulr');
 SELECT clickstream.create_session('bad', stream => 's020', measures => 'max(e.amount) AS amount');
 SELECT clickstream.create_rollup('bad', source => 'visits', size => '1 minute', measures => 'sum(pages) AS n');

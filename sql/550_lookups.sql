@@ -148,6 +148,9 @@ CALL clickstream.process('d550');
 SELECT n FROM doubles;
 
 -- bad input
+-- a column without its lookup
+SELECT clickstream.create_window('lost', stream => 's550', size => '1 hour', measures => 'count(*) AS n', group_by => 'Plan_type');
+SELECT clickstream.create_window('lost', stream => 's550', size => '1 hour', measures => 'count(*) AS n', group_by => 'page_ulr');
 SELECT clickstream.create_lookup('user_profiles', stream => 's550', key => 'user_id');
 SELECT clickstream.create_lookup('user_profiles', stream => 's550', key => 'user_id', if_not_exists => true);
 SELECT clickstream.create_lookup('nothing', stream => 's550', key => 'user_id');

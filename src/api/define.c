@@ -366,13 +366,35 @@ cs_definition_drop(const CsDefinition *def)
 	cs_catalog_delete("definition", "definition_id", def->definition_id);
 }
 
+/* As its functions are called: create_session() and so on. */
+static const char *
+function_noun(CsKind kind)
+{
+	switch (kind)
+	{
+		case CS_KIND_SESSION:
+			return "session";
+		case CS_KIND_WINDOW:
+			return "window";
+		case CS_KIND_FUNNEL:
+			return "funnel";
+		case CS_KIND_ROLLUP:
+			return "rollup";
+		case CS_KIND_EVENT_LOG:
+			break;
+	}
+	return "event_log";
+}
+
 static CsDefinition *
 definition_of_kind(Oid table, CsKind kind, const char *noun)
 {
 	CsDefinition *def = cs_definition_load_by_table(table, CurrentMemoryContext);
 
 	if (def->kind != kind)
-		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a %s", get_rel_name(table), noun)));
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a %s", get_rel_name(table), noun),
+						errhint("It was made by clickstream.create_%1$s(): alter_%1$s() and drop_%1$s() are for it.",
+								function_noun(def->kind))));
 	return def;
 }
 
@@ -421,7 +443,8 @@ cs_drop_by_name(FunctionCallInfo fcinfo, CsKind kind, const char *noun)
 	else if (cs_arg_bool(fcinfo, 1, false))
 		ereport(NOTICE, (errmsg("%s \"%s\" does not exist, skipping", noun, name)));
 	else
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s \"%s\" does not exist", noun, name)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("%s \"%s\" does not exist", noun, name),
+						errhint("View clickstream.stat_definition lists the definitions that there are.")));
 	PG_RETURN_VOID();
 }
 

@@ -46,6 +46,7 @@
 #define IDLE_WAIT_MS 1000	  /* for messages that are on their way */
 #define STOP_PATIENCE_MS 30000
 #define PROBLEM_PATIENCE_MS 30000 /* a broker that does not answer */
+#define PROBLEM_NOTICE_MS 2000	  /* after so long it is told what is waited for */
 
 PG_FUNCTION_INFO_V1(clickstream_process);
 PG_FUNCTION_INFO_V1(clickstream_finish);
@@ -138,7 +139,7 @@ refuse_if_worker_runs(const CsStream *stream)
 
 /* Nothing comes although the end is not reached: raises if that has a reason and lasts. */
 static void
-wait_for_messages(CsEngine *engine, TimestampTz *problem_since)
+wait_for_messages(CsEngine *engine, TimestampTz *problem_since, bool *told)
 {
 	const char *problem = cs_engine_problem(engine);
 	TimestampTz now = GetCurrentTimestamp();
@@ -151,7 +152,15 @@ wait_for_messages(CsEngine *engine, TimestampTz *problem_since)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("could not read the topic of stream \"%s\"", cs_engine_stream(engine)->name),
-				 errdetail("%s", problem), errhint("What was committed stays; CALL the procedure again to go on.")));
+				 errdetail("%s", problem),
+				 errhint("Check the broker, and brokers and options of the stream. What was committed stays; CALL the "
+						 "procedure again to go on.")));
+	else if (!*told && TimestampDifferenceExceeds(*problem_since, now, PROBLEM_NOTICE_MS))
+	{
+		ereport(NOTICE, (errmsg("waiting for the broker of stream \"%s\"", cs_engine_stream(engine)->name),
+						 errdetail("%s", problem)));
+		*told = true;
+	}
 	wait_a_moment(cs_engine_poll_fd(engine), IDLE_WAIT_MS);
 }
 
@@ -165,6 +174,7 @@ run_batches(CsEngine *engine, int64 max, bool until_closed)
 {
 	const CsStream *stream = cs_engine_stream(engine);
 	TimestampTz		problem_since = 0;
+	bool			told = false;
 
 	while (max < 0 || run_consumed < max)
 	{
@@ -182,7 +192,7 @@ run_batches(CsEngine *engine, int64 max, bool until_closed)
 			continue;
 		if (stream->brokers == NULL)
 			return true; /* nothing is ever on its way in a local topic */
-		wait_for_messages(engine, &problem_since);
+		wait_for_messages(engine, &problem_since, &told);
 	}
 	return true;
 }
@@ -251,6 +261,14 @@ check_failed(const CsStream *stream)
 						errhint("When the cause is gone, start it again by clickstream.start().")));
 }
 
+static int
+timeout_hint(const char *state)
+{
+	if (strcmp(state, "stopped") == 0)
+		return errhint("Start it by clickstream.start().");
+	return errhint("View clickstream.stat_stream shows whether it moves on; if it does, give more time.");
+}
+
 static void
 raise_timeout(const CsStream *stream, int64 lag)
 {
@@ -262,11 +280,13 @@ raise_timeout(const CsStream *stream, int64 lag)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED), errmsg("timeout while waiting for stream \"%s\"", stream->name),
 				 errdetail("The topic's end is not known; the stream is %s%s%s.", state, error ? ": " : "",
-						   error ? error : "")));
+						   error ? error : ""),
+				 timeout_hint(state)));
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED), errmsg("timeout while waiting for stream \"%s\"", stream->name),
 			 errdetail_plural("It is %lld message behind; it is %s%s%s.", "It is %lld messages behind; it is %s%s%s.",
-							  (unsigned long) lag, (long long) lag, state, error ? ": " : "", error ? error : "")));
+							  (unsigned long) lag, (long long) lag, state, error ? ": " : "", error ? error : ""),
+			 timeout_hint(state)));
 }
 
 static int

@@ -520,8 +520,13 @@ enum
 	B_CHECK_BROKER,
 	B_PRESET,
 	B_MAPPING,
-	B_DECODE_WORKERS
+	B_DECODE_WORKERS,
+	B_REFUSED
 };
+
+/* Arguments of alter_stream() from B_REFUSED on, which it has to say why not. */
+static const char *const fixed[] = {"topic",		 "start_from", "start_time", "start_offsets",  "visitor",
+									"extra_columns", "filter",	   "dedupe_by",	 "dedupe_horizon", "partitions"};
 
 static void
 check_alter(FunctionCallInfo fcinfo, const CsStream *stream)
@@ -558,6 +563,8 @@ clickstream_alter_stream(PG_FUNCTION_ARGS)
 	int		  n = 0;
 
 	cs_stream_touch(stream);
+	for (int i = 0; i < lengthof(fixed); i++)
+		cs_refuse_change(fcinfo, B_REFUSED + i, fixed[i], "stream");
 	check_alter(fcinfo, stream);
 	if (!PG_ARGISNULL(B_WATERMARK_DELAY))
 		values[n++] = cs_value_interval("watermark_delay", PG_GETARG_INTERVAL_P(B_WATERMARK_DELAY));

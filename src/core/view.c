@@ -22,6 +22,7 @@
 #include "core/catalog.h"
 #include "core/ddl.h"
 #include "core/definition.h"
+#include "core/lookup.h"
 #include "core/view_check.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -32,6 +33,7 @@
 #include "parser/parse_target.h"
 #include "parser/parse_type.h"
 #include "parser/parser.h"
+#include "parser/scansup.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -88,6 +90,42 @@ locate(CsView *view, int *position)
 	return piece;
 }
 
+/* What may help with a column that does not exist and stands at c: PostgreSQL knows neither lookups nor what was meant. */
+static void
+hint_column(CsView *view, const char *c)
+{
+	const char *end = c;
+
+	if (*c == '"' && (end = strchr(c + 1, '"')) != NULL && end[1] != '.')
+	{
+		errhint("Text is written in single quotes: '%.*s'. Double quotes are for names.", (int) (end - c - 1), c + 1);
+		return;
+	}
+	for (end = c; IS_HIGHBIT_SET(*end) || isalnum((unsigned char) *end) || *end == '_' || *end == '$'; end++)
+		;
+	foreach_ptr(CsLookup, lookup, view->lookups)
+	{
+		const char *column = downcase_identifier(c, end - c, false, false);
+
+		if (end > c && cs_lookup_attno(lookup, column) != InvalidAttrNumber)
+		{
+			errhint("Perhaps you meant to reference the column \"%s.%s\".", lookup->name, column);
+			return;
+		}
+	}
+}
+
+/* The byte at a position in a piece, in characters from 1. */
+static const char *
+piece_at(const Piece *piece, int position)
+{
+	const char *c = piece->text;
+
+	while (--position > 0 && *c)
+		c += pg_mblen(c);
+	return c;
+}
+
 /* Turn a position in the source into one in the user's piece. */
 static void
 error_callback(void *arg)
@@ -108,6 +146,8 @@ error_callback(void *arg)
 	{
 		internalerrposition(Min(position, pg_mbstrlen(piece->text) + 1));
 		internalerrquery(piece->text);
+		if (geterrcode() == ERRCODE_UNDEFINED_COLUMN)
+			hint_column(view, piece_at(piece, position));
 		errcontext("%s of %s", piece->label, view->what);
 	}
 	else

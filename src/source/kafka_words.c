@@ -50,8 +50,21 @@ static const Meaning meanings[] = {
 };
 
 /*
+ * Behind its words on a broker the library says for how long it had been in which state, and how often it did not say
+ * the same: " (after 0ms in state CONNECT, 1 identical error(s) suppressed)".
+ */
+static void
+cut_tail(char *text)
+{
+	char *tail = strstr(text, " (after ");
+
+	if (tail != NULL && strstr(tail, "ms in state ") == tail + 8 + strspn(tail + 8, "0123456789"))
+		*tail = '\0';
+}
+
+/*
  * Texts of the library may hold what a broker sent: keep printable ASCII
- * only, which is valid in every server encoding.
+ * only, which is valid in every server encoding, and nothing for its makers.
  */
 void
 cs_kafka_copy_text(char *target, const char *text, size_t size)
@@ -61,6 +74,7 @@ cs_kafka_copy_text(char *target, const char *text, size_t size)
 	for (; text && text[i] && i + 1 < size; i++)
 		target[i] = (text[i] >= ' ' && text[i] <= '~') ? text[i] : '?';
 	target[i] = '\0';
+	cut_tail(target);
 }
 
 /* The same, with what it means in front if that is known. */
