@@ -84,7 +84,15 @@ sub is_refused
 is_refused("brokers => '$address{kafka}', topic => 'nowhere'",
 	qr/topic "nowhere" does not exist.*HINT:/s, 'a missing topic');
 is_refused("brokers => '127.0.0.1:1', topic => 'starts'",
-	qr/could not reach the broker "127\.0\.0\.1:1".*DETAIL:.*HINT:/s, 'an unreachable broker');
+	qr/could not reach the broker "127\.0\.0\.1:1".*DETAIL:(?:(?!in state|suppressed).)*HINT:/s, 'an unreachable broker');
+{
+	my (undef, undef, $err) = $node->psql('postgres', q{SET statement_timeout = '8s';
+		SELECT clickstream.create_stream('away', brokers => '127.0.0.1:1', topic => 'starts', check_broker => false);
+		CALL clickstream.process('away');});
+
+	like($err, qr/NOTICE: .*waiting for the broker of stream "away"\nDETAIL: .*refused/, 'process() says what it waits for');
+	query(q{SELECT clickstream.drop_stream('away')});
+}
 
 # ---- where reading starts
 
