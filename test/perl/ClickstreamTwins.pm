@@ -70,6 +70,7 @@ sub begin
 			"brokers => '" . $self->{"${name}_broker"}->address . "', topic => 'web', start_from => 'earliest'",
 			within => '1 minute', rolling => '2 minutes', unruly => 1);
 	}
+	site_tables($self->{calm}, 't');    # remembers which columns there are, before any user adds one to the hurt server's
 	$self->produce_slice;    # nobody waits for a partition that is empty, so what is late would be a matter of luck
 	$_->safe_psql('postgres', "SELECT clickstream.start('web')") for $self->calm, $self->hurt;
 }
