@@ -145,12 +145,10 @@ sub clear_fault
 	$self->configure;
 }
 
-# Of a fault that is a pause: the stream goes on.
+# Of a fault that was a pause, and has been cleared: whoever is held up goes on.
 sub end_pause
 {
 	my ($self) = @_;
-
-	$self->clear_fault;
 	unlink $self->fault_file($self->{fault});
 }
 
