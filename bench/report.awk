@@ -382,7 +382,7 @@ function print_flink() {
 
 function print_live() {
 	printf "live, %d events/s for %d s, median of %d (min .. max)\n", live_rate, live_seconds, runs["live"]
-	print_figure("live", "CPU, percent of a core (mark: 10)", "percent_of_core", "%12.2f")
+	print_figure("live", "CPU, percent of a core (mark: 5)", "percent_of_core", "%12.2f")
 	print_figure("live", "CPU us per event, whole cluster", "cpu_us_per_event", "%12.2f")
 	print_figure("live", "  of it the worker", "worker_cpu_us_per_event", "%12.2f")
 	print_figure("live", "events/s consumed", "events_per_second", "%12.0f")
