@@ -2,9 +2,9 @@
  * state/replay.c
  *	  Recovery: the state folded from its log.
  *
- * The older half, then the newer one, each in the order of commits: an image
- * makes or replaces an entry, a delta changes what the same half has made.
- * Readers fold the same way, under their snapshot.
+ * The older half, unless all of it was copied, then the newer one, each in the
+ * order of commits: an image makes or replaces an entry, a delta changes what
+ * the same half has made.  Readers fold the same way, under their snapshot.
  *
  * A scan returns rows in the order in which they were appended, so mostly in
  * the order of commits; where it does not (VACUUM gave back the place of a row
