@@ -344,13 +344,12 @@ extern void cs_state_check_format(const CsStream *stream, int format);
 extern void cs_state_take_part(CsState *state, CsPart part);
 /*
  * Before recovery: take entries that cannot be read, too, and rows of the spill
- * table.  Whoever reads an entry then asks first whether its row is whole, which
- * raises if it is not; of damaged sets those that an entry has raise when that
- * is read, and all of them are told, the first argument of missed being whether
- * one was.  drop: they go with this batch.
+ * table.
  */
 extern void cs_state_be_lenient(CsState *state);
+/* Of such a state, before an entry's bytes are read: raises if its row is damaged. */
 extern void cs_entry_check(CsState *state, const CsEntry *entry);
+/* Of its damaged sets; missed: an entry that has it has been read, which raised.  drop: they go with this batch. */
 typedef void (*CsDamagedSet)(int32 definition_id, uint64 id, bool missed, void *arg);
 extern void cs_state_damaged_sets(CsState *state, bool drop, CsDamagedSet visit, void *arg);
 extern void cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot);
