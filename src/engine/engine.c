@@ -633,6 +633,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	int			  polled = -1;
 	bool		  full = false;
 	bool		  commit;
+	bool		  gave;
 	bool		  polls_outside = e->stream->brokers != NULL;
 
 	begin_batch(e);
@@ -660,7 +661,7 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 		publish(e, &next);
 		CS_FAULT(PUBLISHED);
 		outcome = outcome_of(e, full);
-		cs_state_give_back(e->state);
+		(void) cs_state_give_back(e->state);
 		report(e);
 		trim_log(e);
 		MemoryContextSwitchTo(old);
@@ -673,7 +674,8 @@ cs_engine_batch(CsEngine *e, int64 max_messages)
 	cs_backfill_abort(e);
 	MemoryContextReset(e->batch);
 	e->catching_up = false;
-	if (e->reported != e->stored.commit_number || (e->shown_commit != e->reported && !holds_rows(e)))
+	gave = !e->stale && cs_state_give_back(e->state);
+	if (gave || e->reported != e->stored.commit_number || (e->shown_commit != e->reported && !holds_rows(e)))
 		report(e);
 	MemoryContextSwitchTo(old);
 	return cs_engine_rows_are_due(e) && !e->stale ? CS_BATCH_MORE : CS_BATCH_IDLE; /* held back until now */

@@ -7,9 +7,11 @@
  */
 #include "postgres.h"
 
+#include "core/settings.h"
 #include "engine/backfill.h"
 #include "engine/feed.h"
 #include "engine/internal.h"
+#include "state/budget.h"
 
 #define LOOK_AT_BOTH_MS 50
 
@@ -33,6 +35,8 @@ cs_engine_deadline(CsEngine *e)
 
 	if (cs_backfill_reading(e))
 		deadline = Min(deadline, e->ctx.now + LOOK_AT_BOTH_MS * CS_USECS_PER_MSEC);
+	if (cs_state_wants_round(e->state))
+		deadline = Min(deadline, e->ctx.now + cs_commit_interval * CS_USECS_PER_MSEC);
 	for (int i = 0; i < e->nstages; i++)
 	{
 		CsOperator *op = e->stages[i].op;

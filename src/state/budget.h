@@ -26,8 +26,14 @@ extern bool cs_state_is_over_budget(const CsState *state);
 extern void cs_state_bound_kept(CsState *state);
 /* Give up all of it: readers of older commits read the log. */
 extern void cs_state_forget_kept(CsState *state);
-/* After publication: if another stream lacks blocks that this one has too much, free some; compact.c. */
-extern void cs_state_give_back(CsState *state);
+/*
+ * After publication, or when there was nothing to commit: if another stream
+ * lacks blocks that this one has too much, free some, as far as it is worth it
+ * now; compact.c.  True: it holds less, or more of it is shared.
+ */
+extern bool cs_state_give_back(CsState *state);
+/* Something is left to be evicted or given back: commit or call that again soon, even if there is nothing else to do. */
+extern bool cs_state_wants_round(const CsState *state);
 /* For stat_memory. */
 extern void cs_state_report_memory(CsState *state, int64 entries, int64 batch_bytes);
 

@@ -10,6 +10,11 @@
  * just before.  So does what lies in memory of the worker's own, because the
  * pool had no block at that time; it comes first.
  *
+ * A worker that is idle does not commit.  So who has come to lack blocks wakes
+ * those that have too many, and who has given some wakes those that lack them
+ * (cs_region_wake()); whoever is woken looks again until that is settled
+ * (cs_state_wants_round()), or until nothing comes of it.
+ *
  * It costs a walk over all entries, so it waits until it is worth it, and moves
  * a bounded number of blocks at a time.  That can be interrupted by an error
  * anywhere: each move leaves the state whole, and a block that was not emptied
@@ -33,8 +38,8 @@
 #define QUOTA_MAX 256  /* at most, */
 #define QUOTA_SHARE 16 /* or one in so many of all */
 #define WORTH 16	   /* one in so many of its blocks: then at once */
-#define PATIENCE 16	   /* commits after which one block is worth it */
-#define FUTILE 32	   /* commits that it waits longer when nothing came of it */
+#define PATIENCE 16	   /* rounds after which one block is worth it: commits, or looks of a worker that is idle */
+#define FUTILE 32	   /* rounds that it waits longer when nothing came of it */
 
 #define FULL (CS_BLOCK - CS_ARENA_LIMIT) /* bytes that pieces of any sizes find in a block, at least */
 #define KINDS (CS_ARENA_CLASSES + 1)	 /* of pieces: the classes of bytes, and */
@@ -482,22 +487,30 @@ empty_while_readers_wait(Compaction *c)
 	pg_atomic_fetch_add_u32(moves, 1);
 }
 
+/* Would it need fewer blocks than it has? */
+static bool
+takes_too_many(const CsState *state)
+{
+	const CsBlocks *blocks = &state->blocks;
+	int64			live = state->entry_pieces.used + state->data_pieces.used;
+
+	return blocks_for(live, FULL) < blocks->region->nblocks + blocks->nown;
+}
+
 /* Is it worth it now? */
 static bool
 is_worth_it(const CsState *state, int excess)
 {
 	const CsBlocks *blocks = &state->blocks;
 	int				goal = excess > 0 ? excess : blocks->nown;
-	int64			live = state->entry_pieces.used + state->data_pieces.used;
 
-	if (goal <= 0 || state->commit < state->compacted + PATIENCE / 4 ||
-		blocks_for(live, FULL) >= blocks->region->nblocks + blocks->nown)
+	if (goal <= 0 || state->rounds < state->compacted + PATIENCE / 4 || !takes_too_many(state))
 		return false;
-	return goal >= blocks->region->nblocks / WORTH || state->commit >= state->compacted + PATIENCE;
+	return goal >= blocks->region->nblocks / WORTH || state->rounds >= state->compacted + PATIENCE;
 }
 
-/* What can be moved is looked for, and moved; false if nothing would come of it. */
-static bool
+/* What can be moved is looked for, and moved. */
+static void
 compact(CsState *state)
 {
 	Compaction c = {.state = state};
@@ -506,27 +519,41 @@ compact(CsState *state)
 	cs_blocks_give_spare(&state->blocks);
 	list_blocks(&c);
 	count_all(&c);
-	if (!choose(&c, cs_region_excess(state->region)))
-		return false;
-	empty_while_readers_wait(&c);
-	return true;
+	if (choose(&c, cs_region_excess(state->region)))
+		empty_while_readers_wait(&c);
 }
 
-void
+bool
+cs_state_wants_round(const CsState *state)
+{
+	int32 excess;
+
+	if (!state->readable || state->rounds < state->compacted)
+		return false;
+	if (cs_state_is_over_budget(state))
+		return true;
+	excess = cs_region_excess(state->region);
+	return (excess > 0 || (excess < 0 && state->blocks.nown > 0)) && takes_too_many(state);
+}
+
+bool
 cs_state_give_back(CsState *state)
 {
 	MemoryContext context;
 	MemoryContext old;
+	int32		  held;
+	bool		  gave;
 
+	state->rounds++;
 	if (!state->readable || state->is_publishing || !is_worth_it(state, cs_region_excess(state->region)))
-		return;
-	state->compacted = state->commit;
+		return false;
+	state->compacted = state->rounds;
+	held = state->region->nblocks + 2 * state->blocks.nown; /* one of its own that becomes a shared one counts, too */
 	context = AllocSetContextCreate(state->context, "clickstream compaction", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		if (!compact(state))
-			state->compacted += FUTILE;
+		compact(state);
 	}
 	PG_FINALLY();
 	{
@@ -534,4 +561,10 @@ cs_state_give_back(CsState *state)
 		MemoryContextDelete(context);
 	}
 	PG_END_TRY();
+	gave = state->region->nblocks + 2 * state->blocks.nown < held;
+	if (gave)
+		cs_region_wake(state->region, true);
+	else
+		state->compacted += FUTILE;
+	return gave;
 }

@@ -201,7 +201,8 @@ struct CsState
 	int64			commit;		  /* number of the commit that is published or replayed */
 	CsGone			gone;
 	int64			kept_bytes;
-	int64			compacted;				 /* commit after which blocks were emptied last */
+	int64			rounds;					 /* calls of cs_state_give_back() */
+	int64			compacted;				 /* the one in which blocks were emptied last */
 	int32			needs[CS_ARENA_CLASSES]; /* pieces that publication will take, see reserve.c */
 	int32			needs_slots;
 	keyset_hash	   *entries;	/* CsEntry */

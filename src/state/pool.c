@@ -9,6 +9,8 @@
 #include "miscadmin.h"
 #include "state/pool.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 
 #define TRANCHE "clickstream_state"
@@ -110,6 +112,7 @@ cs_region_begin(int32 stream_id)
 	if (region)
 	{
 		region->in_use = true;
+		region->owner = MyProc;
 		region->database = MyDatabaseId;
 		region->stream_id = stream_id;
 		region->generation++;
@@ -357,10 +360,30 @@ cs_region_all_blocks(const CsRegion *region, int *n)
 void
 cs_region_facts(CsRegion *region, const CsMemoryFacts *facts)
 {
+	bool lacks_more;
+
 	LWLockAcquire(cs_pool_lock(), LW_EXCLUSIVE);
+	lacks_more = facts->own_bytes > region->facts.own_bytes && region->nblocks < share();
 	region->facts = *facts;
 	region->facts.shared_bytes = region->nblocks * (int64) CS_BLOCK;
 	region->wants = (int32) (facts->own_bytes / (int64) CS_BLOCK);
+	LWLockRelease(cs_pool_lock());
+	if (lacks_more)
+		cs_region_wake(region, false);
+}
+
+/* A latch that is set of a process that is gone, or is another's by now, wakes somebody once for nothing. */
+void
+cs_region_wake(const CsRegion *region, bool lacking)
+{
+	LWLockAcquire(cs_pool_lock(), LW_SHARED);
+	for (int32 i = 0; i < cs_pool->nregions; i++)
+	{
+		const CsRegion *other = &cs_pool->regions[i];
+
+		if (other != region && other->in_use && (lacking ? other->wants > 0 : other->nblocks > share()))
+			SetLatch(&other->owner->procLatch);
+	}
 	LWLockRelease(cs_pool_lock());
 }
 

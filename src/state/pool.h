@@ -64,14 +64,15 @@ typedef struct CsMemoryFacts
 typedef struct CsRegion
 {
 	/* lock of the pool */
-	bool		  in_use;
-	Oid			  database;
-	int32		  stream_id;
-	uint32		  generation; /* counts uses */
-	int32		  slots;	  /* first block of slots, -1 none */
-	int32		  nblocks;
-	int32		  wants; /* blocks that it was refused */
-	CsMemoryFacts facts;
+	bool		   in_use;
+	Oid			   database;
+	int32		   stream_id;
+	uint32		   generation; /* counts uses */
+	int32		   slots;	   /* first block of slots, -1 none */
+	int32		   nblocks;
+	int32		   wants; /* blocks that it was refused */
+	struct PGPROC *owner; /* its worker */
+	CsMemoryFacts  facts;
 	/* written by the worker, read by all */
 	pg_atomic_uint32 is_open;
 	pg_atomic_uint32 hides;			/* slots may lie in memory of the worker's own, where readers do not see them */
@@ -159,6 +160,8 @@ extern int32 cs_region_excess(const CsRegion *region);
 /* All of its blocks, palloc'd. */
 extern int32 *cs_region_all_blocks(const CsRegion *region, int *n);
 extern void	  cs_region_facts(CsRegion *region, const CsMemoryFacts *facts);
+/* Wake the workers of others: that lack blocks, or that have more than their share. */
+extern void cs_region_wake(const CsRegion *region, bool lacking);
 
 /* ---- of others ---- */
 
