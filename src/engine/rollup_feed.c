@@ -266,6 +266,7 @@ cs_rollup_fill(CsEngine *e, CsStage *rollup, CsStage *source, TimestampTz start,
 	TimestampTz			bucket = cs_slide_start(start, def->size, def->origin);
 
 	*end = bucket + def->size;
+	cs_rollup_layout(rollup->op, RelationGetDescr(rel));
 	cs_source_rows(from->table, def->start_column, bucket, *end, collect_row, &list);
 	feed.tuples = list.tuples;
 	feed.of = palloc(Max(list.n, 1) * sizeof(CsSourceRow *));
@@ -325,8 +326,9 @@ take_new(CsEngine *e, Feed *feed)
 static void
 feed_rollup(CsEngine *e, CsStage *rollup, CsStage *source)
 {
-	Feed feed = {.rollup = rollup, .source = source};
-	int	 n = 0;
+	Feed	 feed = {.rollup = rollup, .source = source};
+	Relation rel;
+	int		 n = 0;
 
 	for (CsSourceRow *row = source->rows; row; row = row->next)
 		n++;
@@ -338,6 +340,9 @@ feed_rollup(CsEngine *e, CsStage *rollup, CsStage *source)
 
 	/* Now, because what a subtransaction writes goes with it if a row fails, and buckets are read back. */
 	cs_table_flush(source->table);
+	rel = table_open(source->op->def->table, AccessShareLock);
+	cs_rollup_layout(rollup->op, RelationGetDescr(rel));
+	table_close(rel, NoLock);
 	for (int i = 0; i < feed.n; i++)
 		look_at_row(e, &feed, feed.rows[i]);
 	if (feed.remakes)

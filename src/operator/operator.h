@@ -214,6 +214,12 @@ extern const CsOperatorOps *cs_operator_ops(CsKind kind);
  * closed_reason is not NULL.
  */
 
+/*
+ * What the source table's rows look like, in whatever follows in this
+ * transaction, which has it locked; to be told before any row is given.  What it
+ * makes lies in the current context.
+ */
+extern void cs_rollup_layout(CsOperator *op, TupleDesc desc);
 /* Start and end of the row's bucket; false if the row does not count. */
 extern bool cs_rollup_bucket(CsOperator *op, HeapTuple row, TimestampTz *start, TimestampTz *end);
 /* Do two versions of a row give the rollup the same? */

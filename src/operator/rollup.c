@@ -37,8 +37,9 @@ typedef struct CsRollup
 	CsGrouping		grouping;
 	AttrNumber		start_attno;  /* of the source table */
 	AttrNumber		reason_attno; /* closed_reason */
-	bool		   *reads;		  /* columns of the source table that the rollup reads */
-	TupleTableSlot *slot;		  /* a source row as the source table has it */
+	bool		   *reads;		  /* columns of the source table that the rollup reads: */
+	int				nreads;		  /* of those that it had when the stream was loaded */
+	TupleTableSlot *slot;		  /* a source row as the source table has it in this transaction */
 	bool			stale_before;
 	TimestampTz		emit_before, closed_before;
 	CsStalePass		pass, pass_before; /* rows that lag behind */
@@ -64,9 +65,9 @@ read_layout(CsRollup *r, const CsQueryParts *parts)
 	Relation  rel = table_open(linitial_node(RangeTblEntry, parts->query->rtable)->relid, AccessShareLock);
 	TupleDesc desc = RelationGetDescr(rel);
 
-	r->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(desc), &TTSOpsHeapTuple);
 	r->start_attno = source_column(desc, RelationGetRelationName(rel), r->op.def->start_column);
 	r->reason_attno = source_column(desc, RelationGetRelationName(rel), "closed_reason");
+	r->nreads = desc->natts;
 	r->reads = palloc0(desc->natts * sizeof(bool));
 	r->reads[r->start_attno - 1] = true;
 	cs_expr_columns((Node *) parts->filter, r->reads, desc->natts);
@@ -95,6 +96,13 @@ rollup_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	cs_cell_columns(&r->op, &r->grouping, &parts);
 	MemoryContextSwitchTo(old);
 	return &r->op;
+}
+
+/* Users may add columns, and drop theirs: a row may be looked at with its own layout only. */
+void
+cs_rollup_layout(CsOperator *op, TupleDesc desc)
+{
+	((CsRollup *) op)->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(desc), &TTSOpsHeapTuple);
 }
 
 static TimestampTz
@@ -198,7 +206,7 @@ cs_rollup_same(CsOperator *op, HeapTuple a, HeapTuple b)
 	CsRollup *r = (CsRollup *) op;
 	TupleDesc desc = r->slot->tts_tupleDescriptor;
 
-	for (int i = 0; i < desc->natts; i++)
+	for (int i = 0; i < r->nreads; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		bool			  null_a, null_b;
