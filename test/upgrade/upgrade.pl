@@ -1,5 +1,5 @@
-# pg_upgrade of a server in mid-stream: the stream goes on by itself on the new
-# one, and ends with the tables of a run that nothing happened to.  OLD_BIN is
+# pg_upgrade of a server in mid-stream, with state that memory had no room for:
+# the stream goes on by itself on the new one, and ends with the tables of a run that nothing happened to.  OLD_BIN is
 # the directory of the older server's programs; the newer one's come first in
 # PATH.  test/versions.sh runs it where both are.
 use strict;
@@ -15,7 +15,7 @@ my $new = PostgreSQL::Test::Cluster->new('new');
 for my $node ($old, $new)
 {
 	$node->init(extra => [ '--locale=C', '--encoding=UTF8' ]);
-	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'clickstream'\nclickstream.commit_interval = '20ms'\n");
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'clickstream'\nclickstream.commit_interval = '20ms'\nclickstream.state_memory = '16MB'\n");
 }
 $old->start;
 $old->safe_psql('postgres', 'CREATE EXTENSION clickstream');
@@ -36,6 +36,8 @@ sub make
 	$node->safe_psql('postgres', <<~END);
 		SELECT clickstream.create_stream('$stream', idle_timeout => '1 hour');
 		SELECT clickstream.create_session('${prefix}_visits', stream => '$stream', gap => '100 seconds');
+		SELECT clickstream.create_session('${prefix}_large', stream => '$stream', key => 'event_time::text', gap => '1 day',
+			measures => 'max(repeat(user_id || page_url, 2000)) AS large');
 		SELECT clickstream.create_window('${prefix}_pages', stream => '$stream', size => '10 minutes', slide => '5 minutes', group_by => 'page_url',
 			measures => 'count(*) AS views, count(DISTINCT user_id) AS visitors, first(user_id) AS first_user');
 		SELECT clickstream.create_funnel('${prefix}_funnel', stream => '$stream', within => '5 minutes', steps => ARRAY[
@@ -51,7 +53,7 @@ sub make
 sub outcome
 {
 	my ($prefix) = @_;
-	return join "\n", map { $new->safe_psql('postgres', <<~END) } qw(visits pages funnel metrics);
+	return join "\n", map { $new->safe_psql('postgres', <<~END) } qw(visits large pages funnel metrics);
 		SELECT '$_', count(*), md5(string_agg(t, E'\\n' ORDER BY t COLLATE "C"))
 		FROM (SELECT (to_jsonb(t) - '{revision,session_id,attempt_id}'::text[])::text AS t FROM ${prefix}_$_ AS t) AS t
 		END
@@ -60,6 +62,8 @@ sub outcome
 make($old, 'moved', 'm');
 my $open = $old->safe_psql('postgres', "SELECT count(*), sum(event_count) FROM clickstream.open_sessions('m_visits')");
 isnt($open, '0|', 'sessions are open');
+my $spilled = "SELECT spilled_keys FROM clickstream.stat_memory WHERE stream = 'moved'";
+cmp_ok($old->safe_psql('postgres', $spilled), '>', 500, 'state lies in the spill table');
 $old->stop;
 
 chdir $PostgreSQL::Test::Utils::tmp_check or die;
@@ -69,6 +73,7 @@ $new->start;
 ok($new->poll_query_until('postgres', "SELECT state = 'running' FROM clickstream.stat_stream WHERE stream = 'moved'"),
 	'on the new server the stream goes on by itself');
 is($new->safe_psql('postgres', "SELECT count(*), sum(event_count) FROM clickstream.open_sessions('m_visits')"), $open, 'its sessions are open there');
+cmp_ok($new->safe_psql('postgres', $spilled), '>', 500, 'and its spill table is known');
 produce($new, 'moved', 3000, 6000);
 make($new, 'calm', 'c');
 produce($new, 'calm', 3000, 6000);
