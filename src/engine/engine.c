@@ -42,10 +42,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define LOCK_SUBKIND 3			 /* pg_advisory_lock() uses 1 and 2 */
-#define FIRST_METADATA_MS 2000	 /* waiting for a broker to list its partitions */
-#define METADATA_MS 200			 /* the same, while there are others to read */
-#define LAG_IS_CATCHING_UP 20000 /* messages behind at the start: rewrites wait */
+#define LOCK_SUBKIND 3		   /* pg_advisory_lock() uses 1 and 2 */
+#define FIRST_METADATA_MS 2000 /* waiting for a broker to list its partitions */
+#define METADATA_MS 200		   /* the same, while there are others to read */
 
 /* ---- the stream's lock ---- */
 
@@ -381,52 +380,12 @@ begin_batch(CsEngine *e)
 	e->ctx.slot = e->slot;
 	e->ctx.econtext = e->econtext;
 	e->ctx.now = cs_now();
+	e->begun = GetCurrentTimestamp();
 	e->ctx.catching_up = e->catching_up;
 	e->batch_messages = 0;
 	cs_preview_begin(e);
 	cs_write_begin(e);
 	cs_lookups_begin(e);
-}
-
-/* Read and apply until the source has nothing more for now, or the batch is full. */
-static bool
-consume(CsEngine *e, int64 max_messages, int polled)
-{
-	int64 limit = cs_batch_messages;
-
-	if (max_messages > 0 && max_messages < limit)
-		limit = max_messages;
-	if (polled < 0)
-		cs_align_run(e);
-	for (;;)
-	{
-		int64 room = limit - e->batch_messages;
-
-		if (polled < 0)
-			polled = e->source->ops->poll(e->source, e->messages, (int) Min(room, CS_CHUNK_MESSAGES), 0);
-		e->polled_empty = polled == 0;
-		if (polled == 0)
-		{
-			if (!cs_align_run(e))
-				return false;
-			polled = -1;
-			continue;
-		}
-		cs_chunk_run(e, polled);
-		e->source->ops->release(e->source);
-		if (e->ends_before)
-		{
-			cs_positions_give_back(e);
-			return false;
-		}
-		cs_align_run(e);
-		polled = -1;
-		if (e->batch_messages >= limit)
-			return true;
-		if (cs_state_is_crowded(e->state, (int64) MemoryContextMemAllocated(e->batch, true)))
-			return true;
-		CHECK_FOR_INTERRUPTS();
-	}
 }
 
 /*
@@ -585,7 +544,7 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	cs_backfill_run(e);
 	/* What is left to be closed comes first: else more would come to it with each batch than goes. */
 	if (e->assigned && !cs_closing_is_midway(e))
-		*full = consume(e, e->closings_left ? 1 : max_messages, polled);
+		*full = cs_consume(e, e->closings_left ? 1 : max_messages, polled);
 	if (e->stream->brokers != NULL && e->assigned && cs_now() >= e->next_refresh)
 		cs_positions_refresh(e, METADATA_MS); /* after reading: a new assignment drops what is queued */
 	cs_positions_pass_gaps(e);
@@ -614,7 +573,7 @@ outcome_of(CsEngine *e, bool full)
 	bool was_catching_up = e->catching_up;
 
 	if (e->ends_before == NULL) /* else who knows: the next batch will */
-		e->catching_up = full || (e->total == e->batch_messages && cs_positions_lag(e) > LAG_IS_CATCHING_UP);
+		e->catching_up = full || cs_is_far_behind(e);
 	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e) ||
 		cs_engine_rows_are_due(e))
 		return CS_BATCH_MORE;

@@ -41,8 +41,9 @@ typedef struct CsHost
 	void (*commit)(void);						/* commit it */
 	void (*report)(const CsProgress *progress); /* after a commit, and where there is news without; may be NULL */
 	void (*wake_sink)(int32 sink_id);			/* this transaction has rows for a sink; may be NULL */
-	bool shares;								/* committed state is for readers in shared memory */
-	bool helped;								/* decode workers may be started */
+	bool (*pause)(int ms); /* in a transaction; false: somebody wants something.  NULL: a batch never waits */
+	bool shares;		   /* committed state is for readers in shared memory */
+	bool helped;		   /* decode workers may be started */
 } CsHost;
 
 typedef enum CsOutcome
@@ -63,8 +64,8 @@ extern void cs_engine_keep_out(int32 stream_id);
 
 /*
  * One batch: take what the source has (at most max_messages, <= 0 for the
- * settings' limit), apply, write, commit, publish.  Does not wait for
- * messages.
+ * settings' limit), apply, write, commit, publish.  Waits for messages only
+ * where the stream is far behind and the host can pause, up to commit_interval.
  */
 extern CsOutcome cs_engine_batch(CsEngine *engine, int64 max_messages);
 

@@ -125,6 +125,7 @@ struct CsEngine
 	CsPartition	 *committed;
 	bool		  never_ran;
 	bool		  assigned;
+	TimestampTz	  begun;		/* by the true clock: this batch */
 	TimestampTz	  next_refresh; /* clock: look for partitions */
 	bool		  polled_empty; /* the last poll returned nothing */
 	bool		  catching_up;
@@ -214,10 +215,21 @@ extern void		   cs_preview_run(CsEngine *e, TimestampTz as_of);
 extern void		   cs_preview_committed(CsEngine *e);
 extern TimestampTz cs_preview_deadline(CsEngine *e);
 
+/* consume.c */
+
+/*
+ * Read and apply until the source has nothing more for now, or the batch is
+ * full: then true.  polled: so many messages are there already, -1 none.
+ */
+extern bool cs_consume(CsEngine *e, int64 max_messages, int polled);
+/* Where nothing is in hand: the broker has much more than it has sent.  One that is not behind itself would have sent it. */
+extern bool cs_is_far_behind(CsEngine *e);
+
 /* closing.c */
 
 /* How many entries an operator may close in one transaction. */
 extern int cs_closings_at_once(const CsEngine *e);
+
 /* Close what the watermark has passed and show what is to be shown; as_of: of a silent topic, see preview.c. */
 extern void cs_close(CsEngine *e, bool finish, TimestampTz as_of);
 /* Must no message come before more is closed? */

@@ -230,10 +230,23 @@ host_report(const CsProgress *progress)
 	cs_slots_unlock();
 }
 
+/* Being asked to end waits for the end of the batch. */
+static bool
+host_pause(int ms)
+{
+	bool woken = (cs_wait(-1, ms) & WL_LATCH_SET) != 0;
+
+	CHECK_FOR_INTERRUPTS();
+	if (woken)
+		SetLatch(MyLatch); /* for the end of this batch */
+	return !woken;
+}
+
 static const CsHost host = {.begin = cs_host_begin,
 							.commit = cs_host_commit,
 							.report = host_report,
 							.wake_sink = cs_worker_wake_sink,
+							.pause = host_pause,
 							.shares = true,
 							.helped = true};
 
@@ -257,6 +270,14 @@ wait_once(int fd, int timeout_ms)
 	return rc;
 }
 
+/* A reload may change it. */
+static TimestampTz
+next_batch(void)
+{
+	return Max(TimestampTzPlusMilliseconds(last_commit, cs_commit_interval),
+			   TimestampTzPlusMilliseconds(last_batch, PAUSE_MIN_MS));
+}
+
 /*
  * Until commit_interval has passed since the last commit, what arrives is left
  * to gather, so the descriptor is not looked at (it would stay readable); a
@@ -265,14 +286,12 @@ wait_once(int fd, int timeout_ms)
 static void
 wait_for_work(void)
 {
-	TimestampTz next = Max(TimestampTzPlusMilliseconds(last_commit, cs_commit_interval),
-						   TimestampTzPlusMilliseconds(last_batch, PAUSE_MIN_MS));
-	bool		woken = false;
-	int			ms;
+	bool woken = false;
+	int	 ms;
 
 	(void) pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, "waiting for messages");
-	while ((ms = ms_until(GetCurrentTimestamp(), next)) > 0)
+	while ((ms = ms_until(GetCurrentTimestamp(), next_batch())) > 0)
 		woken |= (wait_once(-1, ms) & WL_LATCH_SET) != 0;
 	if (!woken)
 		(void) wait_once(cs_engine_poll_fd(engine),
