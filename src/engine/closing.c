@@ -14,6 +14,8 @@
 #include "engine/backfill.h"
 #include "engine/dedupe.h"
 
+#define ROOM_SHARE 8 /* of a batch's memory, for more of what closes */
+
 int
 cs_closings_at_once(const CsEngine *e)
 {
@@ -26,21 +28,55 @@ cs_closings_at_once(const CsEngine *e)
 	return Max(cs_state_room(e->state, CS_CLOSINGS_PER_BATCH * n) / n, CS_CLOSINGS_MIN);
 }
 
+/* For what closes: what was measured of it so far may be as much again. */
+static bool
+has_room(CsEngine *e, int64 before)
+{
+	int64 taken = (int64) MemoryContextMemAllocated(e->batch, true) - before;
+
+#ifdef CLICKSTREAM_MUTANTS
+	if (cs_force_closings > 0)
+		return false;
+#endif
+	return taken < cs_batch_memory * INT64CONST(1024) / ROOM_SHARE;
+}
+
+/*
+ * All but rollups.  Some have next to nothing to close, others more than their
+ * part of the room, which entries need the less the fewer are opened for it: so
+ * they go on in turn, as long as it is not used up.  What is left to the next
+ * batch costs more: it goes through the log, and its row is read again.
+ */
+static void
+close_all(CsEngine *e, TimestampTz wm, int max, bool finish)
+{
+	bool *done = palloc0(Max(e->nstages, 1) * sizeof(bool));
+	int64 before = (int64) MemoryContextMemAllocated(e->batch, true);
+
+	do
+	{
+		e->closings_left = false;
+		for (int i = 0; i < e->nstages; i++)
+		{
+			CsOperator *op = e->stages[i].op;
+
+			if (op->def->kind == CS_KIND_ROLLUP || cs_stage_fills(&e->stages[i]))
+				continue;
+			if (!done[i])
+				done[i] = op->ops->advance(op, &e->ctx, wm, max, finish);
+			e->closings_left |= !done[i];
+		}
+	} while (e->closings_left && has_room(e, before));
+	pfree(done);
+}
+
 void
 cs_close(CsEngine *e, bool finish, TimestampTz as_of)
 {
 	TimestampTz wm = e->watermark;
 	int			max = cs_closings_at_once(e);
 
-	e->closings_left = false;
-	for (int i = 0; i < e->nstages; i++)
-	{
-		CsOperator *op = e->stages[i].op;
-
-		if (op->def->kind != CS_KIND_ROLLUP && !cs_stage_fills(&e->stages[i]) &&
-			!op->ops->advance(op, &e->ctx, wm, max, finish))
-			e->closings_left = true;
-	}
+	close_all(e, wm, max, finish);
 	if (as_of != CS_WM_NONE)
 		cs_preview_run(e, as_of);
 	cs_dedupe_advance(e);

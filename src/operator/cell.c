@@ -370,6 +370,12 @@ cs_cell_end(CsOperator *op, CsGrouping *g, TimestampTz start)
 }
 
 bool
+cs_cell_ends_after(CsOperator *op, CsGrouping *g, const CsKey *key, TimestampTz after)
+{
+	return after == CS_WM_NONE || cs_cell_end(op, g, CS_BUCKET_START(key->bucket)) > after;
+}
+
+bool
 cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit, int *left)
 {
 	TimestampTz start = CS_BUCKET_START(bucket);
@@ -415,7 +421,7 @@ cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work)
 }
 
 void
-cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
+cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch, TimestampTz after)
 {
 	int		 n;
 	CsWork **works = cs_state_dirty(batch->state, op->def->definition_id, &n);
@@ -423,7 +429,7 @@ cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch)
 	cs_cell_sort(works, n);
 	for (int i = 0; i < n; i++)
 	{
-		if (!cs_cell_is_shown(works[i]))
+		if (!cs_cell_is_shown(works[i]) && cs_cell_ends_after(op, g, &works[i]->key, after))
 			cs_cell_show(op, g, batch, works[i]);
 	}
 	pfree(works);

@@ -116,13 +116,15 @@ extern void cs_cell_gone(CsOperator *op, CsBatchContext *batch, TimestampTz star
 extern void cs_cell_show(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsWork *work);
 /* Emit the final rows of a bucket's cells (emit), and forget them: *left of them at most, which becomes less; false if there are more. */
 extern bool cs_cells_close(CsOperator *op, CsGrouping *g, CsBatchContext *batch, int64 bucket, bool emit, int *left);
-/* Insert rows of the batch's cells that have none yet. */
-extern void cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch);
+/* Insert rows of the batch's cells that have none yet and end after that; CS_WM_NONE: all. */
+extern void cs_cells_show_new(CsOperator *op, CsGrouping *g, CsBatchContext *batch, TimestampTz after);
 /* For readers (window_show.c): each cell that `closed` has not passed. */
 extern void cs_cells_show_open(CsOperator *op, CsGrouping *g, CsState *state, MemoryContext scratch, TimestampTz closed,
 							   CsShowRow row, void *arg);
 /* Where a cell that is a window of its own ends. */
 extern TimestampTz cs_cell_end(CsOperator *op, CsGrouping *g, TimestampTz start);
+/* CS_WM_NONE: whatever it is. */
+extern bool cs_cell_ends_after(CsOperator *op, CsGrouping *g, const CsKey *key, TimestampTz after);
 /* Is the row of a work's cell behind, has it one at all?  Without decoding it. */
 extern bool cs_cell_is_stale(const CsWork *work);
 extern bool cs_cell_is_shown(const CsWork *work);
@@ -147,8 +149,9 @@ typedef struct CsStalePass
  */
 extern CsKey *cs_stale_keys(CsState *state, int32 definition_id, bool (*takes)(int64 bucket), CsStalePass *pass,
 							int64 wanted, int64 *n);
-/* Write about `max` rows of cells that are windows of their own; false: the pass goes on. */
-extern bool cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsStalePass *pass, int64 max);
+/* Write about `max` rows of cells that are windows of their own, if they end after that; false: the pass goes on. */
+extern bool cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsStalePass *pass, int64 max,
+								TimestampTz after);
 /* The pass has written what this batch may: what the operator waits for now. */
 extern void cs_stale_note(CsOperator *op, CsBatchContext *batch, const CsStalePass *pass);
 

@@ -302,11 +302,11 @@ show_changes(CsRollup *r, CsBatchContext *batch, int max)
 
 	if (rewrite)
 	{
-		all &= cs_cells_show_stale(op, &r->grouping, batch, &r->pass, max);
+		all &= cs_cells_show_stale(op, &r->grouping, batch, &r->pass, max, CS_WM_NONE);
 		cs_stale_note(op, batch, &r->pass);
 	}
 	if (!rewrite || !all)
-		cs_cells_show_new(op, &r->grouping, batch);
+		cs_cells_show_new(op, &r->grouping, batch, CS_WM_NONE);
 }
 
 static bool

@@ -121,13 +121,15 @@ cs_stale_keys(CsState *state, int32 definition_id, bool (*takes)(int64 bucket), 
 }
 
 bool
-cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsStalePass *pass, int64 max)
+cs_cells_show_stale(CsOperator *op, CsGrouping *g, CsBatchContext *batch, CsStalePass *pass, int64 max,
+					TimestampTz after)
 {
 	int64  n;
 	CsKey *keys = cs_stale_keys(batch->state, op->def->definition_id, NULL, pass, Max(max, 1), &n);
 
 	for (int64 i = 0; i < n; i++)
-		cs_cell_show(op, g, batch, cs_state_get(batch->state, &keys[i]));
+		if (cs_cell_ends_after(op, g, &keys[i], after))
+			cs_cell_show(op, g, batch, cs_state_get(batch->state, &keys[i]));
 	if (keys)
 		pfree(keys);
 	return pass->from == 0;

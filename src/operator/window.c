@@ -477,9 +477,12 @@ revise(CsWindow *w, CsBatchContext *batch, TimestampTz retired)
 
 /* ---- showing ---- */
 
-/* About max rows that lag behind; those of tumbling windows that the batch has made in any case. */
+/*
+ * About max rows that lag behind; those of tumbling windows that the batch has
+ * made in any case.  Of the latter windows only those that end after that.
+ */
 static void
-show_changes(CsWindow *w, CsBatchContext *batch, int max)
+show_changes(CsWindow *w, CsBatchContext *batch, int max, TimestampTz after)
 {
 	bool tumbling = w->assign.form == CS_WINDOW_TUMBLING;
 	bool all = w->pass.from == 0;
@@ -492,13 +495,20 @@ show_changes(CsWindow *w, CsBatchContext *batch, int max)
 		return;
 	}
 	if (rewrite && tumbling)
-		all &= cs_cells_show_stale(&w->op, &w->grouping, batch, &w->pass, max);
+		all &= cs_cells_show_stale(&w->op, &w->grouping, batch, &w->pass, max, after);
 	else if (rewrite)
 		cs_windows_show_stale(w, batch, max);
 	if (tumbling && !(rewrite && all))
-		cs_cells_show_new(&w->op, &w->grouping, batch);
+		cs_cells_show_new(&w->op, &w->grouping, batch, after);
 	if (rewrite)
 		cs_stale_note(&w->op, batch, &w->pass);
+}
+
+/* The last end that the watermark has passed. */
+static TimestampTz
+last_end(TimestampTz wm)
+{
+	return wm > CS_WM_DONE - CS_USECS_PER_MSEC ? CS_WM_DONE : wm + CS_USECS_PER_MSEC;
 }
 
 static bool
@@ -512,9 +522,12 @@ window_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 	if (op->def->lateness > 0)
 		revise(w, batch, cs_retired_at(op->def, wm));
 	done = pass(w, batch, wm, max);
-	/* Not midway: some rows of what is open to the eye are written as closed already. */
+	/*
+	 * Not midway: some rows of what is open to the eye are written as closed
+	 * already.  Where closings are left, what is to close gets its last row at once.
+	 */
 	if (op->def->emit == CS_EMIT_CHANGES && !op->midway)
-		show_changes(w, batch, max);
+		show_changes(w, batch, max, done ? CS_WM_NONE : last_end(wm));
 	MemoryContextSwitchTo(old);
 	return done;
 }
