@@ -41,6 +41,7 @@ read_topic() {
 	say "$mode, run $2 of $runs: warming up to event $steady"
 	wait_until_consumed "$steady"
 	worker=$(worker_pid)
+	[ "$mode" != readers ] || start_readers "$readers"
 	sample begin
 	say "$mode, run $2 of $runs: measuring"
 	profile &
@@ -53,6 +54,8 @@ read_topic() {
 	wait_until_consumed "$events"
 	slice
 	sample end
+	[ "$mode" != readers ] || echo "looks $(cat "$work"/reader-* | wc -l)" >>"$figures"
+	stop_readers
 	wait "$profiler"
 	worker_memory
 	count_rows "$([ "${3:-false}" = false ] || echo clickstream_events)"
@@ -69,6 +72,12 @@ run_eventlog() { read_topic eventlog "$1" true; }
 run_sessions() {
 	tables=user_sessions
 	read_topic sessions "$1"
+	tables=$all_tables
+}
+
+run_readers() {
+	tables=user_sessions
+	read_topic readers "$1"
 	tables=$all_tables
 }
 

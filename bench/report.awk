@@ -39,9 +39,10 @@ $1 ~ /\.(log|spill)_bytes$/ {
 
 # All modes, in the order in which they are shown; and of those that catch up what they are called, and their mark.
 BEGIN {
-	mode_count = split("catchup sessions cheap eventlog definitions plain spill live latency start hostile flink", modes, " ")
+	mode_count = split("catchup sessions readers cheap eventlog definitions plain spill live latency start hostile flink", modes, " ")
 	title["catchup"] = "catch-up"; mark["catchup"] = "0.20"
 	title["sessions"] = "catch-up, sessions only"; mark["sessions"] = "0.45"
+	title["readers"] = "catch-up, sessions only, with readers of all that is open"
 	title["cheap"] = "catch-up, two tables of few rows only"
 	title["eventlog"] = "catch-up with the event log kept"; mark["eventlog"] = "0.11"
 	title["definitions"] = "catch-up, windows alike and nothing else"
@@ -170,6 +171,11 @@ function derive_catchup(mode, run,	closed) {
 		if (closed < closed_min)
 			remark(mode, run, sprintf("INVALID: %d sessions closed per million events, at least %d are the load we mean",
 				closed, closed_min))
+	}
+	if (mode == "readers") {
+		figure(mode, run, "looks_per_second", ratio(value[mode, run, "looks"], difference(mode, run, "wall")))
+		if (value[mode, run, "looks"] < 4)
+			remark(mode, run, "INVALID: hardly anybody has looked")
 	}
 	figure(mode, run, "spilled_rows", value[mode, run, "spilled"])
 	if (mode == "spill" && value[mode, run, "spilled"] == 0)
@@ -330,6 +336,8 @@ function print_catchup(mode) {
 	print_common(mode)
 	if ((mode, "closed_per_million") in known)
 		print_figure(mode, "sessions closed per million events", "closed_per_million", "%12.0f")
+	if ((mode, "looks_per_second") in known)
+		print_figure(mode, "answers to readers a second", "looks_per_second", "%12.2f")
 	print_rows(mode)
 }
 

@@ -9,6 +9,7 @@
 #              of the steady part: what follows the first BENCH_WARM_SECONDS of
 #              event time, when sessions close as fast as they open.
 #   sessions   catch-up with sessions only
+#   readers    sessions, while BENCH_READERS others ask for all that is open, again and again, on the broker's core
 #   cheap      catch-up with two tables of few rows only (traffic_by_source, funnel_step_counts)
 #   eventlog   catch-up with every event kept as a row, too
 #   definitions   catch-up with BENCH_DEFINITIONS windows alike, each of pages by minute
@@ -37,7 +38,7 @@
 # environment, with defaults:
 #   BENCH_MODES="catchup live"   BENCH_RUNS=3 (of what catches up)   BENCH_LIVE_RUNS=1
 #   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000  BENCH_PARTITIONS=8  BENCH_DEFINITIONS=7
-#   BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000
+#   BENCH_READERS=2  BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000
 #   BENCH_LIVE_SECONDS=320   14 million events in all; long enough for a checkpoint and for autovacuum
 #   BENCH_INTERVALS="1s 100ms"   BENCH_LATENCY_SECONDS=120   BENCH_LATENCY_WARM=120 (seconds of event time)
 #   BENCH_START_EVENTS=17500000   BENCH_START_RATE=7200 (of event time)   BENCH_HOSTILE_EVENTS=400000   BENCH_FLINK_SMALL=1000000   BENCH_FLINK_HEAP=13g (of 5 million events)
@@ -57,7 +58,7 @@ top=$(dirname "$bench")
 . "$bench/modes.sh"
 
 if [ -n "${BENCH_QUICK:-}" ]; then
-	: "${BENCH_MODES:=catchup sessions cheap eventlog definitions spill live latency start hostile}" "${BENCH_RUNS:=1}"
+	: "${BENCH_MODES:=catchup sessions readers cheap eventlog definitions spill live latency start hostile}" "${BENCH_RUNS:=1}"
 	: "${BENCH_EVENTS:=150000}" "${BENCH_WAL_FILES:=4}" "${BENCH_LIVE_SECONDS:=5}" "${BENCH_SETTLE_SECONDS:=2}"
 	: "${BENCH_LATENCY_SECONDS:=5}" "${BENCH_LATENCY_WARM:=10}" "${BENCH_START_EVENTS:=150000}" "${BENCH_HOSTILE_EVENTS:=20000}"
 fi
@@ -70,6 +71,7 @@ rate=${BENCH_RATE:-2000}
 users=${BENCH_USERS:-5000000}
 warm_seconds=${BENCH_WARM_SECONDS:-2000}
 live_rate=${BENCH_LIVE_RATE:-6000}
+readers=${BENCH_READERS:-2}
 live_seconds=${BENCH_LIVE_SECONDS:-320}
 latency_intervals=${BENCH_INTERVALS:-1s 100ms}
 latency_seconds=${BENCH_LATENCY_SECONDS:-120}
@@ -113,12 +115,14 @@ tables=$all_tables            # those that are made of the stream
 windows=0                     # and how many windows alike beside them
 observer=
 generator=
+asking=
 brokers=
 
 cleanup() {
 	status=$?
 	trap - EXIT INT TERM
 	[ -z "$generator" ] || kill "$generator" 2>/dev/null || true
+	stop_readers
 	stop_cluster immediate
 	close_observer
 	if [ "$status" != 0 ] && [ -f "$work/server.log" ]; then
@@ -248,6 +252,27 @@ close_observer() {
 	kill "$observer" 2>/dev/null || true
 	wait "$observer" 2>/dev/null || true
 	observer=
+}
+
+# They ask and ask, each until it is stopped; a line for each answer.
+start_readers() {
+	for reader in $(seq "$1"); do
+		yes "SELECT pg_backend_pid(), count(*) FROM clickstream.open_sessions('web.user_sessions');" |
+			taskset -c "$broker_core" psql -X -q -A -t -F ' ' -h "$work/socket" -U postgres postgres >"$work/reader-$reader" 2>&1 &
+		asking="$asking $!"
+	done
+	for reader in $(seq "$1"); do
+		until [ -s "$work/reader-$reader" ]; do sleep 0.1; done
+		taskset -cp "$broker_core" "$(awk '{ print $1; exit }' "$work/reader-$reader")" >/dev/null
+	done
+}
+
+stop_readers() {
+	for reader in $asking; do
+		kill "$reader" 2>/dev/null || true
+		wait "$reader" 2>/dev/null || true
+	done
+	asking=
 }
 
 # Prints the one line that a query answers.
@@ -419,7 +444,7 @@ main() {
 			"a quick look, NOT a valid figure"
 	for mode in $modes; do
 		case $mode in
-			catchup | sessions | cheap | eventlog | definitions | spill) times=$runs ;;
+			catchup | sessions | readers | cheap | eventlog | definitions | spill) times=$runs ;;
 			live) times=$live_runs ;;
 			latency | start | hostile | flink) times=1 ;;
 			*) fail "BENCH_MODES: no mode is called $mode" ;;
