@@ -573,7 +573,7 @@ outcome_of(CsEngine *e, bool full)
 	bool was_catching_up = e->catching_up;
 
 	if (e->ends_before == NULL) /* else who knows: the next batch will */
-		e->catching_up = full || cs_is_far_behind(e);
+		e->catching_up = full || (e->batch_messages > 0 && cs_is_far_behind(e));
 	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e) ||
 		cs_engine_rows_are_due(e))
 		return CS_BATCH_MORE;
