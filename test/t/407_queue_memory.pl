@@ -110,8 +110,9 @@ sub read_with
 my $queue = 2048;
 my $own = 6 * 1024;
 my ($idle, $full, $twice) = read_with('small', $queue);
-cmp_ok($full - $idle, '<', 2 * $queue + $own, 'a full queue takes what it may, and the answer to one fetch');
-cmp_ok($twice - $idle, '<', 3 * $queue + $own, 'and with what it held in hand as much again');
+# In hand there may be as much as the queue held already the first time: that depends on how soon the worker looks.
+cmp_ok($full - $idle, '<', 3 * $queue + $own, 'a full queue takes what it may, and the answer to one fetch');
+cmp_ok($twice - $idle, '<', 3 * $queue + $own, 'and so it does with what it held in hand');
 
 ($idle, $full, $twice) = read_with('large', 4 * $topic);
 cmp_ok($full - $idle, '>', 0.6 * $topic, 'a queue with room for it takes the whole topic');
