@@ -12,7 +12,7 @@ use ClickstreamTest;
 my $partitions = 8;
 my $messages = 4000;    # in each; the embedded broker keeps 5 MB of each
 
-my $node = new_node('main', "clickstream.commit_interval = '1min'", "clickstream.queue_memory = '1MB'");
+my $node = new_node('main', "clickstream.commit_interval = '20s'", "clickstream.queue_memory = '1MB'");
 my $broker = start_broker(web => $partitions);
 my $padding = 'x' x 300;
 
