@@ -2,8 +2,8 @@
  * engine/closing.c
  *	  What the watermark closes, at a batch's end.
  *
- * A million entries may be due at once, so each operator closes a bounded number
- * in one transaction, and the next ones go on; "closed" in clickstream.progress
+ * A million entries may be due at once, so operators close what a batch's memory
+ * has room for in one transaction, and the next ones go on; "closed" in clickstream.progress
  * follows when all are through.
  *
  * No locking: private to the engine.
@@ -28,7 +28,7 @@ cs_closings_at_once(const CsEngine *e)
 	return Max(cs_state_room(e->state, CS_CLOSINGS_PER_BATCH * n) / n, CS_CLOSINGS_MIN);
 }
 
-/* For what closes: what was measured of it so far may be as much again. */
+/* For more of what closes, by what it has taken so far: another turn may take as much again. */
 static bool
 has_room(CsEngine *e, int64 before)
 {
@@ -43,9 +43,9 @@ has_room(CsEngine *e, int64 before)
 
 /*
  * All but rollups.  Some have next to nothing to close, others more than their
- * part of the room, which entries need the less the fewer are opened for it: so
- * they go on in turn, as long as it is not used up.  What is left to the next
- * batch costs more: it goes through the log, and its row is read again.
+ * part of the room, and an entry that need not be opened takes less of it than
+ * was allowed for: so they go on in turn, as long as it is not used up.  What is
+ * left to the next batch costs more: it goes through the log first.
  */
 static void
 close_all(CsEngine *e, TimestampTz wm, int max, bool finish)
