@@ -399,7 +399,7 @@ cs_hash_value(CsHasher *hasher, Datum value, bool isnull)
 	{
 		case CS_HASH_TEXT:
 		{
-			struct varlena *v = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value));
+			struct varlena *v = cs_packed(value);
 
 			return cs_hash_bytes(VARDATA_ANY(v), VARSIZE_ANY_EXHDR(v));
 		}

@@ -60,6 +60,15 @@ cs_expr_eval(const CsExpr *expr, ExprContext *econtext, bool *isnull)
 /* True iff the qualification holds (NULL counts as false). */
 extern bool cs_expr_true(const CsExpr *expr, ExprContext *econtext);
 
+/* pg_detoast_datum_packed() without the call, where there is nothing to do: as with all that events bring. */
+static inline struct varlena *
+cs_packed(Datum value)
+{
+	struct varlena *v = (struct varlena *) DatumGetPointer(value);
+
+	return VARATT_IS_COMPRESSED(v) || VARATT_IS_EXTERNAL(v) ? pg_detoast_datum_packed(v) : v;
+}
+
 /* Mark in needed[] which columns of range table entry 1 the node reads. */
 extern void cs_expr_columns(Node *node, bool *needed, int natts);
 

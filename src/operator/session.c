@@ -166,7 +166,7 @@ evaluate_key(CsSessions *s, CsSessionInput *in, const CsEvent *event, Datum valu
 		return;
 	}
 	if (s->key.typlen == -1)
-		in->name = PointerGetDatum(pg_detoast_datum_packed((struct varlena *) DatumGetPointer(value)));
+		in->name = PointerGetDatum(cs_packed(value));
 	in->key = cs_hash_value(&s->key_hasher, in->name, false);
 }
 
