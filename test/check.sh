@@ -29,6 +29,7 @@
 #   CLICKSTREAM_SEED      seed of random tests (each has its own, always the same one); of the first round of "random"
 #   CLICKSTREAM_CASES     random windows: times as many events (1)
 #   CLICKSTREAM_DECODE_WORKERS  so many for each stream of a TAP test that can have some (none)
+#   CLICKSTREAM_SPILL     regress, random: entries that a commit leaves in memory beside those it touched (all)
 #   DEMO_SECONDS          how long the demo runs (20)
 #   CLICKSTREAM_TAP_LIMIT seconds for one TAP file (1800)
 #   CLICKSTREAM_JOBS      TAP files at a time (2)
@@ -220,6 +221,7 @@ start_cluster() {
 		autovacuum = off	# what the planner knows of tables is not to depend on when it comes
 		log_min_messages = info
 		log_line_prefix = '%m [%p] %b %q%a '
+		clickstream.force_spill = ${CLICKSTREAM_SPILL:--1}
 	END
 	as_server pg_ctl -D "$work/regress/data" -l "$work/regress/server.log" "${server_options[@]}" -w start
 }
