@@ -2557,7 +2557,7 @@ COMMENT ON COLUMN stat_memory.used IS 'bytes that it holds: entries, distinct se
 COMMENT ON COLUMN stat_memory.entries IS 'open sessions, windows and the like, in memory or in the spill table';
 COMMENT ON COLUMN stat_memory.set_bytes IS 'of used: distinct counts with more than 32 members';
 COMMENT ON COLUMN stat_memory.index_bytes IS 'of used: what finds entries and tells when they are due';
-COMMENT ON COLUMN stat_memory.kept_bytes IS 'beside used: what is closed or changed, kept for readers of the 60 commits before';
+COMMENT ON COLUMN stat_memory.kept_bytes IS 'beside used: what is closed or changed, kept for readers whose snapshots are older, by up to 60 commits';
 COMMENT ON COLUMN stat_memory.shared_bytes IS 'blocks of clickstream.state_memory that it holds now; what it has too much goes back when another stream lacks it';
 COMMENT ON COLUMN stat_memory.own_bytes IS 'memory of the worker''s own, while the shared memory has no room for it; readers then read the log';
 COMMENT ON COLUMN stat_memory.spilled_keys IS 'entries that are in the spill table only';

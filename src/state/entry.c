@@ -4,7 +4,7 @@
  *
  * What is here changes committed state, so it runs after COMMIT or in
  * recovery only.  In a state that readers see, an entry that goes stays in its
- * slot, marked as gone, until KEPT_COMMITS later nobody can ask for it; one that
+ * slot, marked as gone, until nobody can ask for it (publish.c); one that
  * only loses a part (cs_work_keep()) goes on in another slot.  It must be this
  * way round: a reader that has passed the slot before has taken the entry, and
  * does not take the new one, which is too new for him; one that comes later

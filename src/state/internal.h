@@ -178,6 +178,15 @@ typedef struct CsGone
 	uint32	  ntaken; /* and taken */
 } CsGone;
 
+#define CS_KEPT_COMMITS 60 /* for so long, at most, readers of older snapshots find what is gone */
+
+/* A commit that readers may ask for, and by what they see it. */
+typedef struct CsKept
+{
+	int64		  commit;
+	TransactionId xid; /* invalid: none */
+} CsKept;
+
 /* The first one that went, NULL: none is kept. */
 static inline CsEntry *
 cs_gone_first(const CsGone *gone)
@@ -200,6 +209,8 @@ struct CsState
 	CsArena			data_pieces;  /* entries' bytes, members of sets */
 	int64			commit;		  /* number of the commit that is published or replayed */
 	CsGone			gone;
+	CsKept			kept[CS_KEPT_COMMITS]; /* at the commit's number modulo their number */
+	TransactionId	xid;				   /* of the batch that is logged */
 	int64			kept_bytes;
 	int64			rounds;					 /* calls of cs_state_give_back() */
 	int64			compacted;				 /* the one in which blocks were emptied last */
@@ -270,6 +281,8 @@ extern void cs_entry_unlink(CsState *state, CsDefState *def, CsEntry *entry);
 extern CsEntry *cs_entry_keep(CsState *state, CsEntry *entry);
 /* Free what readers can need no longer: gone at this commit or before. */
 extern void cs_entries_forget(CsState *state, int64 commit);
+/* What is gone and no snapshot needs any more, in a transaction or not. */
+extern void cs_state_forget_seen(CsState *state);
 /* Nothing is in it, as after its making. */
 extern void cs_state_clear(CsState *state);
 

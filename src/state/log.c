@@ -433,6 +433,8 @@ cs_state_log(CsState *state, const CsStream *stream, int64 commit_number)
 
 	state->log_next = state->log;
 	state->commit = commit_number;
+	state->xid = GetTopTransactionId();
+	cs_state_forget_seen(state); /* before it is reckoned what memory publication needs */
 	maybe_switch_half(state);
 	w.rel = table_open(stream->log_relation[state->log_next.half], RowExclusiveLock);
 	RelationSetTargetBlock(w.rel,

@@ -8,20 +8,23 @@
  * have left the processor's caches since, so it asks for each some steps ahead.
  *
  * In shared memory the region says which commit is being published, and then
- * that it is; what this commit removes stays for readers of the KEPT_COMMITS
- * before it (entry.c).
+ * that it is; what this commit removes stays for readers of those before it
+ * (entry.c): until no snapshot is left that does not see it, but for no more
+ * than CS_KEPT_COMMITS.  Mostly that is until the next one, so what has gone
+ * is used again while the processor's caches still have it.
  *
  * Locking: one slot at a time, in entry.c and set.c.
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "core/fault.h"
 #include "core/memory.h"
 #include "state/budget.h"
 #include "state/spill.h"
+#include "storage/procarray.h"
 #include "utils/memutils.h"
 
-#define KEPT_COMMITS 60		   /* for so long readers of older snapshots find what is gone */
 #define WORKS_KEPT (64 * 1024) /* slots of the table of new works that are kept from batch to batch */
 
 static void
@@ -249,6 +252,34 @@ publish_copies(CsState *state)
 		state->copied_set->copied = state->copied_to;
 }
 
+/* Nobody will ask for a commit before this one any more. */
+static void
+forget_before(CsState *state, int64 commit)
+{
+	if (pg_atomic_read_u64(&state->region->readable_from) < (uint64) commit)
+		pg_atomic_write_u64(&state->region->readable_from, (uint64) commit);
+	cs_entries_forget(state, commit);
+}
+
+void
+cs_state_forget_seen(CsState *state)
+{
+	TransactionId oldest;
+	int64		  seen = 0;
+
+	if (!state->readable || cs_gone_first(&state->gone) == NULL)
+		return;
+	oldest = GetOldestNonRemovableTransactionId(NULL);
+	for (int i = 0; i < CS_KEPT_COMMITS; i++)
+	{
+		const CsKept *kept = &state->kept[i];
+
+		if (kept->commit > seen && TransactionIdIsValid(kept->xid) && TransactionIdPrecedes(kept->xid, oldest))
+			seen = kept->commit;
+	}
+	forget_before(state, seen);
+}
+
 /* Tell readers that what they find is on its way to commit state->commit. */
 static void
 begin_publishing(CsState *state)
@@ -257,14 +288,8 @@ begin_publishing(CsState *state)
 	if (!state->readable)
 		return;
 	pg_atomic_write_u64(&state->region->publishing, (uint64) state->commit);
-	if (state->commit > KEPT_COMMITS)
-	{
-		uint64 from = (uint64) (state->commit - KEPT_COMMITS);
-
-		if (pg_atomic_read_u64(&state->region->readable_from) < from)
-			pg_atomic_write_u64(&state->region->readable_from, from);
-		cs_entries_forget(state, (int64) from);
-	}
+	if (state->commit > CS_KEPT_COMMITS)
+		forget_before(state, state->commit - CS_KEPT_COMMITS);
 }
 
 static void
@@ -273,6 +298,7 @@ end_publishing(CsState *state)
 	state->is_publishing = false;
 	if (!state->readable)
 		return;
+	state->kept[state->commit % CS_KEPT_COMMITS] = (CsKept){state->commit, state->xid};
 	cs_state_bound_kept(state);
 	pg_write_barrier();
 	pg_atomic_write_u64(&state->region->published, (uint64) state->commit);

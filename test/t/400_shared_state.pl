@@ -183,6 +183,11 @@ sub set
 	query('SELECT pg_reload_conf()');
 }
 
+sub kept_bytes
+{
+	return query(q(SELECT kept_bytes FROM clickstream.stat_memory WHERE stream = 'live'));
+}
+
 look_for(100, 'all in memory');
 set('clickstream.force_spill', 30);
 traffic_for(10);
@@ -199,6 +204,7 @@ is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'a snapshot is taken');
 my $open = $old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session_id) FROM clickstream.open_sessions('visits')));
 traffic_for(30);
 is_read_in_shared_memory(sub { $old->query_safe($_[0]) }, 'it sees each session once, 30 commits later');
+my $kept = kept_bytes();
 traffic_for(60);
 $from = log_size();
 is($old->query_safe('SELECT count(*) FROM wrong'), '0', 'and 90 commits later');
@@ -206,6 +212,10 @@ is(join(' ', sources($from)), '0 3', 'in the log');
 is($old->query_safe(q(SELECT string_agg(session_id, ',' ORDER BY session_id) FROM clickstream.open_sessions('visits'))), $open, 'the very same');
 $old->query_safe('COMMIT');
 $old->quit;
+
+# What is gone is kept for such snapshots only.
+traffic_for(3);
+cmp_ok(kept_bytes(), '<', $kept / 4, 'without it, what has gone is used again soon') or diag("$kept bytes before");
 
 # ---- these tests would notice
 
