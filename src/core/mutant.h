@@ -33,6 +33,7 @@
 	M(SINCE_IGNORED, "since_ignored")		/* readers find what is too new for them */                     \
 	M(DEDUPE_FORGETS, "dedupe_forgets")		/* values seen before this batch are forgotten */               \
 	M(SPILL_FORGETS, "spill_forgets")		/* the index forgets some spilled keys */                       \
+	M(NO_NUDGES, "no_nudges")				/* what fetches sleeps on, although there is room */            \
 	M(SPILL_STALE_ROW, "spill_stale_row")	/* rows of entries that have changed since are kept, and win */ \
 	M(SPILL_NOT_DUE, "spill_not_due")		/* spilled entries are never due */                             \
 	M(TRIM_EARLY, "trim_early")				/* the log's older half goes while snapshots need it */         \

@@ -28,12 +28,15 @@ cs_is_far_behind(CsEngine *e)
 
 /*
  * The worker is faster than the broker.  A batch that ended now would be
- * followed by nothing until commit_interval is over.
+ * followed by nothing until commit_interval is over.  One that closes what was
+ * left does not wait: another one follows at once, which does.
  */
 static bool
 pause_for_more(CsEngine *e)
 {
-	return e->host->pause != NULL && e->batch_messages > 0 && cs_is_far_behind(e) &&
+	bool reads = e->batch_messages > 0 || e->catching_up;
+
+	return e->host->pause != NULL && reads && !e->closings_left && cs_is_far_behind(e) &&
 		   !TimestampDifferenceExceeds(e->begun, GetCurrentTimestamp(), cs_commit_interval) && e->host->pause(PAUSE_MS);
 }
 

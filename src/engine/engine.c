@@ -531,6 +531,7 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 {
 	CsControl	control;
 	TimestampTz as_of;
+	bool		closes;
 	bool		finish;
 
 	cs_control_load(e->stream->stream_id, &control);
@@ -543,8 +544,10 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 		cs_positions_refresh(e, FIRST_METADATA_MS);
 	cs_backfill_run(e);
 	/* What is left to be closed comes first: else more would come to it with each batch than goes. */
+	closes = e->closings_left;
 	if (e->assigned && !cs_closing_is_midway(e))
-		*full = cs_consume(e, e->closings_left ? 1 : max_messages, polled);
+		*full = cs_consume(e, closes ? 1 : max_messages, polled);
+	*full |= closes && cs_is_far_behind(e); /* it has read next to nothing */
 	if (e->stream->brokers != NULL && e->assigned && cs_now() >= e->next_refresh)
 		cs_positions_refresh(e, METADATA_MS); /* after reading: a new assignment drops what is queued */
 	cs_positions_pass_gaps(e);
@@ -572,6 +575,7 @@ outcome_of(CsEngine *e, bool full)
 {
 	bool was_catching_up = e->catching_up;
 
+	e->has_read |= e->batch_messages > 0;
 	if (e->ends_before == NULL) /* else who knows: the next batch will */
 		e->catching_up = full || (e->batch_messages > 0 && cs_is_far_behind(e));
 	if (full || e->ends_before || e->closings_left || e->previews_left || cs_backfill_remains(e) ||

@@ -41,7 +41,7 @@ typedef struct CsHost
 	void (*commit)(void);						/* commit it */
 	void (*report)(const CsProgress *progress); /* after a commit, and where there is news without; may be NULL */
 	void (*wake_sink)(int32 sink_id);			/* this transaction has rows for a sink; may be NULL */
-	bool (*pause)(int ms); /* in a transaction; false: somebody wants something.  NULL: a batch never waits */
+	bool (*pause)(int ms); /* in a transaction; false: the batch shall end.  NULL: it never waits */
 	bool shares;		   /* committed state is for readers in shared memory */
 	bool helped;		   /* decode workers may be started */
 } CsHost;
@@ -85,6 +85,8 @@ extern bool cs_engine_is_behind(CsEngine *engine);
 extern bool cs_engine_is_stopped(CsEngine *engine);
 /* Did definitions change since it was opened?  Then it should be opened again. */
 extern bool cs_engine_is_stale(CsEngine *engine);
+/* False: it has only looked where to begin. */
+extern bool cs_engine_has_read(CsEngine *engine);
 /* Everything that is in the topic now has been read (for process()). */
 extern bool cs_engine_at_end(CsEngine *engine);
 

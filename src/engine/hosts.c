@@ -77,6 +77,12 @@ cs_engine_is_stale(CsEngine *e)
 }
 
 bool
+cs_engine_has_read(CsEngine *e)
+{
+	return e->has_read;
+}
+
+bool
 cs_engine_at_end(CsEngine *e)
 {
 	return cs_positions_at_end(e) && e->polled_empty && !e->closings_left && !cs_backfill_remains(e);

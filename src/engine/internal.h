@@ -129,6 +129,7 @@ struct CsEngine
 	TimestampTz	  next_refresh; /* clock: look for partitions */
 	bool		  polled_empty; /* the last poll returned nothing */
 	bool		  catching_up;
+	bool		  has_read;		/* messages, since it was opened */
 	int64		  reported;		/* commit number that the host knows of; -1: none */
 	int64		  shown_commit; /* and as of which rows were not held back, see CsProgress */
 	bool		  closings_left;

@@ -448,6 +448,7 @@ kafka_poll(CsSource *base, CsMessage *messages, int max, int timeout_ms)
 	} while (n == 0 && source->fault.code == RD_KAFKA_RESP_ERR_NO_ERROR && timeout_ms > 0 &&
 			 wait_for_something(source, deadline));
 	refresh_ends(source);
+	cs_kafka_nudge(source);
 	source->has_taken |= n > 0;
 	if (n == 0)
 		(void) meets_fault(source);

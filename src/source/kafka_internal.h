@@ -110,6 +110,7 @@ typedef struct KafkaSource
 	int				silence_limit; /* ms without a word that make a broker unreachable */
 	TimestampTz		assigned_at;   /* when assign() was last called */
 	TimestampTz		ends_read_at;  /* when the high watermarks were last looked at */
+	TimestampTz		nudged_at;	   /* when it was last looked whether the library should be woken */
 	TimestampTz	   *missing_since; /* by topic: vanished from the metadata, or 0 */
 	bool		   *was_seen;	   /* by topic: was in the metadata once, or read in an earlier life */
 	bool		   *was_listed;	   /* by topic: was in the metadata that this client got */
@@ -145,6 +146,9 @@ extern KafkaTelling		   *cs_kafka_tell(rd_kafka_t *rk, const char *group, const 
 extern bool					cs_kafka_has_told(KafkaTelling *telling, int timeout_ms, rd_kafka_error_t **error);
 extern bool					cs_kafka_tells_since(const KafkaTelling *telling, int ms);
 extern bool					cs_kafka_end_telling(KafkaTelling *telling);
+
+/* kafka_nudge.c: wake what fetches, if there may be room for more. */
+extern void cs_kafka_nudge(KafkaSource *source);
 
 /* kafka_lookup.c */
 extern CsPartition *cs_kafka_list(CsSource *base, int *n, int timeout_ms);

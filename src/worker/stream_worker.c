@@ -76,8 +76,10 @@ static MemoryContext round_context;	 /* current outside transactions; reset befo
 static CsEngine		*engine = NULL;
 static MemoryContext sink_context = NULL; /* of a sink: what it has open */
 
-static TimestampTz last_batch = 0;	/* when the last batch ended */
-static TimestampTz last_commit = 0; /* when the last one that committed began: the interval counts from there */
+static TimestampTz last_batch = 0; /* when the last batch ended */
+/* When the last one that committed began, of those since it first read: the interval counts from there. */
+static TimestampTz last_commit = 0;
+static bool		   woken_in_batch = false; /* and has not looked yet why */
 static TimestampTz last_error = 0;
 static bool		   after_permanent = false; /* the last error was one, and no batch succeeded since */
 static bool		   is_stopped = false;		/* the last error was a message at which the stream is to stop */
@@ -230,16 +232,19 @@ host_report(const CsProgress *progress)
 	cs_slots_unlock();
 }
 
-/* Being asked to end waits for the end of the batch. */
+/*
+ * Being asked to end waits for the end of the batch, which is now.  Whatever
+ * else wakes it is looked at after the batch, as what comes while it works.
+ */
 static bool
 host_pause(int ms)
 {
-	bool woken = (cs_wait(-1, ms) & WL_LATCH_SET) != 0;
+	bool ends;
 
+	woken_in_batch |= (cs_wait(-1, ms) & WL_LATCH_SET) != 0;
 	CHECK_FOR_INTERRUPTS();
-	if (woken)
-		SetLatch(MyLatch); /* for the end of this batch */
-	return !woken;
+	ends = woken_in_batch && is_asked_to_end();
+	return !ends;
 }
 
 static const CsHost host = {.begin = cs_host_begin,
@@ -286,9 +291,10 @@ next_batch(void)
 static void
 wait_for_work(void)
 {
-	bool woken = false;
+	bool woken = woken_in_batch;
 	int	 ms;
 
+	woken_in_batch = false;
 	(void) pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, "waiting for messages");
 	while ((ms = ms_until(GetCurrentTimestamp(), next_batch())) > 0)
@@ -441,7 +447,7 @@ run_batches(void)
 		begun = GetCurrentTimestamp();
 		outcome = cs_engine_batch(engine, 0);
 		last_batch = GetCurrentTimestamp();
-		if (outcome != CS_BATCH_IDLE)
+		if (outcome != CS_BATCH_IDLE && cs_engine_has_read(engine))
 			last_commit = begun;
 		note_success(outcome != CS_BATCH_IDLE);
 		if (cs_engine_is_stale(engine))
