@@ -96,6 +96,17 @@ run_definitions() {
 	tables=$all_tables
 }
 
+# The second core is shared with the broker, so what is had here is less than two cores of its own give.
+run_cores() {
+	read_topic onecore "$1"
+	alone=$core
+	core=$core,$broker_core
+	decode_workers=$helpers
+	read_topic cores "$1"
+	core=$alone
+	decode_workers=${BENCH_DECODE_WORKERS:-0}
+}
+
 # A tenth of what the state took with plenty, but not less than may be set.
 run_spill() {
 	read_topic plain "$1"

@@ -39,13 +39,15 @@ $1 ~ /\.(log|spill)_bytes$/ {
 
 # All modes, in the order in which they are shown; and of those that catch up what they are called, and their mark.
 BEGIN {
-	mode_count = split("catchup sessions readers cheap eventlog definitions plain spill live latency start hostile flink", modes, " ")
+	mode_count = split("catchup sessions readers cheap eventlog definitions onecore cores plain spill live latency start hostile flink", modes, " ")
 	title["catchup"] = "catch-up"; mark["catchup"] = "0.20"
 	title["sessions"] = "catch-up, sessions only"; mark["sessions"] = "0.45"
 	title["readers"] = "catch-up, sessions only, with readers of all that is open"
 	title["cheap"] = "catch-up, two tables of few rows only"
 	title["eventlog"] = "catch-up with the event log kept"; mark["eventlog"] = "0.11"
 	title["definitions"] = "catch-up, windows alike and nothing else"
+	title["onecore"] = "catch-up on one core"
+	title["cores"] = "catch-up on two cores, with decode workers"
 	title["plain"] = "catch-up with plenty of memory for state"
 	title["spill"] = "catch-up with a tenth of that"; mark["spill"] = "0.10"
 }
@@ -87,6 +89,8 @@ function derive(mode, run) {
 function print_mode(mode) {
 	if (mode == "spill")
 		print_spill()
+	else if (mode == "cores")
+		print_cores()
 	else if (mode in title)
 		print_catchup(mode)
 	else if (mode == "live")
@@ -339,6 +343,12 @@ function print_catchup(mode) {
 	if ((mode, "looks_per_second") in known)
 		print_figure(mode, "answers to readers a second", "looks_per_second", "%12.2f")
 	print_rows(mode)
+}
+
+function print_cores() {
+	print_catchup("cores")
+	printf "  %-46s%12.2f\n", "by the clock, times what it is on one core (mark: 1.25)",
+		ratio(median("cores", "events_per_second"), median("onecore", "events_per_second"))
 }
 
 function print_spill() {

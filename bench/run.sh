@@ -13,6 +13,8 @@
 #   cheap      catch-up with two tables of few rows only (traffic_by_source, funnel_step_counts)
 #   eventlog   catch-up with every event kept as a row, too
 #   definitions   catch-up with BENCH_DEFINITIONS windows alike, each of pages by minute
+#   cores      catch-up on one core, then on both with BENCH_HELPERS decode workers: how much faster by the clock.
+#              The broker is on one of the two, as ever.
 #   spill      catch-up with plenty of memory for state, then with a tenth of what
 #              it took: the rest lies in the spill table.  How much more that costs.
 #   live       after the same warm-up events come in real time,
@@ -37,7 +39,7 @@
 #
 # environment, with defaults:
 #   BENCH_MODES="catchup live"   BENCH_RUNS=3 (of what catches up)   BENCH_LIVE_RUNS=1
-#   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000  BENCH_PARTITIONS=8  BENCH_DEFINITIONS=7
+#   BENCH_EVENTS=10000000  BENCH_SEED=42  BENCH_RATE=2000  BENCH_USERS=5000000  BENCH_PARTITIONS=8  BENCH_DEFINITIONS=7  BENCH_DECODE_WORKERS=0 (of any mode)  BENCH_HELPERS=1 (of cores)
 #   BENCH_READERS=2  BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000
 #   BENCH_LIVE_SECONDS=320   14 million events in all; long enough for a checkpoint and for autovacuum
 #   BENCH_INTERVALS="1s 100ms"   BENCH_LATENCY_SECONDS=120   BENCH_LATENCY_WARM=120 (seconds of event time)
@@ -58,7 +60,7 @@ top=$(dirname "$bench")
 . "$bench/modes.sh"
 
 if [ -n "${BENCH_QUICK:-}" ]; then
-	: "${BENCH_MODES:=catchup sessions readers cheap eventlog definitions spill live latency start hostile}" "${BENCH_RUNS:=1}"
+	: "${BENCH_MODES:=catchup sessions readers cheap eventlog definitions cores spill live latency start hostile}" "${BENCH_RUNS:=1}"
 	: "${BENCH_EVENTS:=150000}" "${BENCH_WAL_FILES:=4}" "${BENCH_LIVE_SECONDS:=5}" "${BENCH_SETTLE_SECONDS:=2}"
 	: "${BENCH_LATENCY_SECONDS:=5}" "${BENCH_LATENCY_WARM:=10}" "${BENCH_START_EVENTS:=150000}" "${BENCH_HOSTILE_EVENTS:=20000}"
 fi
@@ -89,6 +91,8 @@ out=$bench/out
 
 partitions=${BENCH_PARTITIONS:-8}
 definitions=${BENCH_DEFINITIONS:-7}
+decode_workers=${BENCH_DECODE_WORKERS:-0}
+helpers=${BENCH_HELPERS:-1}
 slice_seconds=20          # live: how often it is looked what an event costs
 settle_seconds=${BENCH_SETTLE_SECONDS:-10} # live: from the first paced event to the first sample
 stall_seconds=120         # no commit for so long: give up
@@ -297,6 +301,7 @@ make_stream() {
 		esac
 		makes "$table" || ask "SELECT count(*) FROM clickstream.drop_$kind('web.$table')" >/dev/null
 	done
+	[ "$decode_workers" = 0 ] || ask "SELECT count(*) FROM clickstream.alter_stream('web', decode_workers => $decode_workers)" >/dev/null
 	[ "$windows" = 0 ] || ask "SELECT count(clickstream.create_window('web.pages_' || i, 'web', size => '1 minute', group_by => 'page_url',
 		measures => 'count(*) AS events, count(DISTINCT effective_user_id) AS visitors')) FROM generate_series(1, $windows) AS i" >/dev/null
 }
@@ -444,7 +449,7 @@ main() {
 			"a quick look, NOT a valid figure"
 	for mode in $modes; do
 		case $mode in
-			catchup | sessions | readers | cheap | eventlog | definitions | spill) times=$runs ;;
+			catchup | sessions | readers | cheap | eventlog | definitions | cores | spill) times=$runs ;;
 			live) times=$live_runs ;;
 			latency | start | hostile | flink) times=1 ;;
 			*) fail "BENCH_MODES: no mode is called $mode" ;;
