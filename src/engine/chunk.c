@@ -39,6 +39,8 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#define PREFETCH_PACKED 8 /* messages ahead, of those from decode workers */
+
 /* ---- compiling the stream's own expressions ---- */
 
 void
@@ -342,10 +344,19 @@ take_packed(CsEngine *e, CsEvent *event)
 	}
 }
 
+/* Their heads were read when they were handed out. */
+static void
+prefetch_packed(const CsEngine *e, int i)
+{
+	if (i < e->nevents && e->messages[i].packed != NULL)
+		cs_packed_prefetch_columns(e->messages[i].packed);
+}
+
 /* Of a source with decode workers, which has messages of both kinds. */
 static void
 helped_step(CsEngine *e, void *arg, int i)
 {
+	prefetch_packed(e, i + PREFETCH_PACKED);
 	if (e->messages[i].packed != NULL)
 		take_packed(e, &e->events[i]);
 	else

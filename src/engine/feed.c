@@ -22,6 +22,7 @@
 
 #define BUSY_WAIT_MS 100 /* for helpers that have messages in hand */
 #define OWN_POLL_INTERVAL_MS 100
+#define PREFETCH 8 /* messages ahead */
 
 /* ---- sharing partitions out ---- */
 
@@ -120,7 +121,7 @@ receive(CsHelper *helper)
 			continue;
 		helper->parcel = parcel;
 		helper->left = parcel->nevents;
-		helper->next = (const CsPackedEvent *) ((const char *) parcel + parcel->events);
+		helper->places = (const Size *) ((const char *) parcel + parcel->events);
 		return true;
 	}
 	helper->gone |= result == SHM_MQ_DETACHED;
@@ -242,14 +243,16 @@ finish_parcel(CsFeedSource *source, CsHelper *helper)
 static int
 hand_out(CsFeedSource *source, CsHelper *helper, CsMessage *messages, int max)
 {
-	int n = 0;
+	const char *parcel = (const char *) helper->parcel;
+	int			n = 0;
 
-	for (; helper->left > 0 && n < max; helper->left--)
+	for (; helper->left > 0 && n < max; helper->left--, helper->places++)
 	{
-		const CsPackedEvent *packed = helper->next;
+		const CsPackedEvent *packed = (const CsPackedEvent *) (parcel + *helper->places);
 		int					 i = cs_packed_partition(packed);
 
-		helper->next = (const CsPackedEvent *) ((const char *) packed + cs_packed_size(packed));
+		if (helper->left > PREFETCH)
+			cs_packed_prefetch_head((const CsPackedEvent *) (parcel + helper->places[PREFETCH]));
 		if (cs_stash_takes(helper, i))
 		{
 			cs_stash_add(source, helper, packed);

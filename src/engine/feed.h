@@ -104,7 +104,7 @@ typedef struct CsParcel
 {
 	uint64 generation;
 	int	   nevents;
-	Size   events;	/* CsPackedEvent, one behind the other */
+	Size   events;	/* of each the place of its CsPackedEvent, which are one behind the other */
 	Size   marks;	/* CsFeedMark of each partition, or none */
 	Size   problem; /* text; "": there is none */
 	Size   error;	/* CsFeedError */

@@ -31,13 +31,13 @@ typedef struct CsHelper
 	dlist_head	 *stashes; /* of each, messages that came and are not to be handed out yet: feed_stash.c */
 
 	/* What came from it, and was not handed out yet. */
-	bool				 spoke;	 /* it has compiled the stream and reads */
-	bool				 gone;	 /* the queue's other end */
-	bool				 lent;	 /* the engine has messages of the parcel, until release() */
-	const CsParcel		*parcel; /* NULL: none */
-	const CsPackedEvent *next;
-	int					 left;
-	char				 problem[512];
+	bool			spoke;	/* it has compiled the stream and reads */
+	bool			gone;	/* the queue's other end */
+	bool			lent;	/* the engine has messages of the parcel, until release() */
+	const CsParcel *parcel; /* NULL: none */
+	const Size	   *places; /* of the next one and those behind it */
+	int				left;
+	char			problem[512];
 } CsHelper;
 
 typedef struct CsFeedSource

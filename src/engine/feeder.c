@@ -244,9 +244,9 @@ static int
 pack_events(CsFeeder *feeder, int first, ListCell **letter)
 {
 	CsEngine *e = feeder->e;
+	Size	  places[CS_CHUNK_MESSAGES];
 	int		  i = first;
 
-	feeder->head.events = MAXALIGN(feeder->parcel.len);
 	for (; i < e->nevents && feeder->parcel.len < (int) CS_FEED_PARCEL; i++)
 	{
 		const CsEvent *event = &e->events[i];
@@ -258,10 +258,11 @@ pack_events(CsFeeder *feeder, int first, ListCell **letter)
 			dead = lfirst(*letter);
 			*letter = lnext(e->dead, *letter);
 		}
-		cs_packed_add(e, &feeder->parcel, (int) (p - feeder->partitions), event, dead);
+		places[i - first] = cs_packed_add(e, &feeder->parcel, (int) (p - feeder->partitions), event, dead);
 		p->next_offset = event->message->offset + 1;
 	}
 	feeder->head.nevents = i - first;
+	feeder->head.events = cs_packed_append(&feeder->parcel, places, feeder->head.nevents * sizeof(Size));
 	return i;
 }
 

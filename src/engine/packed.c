@@ -10,6 +10,8 @@
 #include "utils/datum.h"
 #include "utils/expandeddatum.h"
 
+#define PREFETCH_MAX 1024 /* bytes of values */
+
 /* How a column's value is kept. */
 typedef enum Form
 {
@@ -48,6 +50,7 @@ struct CsPackedEvent
 	Size		error;
 	int			sqlerrcode;
 	int			ncolumns;
+	Size		values; /* where those of columns begin; the columns follow them */
 	Size		columns;
 };
 
@@ -122,6 +125,7 @@ pack_columns(const CsEngine *e, StringInfo buffer, Size begin, const CsEvent *ev
 	TupleDesc	  desc = e->stream->event_desc;
 	PackedColumn *columns = palloc(desc->natts * sizeof(PackedColumn));
 
+	packed->values = buffer->len - begin;
 	for (int attno = 1; attno <= desc->natts; attno++)
 	{
 		PackedColumn *column = &columns[packed->ncolumns];
@@ -170,7 +174,7 @@ pack_letter(StringInfo buffer, Size begin, const CsDeadLetter *letter, CsPackedE
 									   letter->sqlstate[3], letter->sqlstate[4]);
 }
 
-void
+Size
 cs_packed_add(const CsEngine *e, StringInfo buffer, int partition, const CsEvent *event, const CsDeadLetter *letter)
 {
 	Size		  begin = cs_packed_append(buffer, NULL, sizeof(CsPackedEvent));
@@ -194,6 +198,7 @@ cs_packed_add(const CsEngine *e, StringInfo buffer, int partition, const CsEvent
 	(void) cs_packed_append(buffer, NULL, 0);
 	packed.size = buffer->len - begin;
 	memcpy(buffer->data + begin, &packed, sizeof(packed));
+	return begin;
 }
 
 /* ---- the other side ---- */
@@ -208,6 +213,27 @@ int
 cs_packed_partition(const CsPackedEvent *packed)
 {
 	return packed->partition;
+}
+
+/* Written by another processor, so nothing of it is in this one's caches. */
+void
+cs_packed_prefetch_head(const CsPackedEvent *packed)
+{
+	for (Size at = 0; at < sizeof(CsPackedEvent); at += 64)
+		__builtin_prefetch((const char *) packed + at);
+}
+
+void
+cs_packed_prefetch_columns(const CsPackedEvent *packed)
+{
+	Size end = packed->columns + packed->ncolumns * sizeof(PackedColumn);
+
+	if (packed->ncolumns == 0)
+		return;
+	for (Size at = packed->values; at < Min(end, packed->values + PREFETCH_MAX); at += 64)
+		__builtin_prefetch((const char *) packed + at);
+	for (Size at = Max(packed->columns, packed->values + PREFETCH_MAX); at < end; at += 64)
+		__builtin_prefetch((const char *) packed + at);
 }
 
 static inline const char *

@@ -18,13 +18,17 @@
 /* Append len bytes where palloc() could have put them; where that is.  len of 0 is fine. */
 extern Size cs_packed_append(StringInfo buffer, const void *data, Size len);
 
-/* Append a message.  partition: its number among those that the decode worker reads; letter: of a dead one. */
-extern void cs_packed_add(const CsEngine *e, StringInfo buffer, int partition, const CsEvent *event,
+/* Append a message; its place.  partition: its number among those that the decode worker reads; letter: of a dead one. */
+extern Size cs_packed_add(const CsEngine *e, StringInfo buffer, int partition, const CsEvent *event,
 						  const CsDeadLetter *letter);
 
 /* How long it is; its partition. */
 extern Size cs_packed_size(const CsPackedEvent *packed);
 extern int	cs_packed_partition(const CsPackedEvent *packed);
+
+/* It will be read soon; its columns sooner: the head must be there by then. */
+extern void cs_packed_prefetch_head(const CsPackedEvent *packed);
+extern void cs_packed_prefetch_columns(const CsPackedEvent *packed);
 
 /* The message in it, but for its partition; sources of messages that are not packed leave "packed" NULL. */
 extern void cs_packed_message(const CsPackedEvent *packed, CsMessage *message);
