@@ -92,7 +92,8 @@ axis_definitions() {
 # One panel for each axis that there are points of; lines as they are, and as multiples of the yardstick.
 draw() {
 	for axis in events visitors partitions definitions; do
-		grep "^$axis	" "$points" | sort -t '	' -k 2n >"$bench/out/growth-$axis.tsv" || rm -f "$bench/out/growth-$axis.tsv"
+		grep "^$axis	" "$points" | sort -t '	' -k 2n >"$bench/out/growth-$axis.tsv"
+		[ -s "$bench/out/growth-$axis.tsv" ] || rm -f "$bench/out/growth-$axis.tsv"
 	done
 	gnuplot <<-END
 		set terminal pngcairo size 1200,820 font 'Sans,10'
