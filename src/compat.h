@@ -188,4 +188,11 @@ cs_executor_run(QueryDesc *desc)
 #define pg_noreturn __attribute__((noreturn))
 #endif
 
+/* What a setting's check hook hands to its assign hook: guc.c frees it. */
+#if PG_VERSION_NUM >= 160000
+#define cs_guc_malloc(size) guc_malloc(LOG, size)
+#else
+#define cs_guc_malloc(size) malloc(size)
+#endif
+
 #endif

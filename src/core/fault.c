@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "access/xact.h"
+#include "compat.h"
 #include "core/wait.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -101,7 +102,7 @@ check_fault(char **value, void **extra, GucSource source)
 		GUC_check_errdetail("It is 'point:action[:pass]'; src/core/fault.h has the points and actions.");
 		return false;
 	}
-	*extra = malloc(sizeof(Fault)); /* as guc.c frees it */
+	*extra = cs_guc_malloc(sizeof(Fault));
 	if (*extra == NULL)
 		return false;
 	memcpy(*extra, &parsed, sizeof(Fault));
