@@ -4,8 +4,11 @@
  *
  * Two tables: groups, with their totals; and members, each value of a
  * distinct count of a group with the last slide in which it was seen.  A
- * value leaves with a slide if that was the last one.  Both live in a context
- * of their own and are dropped as a whole.
+ * value leaves with a slide if that was the last one, and a group knows how
+ * many do: nothing is looked up when a slide leaves.  Members that have left
+ * stay in the table, and count as not there, until it is full: then it is
+ * swept, in the order of memory, or it grows where that would free little.
+ * Both tables live in a context of their own and are dropped as a whole.
  *
  * No locking: private to the process that runs the stream.
  */
@@ -18,7 +21,24 @@
 #include "utils/memutils.h"
 
 #define MEMBERS_AT_ONCE 16
-#define MIN_HOPS 3 /* with fewer slides a window, merging is as cheap */
+#define MIN_HOPS 3	  /* with fewer slides a window, merging is as cheap */
+#define SWEPT_SHARE 8 /* a table is swept if one of so many members has left */
+
+/* Values that were seen in this slide last. */
+typedef struct LastSeen
+{
+	int32 slide;
+	int32 values;
+} LastSeen;
+
+/* A measure of a group. */
+typedef struct Total
+{
+	int64	  n;
+	LastSeen *seen; /* distinct: the oldest slide first */
+	int		  nseen;
+	int		  room;
+} Total;
 
 typedef struct RunningGroup
 {
@@ -28,7 +48,7 @@ typedef struct RunningGroup
 	int32	  ncells;
 	Datum	 *values; /* of the group columns */
 	bool	 *isnull;
-	int64	 *totals; /* by measure */
+	Total	 *totals; /* by measure */
 } RunningGroup;
 
 typedef struct Member
@@ -98,6 +118,8 @@ struct CsRunning
 	TimestampTz	   epoch;
 	rgroups_hash  *groups;
 	rmembers_hash *members;
+	int64		   live; /* members that have not left */
+	int32		   gone; /* the newest slide that has left */
 	CsCell		  *scratch;
 	CsState		  *state;
 	int32		   slide; /* being added or taken away: a number that no other has */
@@ -145,6 +167,8 @@ begin_at(CsRunning *r, TimestampTz start)
 	old = MemoryContextSwitchTo(r->cxt);
 	r->groups = rgroups_create(r->cxt, 1024, NULL);
 	r->members = rmembers_create(r->cxt, 8192, NULL);
+	r->live = 0;
+	r->gone = -1;
 	r->next = r->epoch = start;
 	r->left = CS_PART_WHOLE;
 	MemoryContextSwitchTo(old);
@@ -161,7 +185,7 @@ fill_group(CsRunning *r, RunningGroup *group, const CsCell *cell)
 	group->ncells = 0;
 	group->values = palloc0(Max(n, 1) * sizeof(Datum));
 	group->isnull = palloc0(Max(n, 1) * sizeof(bool));
-	group->totals = palloc0(Max(r->g->ms->n, 1) * sizeof(int64));
+	group->totals = palloc0(Max(r->g->ms->n, 1) * sizeof(Total));
 	for (int i = 0; i < n; i++)
 	{
 		group->isnull[i] = cell->isnull[i];
@@ -179,10 +203,86 @@ drop_group(CsRunning *r, RunningGroup *group)
 		if (!group->isnull[i] && !r->g->groups[i].typbyval)
 			pfree(DatumGetPointer(group->values[i]));
 	}
+	for (int i = 0; i < r->g->ms->n; i++)
+	{
+		if (group->totals[i].seen)
+			pfree(group->totals[i].seen);
+	}
 	pfree(group->values);
 	pfree(group->isnull);
 	pfree(group->totals);
 	rgroups_delete(r->groups, group->key);
+}
+
+/* Of a slide that has not left.  An error leaves the batch undone and the window to be carried anew. */
+static LastSeen *
+seen_in(Total *total, int32 slide)
+{
+	int low = 0;
+	int high = total->nseen - 1;
+
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+
+		if (total->seen[middle].slide < slide)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low >= total->nseen || total->seen[low].slide != slide)
+		elog(ERROR, "a hopping window does not have the slide in which a value was seen");
+	return &total->seen[low];
+}
+
+/* The slide that comes has values of it. */
+static LastSeen *
+begin_slide(CsRunning *r, Total *total)
+{
+	if (total->nseen == total->room)
+	{
+		total->room = Max(total->room * 2, 4);
+		total->seen = total->seen ? repalloc(total->seen, total->room * sizeof(LastSeen))
+								  : MemoryContextAlloc(r->cxt, total->room * sizeof(LastSeen));
+	}
+	total->seen[total->nseen] = (LastSeen){.slide = r->slide};
+	return &total->seen[total->nseen++];
+}
+
+/* Values seen last in the slide that leaves. */
+static void
+end_slide(CsRunning *r, Total *total)
+{
+	if (total->nseen == 0 || total->seen[0].slide != r->slide)
+		return;
+	total->n -= total->seen[0].values;
+	r->live -= total->seen[0].values;
+	total->nseen--;
+	memmove(total->seen, total->seen + 1, total->nseen * sizeof(LastSeen));
+}
+
+static void
+sweep_members(CsRunning *r)
+{
+	rmembers_iterator iter;
+	Member			 *member;
+
+	rmembers_start_iterate(r->members, &iter);
+	while ((member = rmembers_iterate(r->members, &iter)) != NULL)
+	{
+		if (member->last <= r->gone)
+			rmembers_delete_item(r->members, member);
+	}
+}
+
+/* Before n more: those that have left make room if they are many; else the table grows by itself. */
+static void
+make_room(CsRunning *r, int64 n)
+{
+	int64 members = r->members->members;
+
+	if (members + n > r->members->grow_threshold && (members - r->live) * SWEPT_SHARE > members)
+		sweep_members(r);
 }
 
 /* Members are looked up some at a time, with their slots on their way from memory. */
@@ -190,39 +290,35 @@ typedef struct MemberVisit
 {
 	CsRunning *r;
 	CsHash128  prefix; /* of the group and measure */
-	int64	   change; /* to the number of values */
+	Total	  *total;
+	LastSeen  *seen; /* of the slide that comes */
 	int		   n;
 	CsHash128  keys[MEMBERS_AT_ONCE];
 } MemberVisit;
 
 static void
-move_member(MemberVisit *visit, CsHash128 key)
+add_member(MemberVisit *visit, CsHash128 key)
 {
 	CsRunning *r = visit->r;
-	Member	  *member;
 	bool	   found;
+	Member	  *member = rmembers_insert(r->members, key, &found);
 
-	if (r->leaving)
+	if (found && member->last > r->gone)
+		seen_in(visit->total, member->last)->values--;
+	else
 	{
-		member = rmembers_lookup(r->members, key);
-		if (member && member->last == r->slide)
-		{
-			rmembers_delete_item(r->members, member);
-			visit->change--;
-		}
-		return;
+		visit->total->n++;
+		r->live++;
 	}
-	member = rmembers_insert(r->members, key, &found);
 	member->last = r->slide;
-	if (!found)
-		visit->change++;
+	visit->seen->values++;
 }
 
 static void
-move_members(MemberVisit *visit)
+add_members(MemberVisit *visit)
 {
 	for (int i = 0; i < visit->n; i++)
-		move_member(visit, visit->keys[i]);
+		add_member(visit, visit->keys[i]);
 	visit->n = 0;
 }
 
@@ -233,30 +329,34 @@ visit_member(CsHash128 value, void *arg)
 	rmembers_hash *members = visit->r->members;
 	CsHash128	   key = cs_hash_combine(visit->prefix, value);
 
-	__builtin_prefetch(&members->data[hash_of(key) & members->sizemask]);
+	__builtin_prefetch(&members->data[hash_of(key) & members->sizemask], 1);
 	visit->keys[visit->n++] = key;
 	if (visit->n == MEMBERS_AT_ONCE)
-		move_members(visit);
+		add_members(visit);
 }
 
 static void
 move_measure(CsRunning *r, RunningGroup *group, int i, CsMeasureState *st)
 {
+	Total	   *total = &group->totals[i];
 	MemberVisit visit;
 
 	if (r->g->ms->measures[i].kind == CS_MEASURE_COUNT)
+		total->n += r->leaving ? -st->n : st->n;
+	else if (r->leaving)
+		end_slide(r, total);
+	else
 	{
-		group->totals[i] += r->leaving ? -st->n : st->n;
-		return;
+		visit.r = r;
+		visit.prefix = group->key;
+		visit.prefix.hi ^= (uint64) (i + 1) * UINT64CONST(0x9E3779B97F4A7C15);
+		visit.total = total;
+		visit.seen = begin_slide(r, total);
+		visit.n = 0;
+		make_room(r, cs_set_count(st->set));
+		cs_set_visit(st->set, visit_member, &visit);
+		add_members(&visit);
 	}
-	visit.r = r;
-	visit.prefix = group->key;
-	visit.change = 0;
-	visit.n = 0;
-	visit.prefix.hi ^= (uint64) (i + 1) * UINT64CONST(0x9E3779B97F4A7C15);
-	cs_set_visit(st->set, visit_member, &visit);
-	move_members(&visit);
-	group->totals[i] += visit.change;
 }
 
 static void
@@ -293,6 +393,8 @@ move_slide(CsRunning *r, TimestampTz start, bool leaving)
 	r->slide = slide_number(r, start);
 	r->leaving = leaving;
 	cs_state_visit_bucket(r->state, r->w->op.def->definition_id, CS_BUCKET(start), move_cell, r);
+	if (leaving)
+		r->gone = r->slide;
 }
 
 /* ---- rows ---- */
@@ -320,9 +422,9 @@ emit_group(CsRunning *r, CsBatchContext *batch, RunningGroup *group, CsCell *cel
 	{
 		CsMeasureState *st = &cell->states[i];
 
-		st->n = group->totals[i];
+		st->n = group->totals[i].n;
 		if (st->set)
-			st->set->nbig = group->totals[i];
+			st->set->nbig = group->totals[i].n;
 	}
 	cs_window_row(r->w, batch, span, group->key, cell, is_final);
 }

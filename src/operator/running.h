@@ -3,7 +3,7 @@
  *	  A hopping window carried from one slide to the next.
  *
  * Where all measures are counts and distinct counts, the next window is this one less the slide that leaves plus the slide that comes:
- * a value seen costs two looks, not one in each window that it lies in.  What
+ * a value seen costs one look, not one in each window that it lies in.  What
  * is carried is derived from the cells, never stored, and made anew from
  * them whenever it does not fit: after recovery, an abort, a gap in the data,
  * or a change of a slide that it holds already.
