@@ -8,7 +8,7 @@
  *
  * A scan returns rows in the order in which they were appended, so mostly in
  * the order of commits; where it does not (VACUUM gave back the place of a row
- * that an aborted commit left) they are sorted.
+ * that an aborted commit left) all begins again with rows that are sorted.
  *
  * What is read is checked: each row's checksum, the order and completeness of
  * a commit's rows, each record's bounds, and that a delta makes the bytes that
@@ -48,6 +48,13 @@ typedef struct Record
 	CsKey	 key;
 	CsReader rest;
 } Record;
+
+typedef struct Row
+{
+	int64  commit_number;
+	int32  seq;
+	bytea *data;
+} Row;
 
 /* Where the replay of a half stands. */
 typedef struct Replay
@@ -271,51 +278,80 @@ end_commit(Replay *p)
 	p->place.first = 0;
 }
 
-static void
-replay_slot(Replay *p, TupleTableSlot *slot)
+static Row
+row_of(TupleTableSlot *slot)
 {
-	bool  isnull;
-	int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-	int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
-	Datum data = slot_getattr(slot, 3, &isnull);
+	bool isnull;
+	Row	 row;
 
-	if (commit_number != p->commit_number)
+	row.commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
+	row.seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
+	row.data = DatumGetByteaPP(slot_getattr(slot, 3, &isnull));
+	return row;
+}
+
+static void
+replay_next(Replay *p, const Row *row)
+{
+	if (row->commit_number != p->commit_number)
 	{
-		if (commit_number < p->commit_number)
-			row_corrupt(p, commit_number, seq, "rows of the state log are out of order");
+		if (row->commit_number < p->commit_number)
+			row_corrupt(p, row->commit_number, row->seq, "rows of the state log are out of order");
 		end_commit(p);
 	}
-	if (seq != p->seq + 1)
-		row_corrupt(p, commit_number, p->seq + 1, "a row of the state log is missing");
-	p->commit_number = p->state->commit = p->place.commit_number = commit_number;
-	p->seq = p->place.last = seq;
+	if (row->seq != p->seq + 1)
+		row_corrupt(p, row->commit_number, p->seq + 1, "a row of the state log is missing");
+	p->commit_number = p->state->commit = p->place.commit_number = row->commit_number;
+	p->seq = p->place.last = row->seq;
 	CS_FAULT(MID_RECOVERY);
-	replay_row(p, DatumGetByteaPP(data));
+	replay_row(p, row->data);
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Does a scan return the rows in the order of commits?  Nearly always. */
+/* The next row, or the end if NULL; false if it does not fit what came before.  Replaying a row that has been read holds nothing. */
 static bool
-is_in_order(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+fits(Replay *p, const Row *row)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool does = true;
+
+	PG_TRY();
+	{
+		if (row)
+			replay_next(p, row);
+		else
+			end_commit(p);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_DATA_CORRUPTED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		does = false;
+	}
+	PG_END_TRY();
+	return does;
+}
+
+/*
+ * As a scan returns them.  False: they are not in the order of commits, or are
+ * damaged, which sorted rows will tell.
+ */
+static bool
+replay_scanned(Replay *p, Relation rel, TupleTableSlot *slot, Snapshot snapshot)
 {
 	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
-	int64		  last = PG_INT64_MIN;
-	int32		  last_seq = 0;
-	bool		  in_order = true;
+	bool		  fit = true;
 
-	while (in_order && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	while (fit && table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		bool  isnull;
-		int64 commit_number = DatumGetInt64(slot_getattr(slot, 1, &isnull));
-		int32 seq = DatumGetInt32(slot_getattr(slot, 2, &isnull));
+		Row row = row_of(slot);
 
-		in_order = commit_number > last || (commit_number == last && seq > last_seq);
-		last = commit_number;
-		last_seq = seq;
-		CHECK_FOR_INTERRUPTS();
+		fit = fits(p, &row);
 	}
 	table_endscan(scan);
-	return in_order;
+	return fit && fits(p, NULL);
 }
 
 static void
@@ -335,41 +371,45 @@ replay_sorted(Replay *p, Relation rel, TupleTableSlot *slot, Snapshot snapshot)
 	table_endscan(scan);
 	tuplesort_performsort(sort);
 	while (tuplesort_gettupleslot(sort, true, false, sorted, NULL))
-		replay_slot(p, sorted);
+	{
+		Row row = row_of(sorted);
+
+		replay_next(p, &row);
+	}
+	end_commit(p);
 	ExecDropSingleTupleTableSlot(sorted);
 	tuplesort_end(sort);
 }
 
-static void
-replay_scanned(Replay *p, Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+static bool
+replay_half(CsState *state, const CsStream *stream, int half, Snapshot snapshot, bool sort)
 {
-	TableScanDesc scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		replay_slot(p, slot);
-	table_endscan(scan);
-}
-
-static void
-replay_half(CsState *state, Oid relid, int half, Snapshot snapshot)
-{
-	Relation		rel = table_open(relid, AccessShareLock);
+	Relation		rel = table_open(stream->log_relation[half], AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Replay			p = {.state = state, .half = half, .commit_number = -1, .seq = -1};
+	bool			done = true;
 
-	p.place = (CsLogPlace){.state = state, .relation = relid};
+	p.place = (CsLogPlace){.state = state, .relation = RelationGetRelid(rel)};
 	initStringInfo(&p.bytes);
 	initStringInfo(&p.image);
-	if (is_in_order(rel, slot, snapshot))
-		replay_scanned(&p, rel, slot, snapshot);
-	else
+	if (sort)
 		replay_sorted(&p, rel, slot, snapshot);
-	end_commit(&p);
+	else
+		done = replay_scanned(&p, rel, slot, snapshot);
 	state->log_bytes[half] = (int64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	pfree(p.bytes.data);
 	pfree(p.image.data);
+	return done;
+}
+
+/* Once all is copied, everything live is in the newer half: the older one waits to be truncated. */
+static bool
+replay_halves(CsState *state, const CsStream *stream, const CsLogPosition *position, Snapshot snapshot, bool sort)
+{
+	return (position->copied || replay_half(state, stream, 1 - position->half, snapshot, sort)) &&
+		   replay_half(state, stream, position->half, snapshot, sort);
 }
 
 /* Reading an entry holds nothing that an error would have to give back. */
@@ -431,10 +471,11 @@ cs_state_recover(CsState *state, const CsStream *stream, const CsLogPosition *po
 {
 	state->log = state->log_next = *position;
 	cs_spill_attach(state, stream);
-	/* Once all is copied, everything live is in the newer half: the older one waits to be truncated. */
-	if (!position->copied)
-		replay_half(state, stream->log_relation[1 - position->half], 1 - position->half, snapshot);
-	replay_half(state, stream->log_relation[position->half], position->half, snapshot);
+	if (!replay_halves(state, stream, position, snapshot, false))
+	{
+		cs_state_clear(state);
+		(void) replay_halves(state, stream, position, snapshot, true);
+	}
 	cs_spill_recover(state, snapshot);
 	state->log_bytes_next[0] = state->log_bytes[0];
 	state->log_bytes_next[1] = state->log_bytes[1];
