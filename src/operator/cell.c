@@ -85,12 +85,15 @@ cs_grouping_evaluate(CsGrouping *g, CsBatchContext *batch, CsGroupInput *input)
 CsCell *
 cs_cell_make(CsGrouping *g)
 {
-	CsCell *cell = palloc0(sizeof(CsCell));
+	Size	states = cs_measures_size(g->ms);
+	CsCell *cell = palloc(sizeof(CsCell) + states + g->ngroups * (sizeof(Datum) + sizeof(bool)));
 
-	cell->values = palloc0(Max(g->ngroups, 1) * sizeof(Datum));
-	cell->isnull = palloc0(Max(g->ngroups, 1) * sizeof(bool));
-	cell->states = palloc(Max(g->ms->n, 1) * sizeof(CsMeasureState));
+	memset(cell, 0, sizeof(CsCell));
+	cell->states = (CsMeasureState *) (cell + 1);
+	cell->values = (Datum *) ((char *) cell->states + states);
+	cell->isnull = (bool *) (cell->values + g->ngroups);
 	cs_measures_init(g->ms, cell->states);
+	memset(cell->values, 0, g->ngroups * (sizeof(Datum) + sizeof(bool)));
 	return cell;
 }
 

@@ -208,7 +208,10 @@ cs_measures_compile(List *targets, AttrNumber place_attno)
 	ms->n = list_length(context.aggrefs);
 	ms->measures = palloc0(Max(ms->n, 1) * sizeof(CsMeasure));
 	foreach(lc, context.aggrefs)
-		compile_measure(ms, &ms->measures[i++], lfirst_node(Aggref, lc));
+	{
+		compile_measure(ms, &ms->measures[i], lfirst_node(Aggref, lc));
+		ms->ndistinct += ms->measures[i++].kind == CS_MEASURE_DISTINCT;
+	}
 	ms->results = make_results_slot(context.aggrefs);
 	ms->econtext = CreateStandaloneExprContext();
 	ms->econtext->ecxt_scantuple = ms->results;
@@ -256,15 +259,23 @@ cs_measures_evaluate(CsMeasures *ms, CsBatchContext *batch, CsInput *inputs)
 	}
 }
 
+Size
+cs_measures_size(const CsMeasures *ms)
+{
+	return ms->n * sizeof(CsMeasureState) + ms->ndistinct * sizeof(CsSet);
+}
+
 void
 cs_measures_init(CsMeasures *ms, CsMeasureState *states)
 {
-	memset(states, 0, ms->n * sizeof(CsMeasureState));
+	CsSet *sets = (CsSet *) (states + ms->n);
+
+	memset(states, 0, cs_measures_size(ms));
 	for (int i = 0; i < ms->n; i++)
 	{
 		states[i].isnull = true;
 		if (ms->measures[i].kind == CS_MEASURE_DISTINCT)
-			states[i].set = palloc0(sizeof(CsSet));
+			states[i].set = sets++;
 	}
 }
 

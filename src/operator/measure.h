@@ -90,6 +90,7 @@ typedef struct CsMeasures
 {
 	int				n;
 	CsMeasure	   *measures;
+	int				ndistinct; /* of them */
 	int				noutputs;
 	CsOutput	   *outputs;
 	TupleTableSlot *results; /* values of the aggregates, for expressions over them */
@@ -111,6 +112,8 @@ extern CsMeasures *cs_measures_compile(List *targets, AttrNumber place_attno);
 extern void cs_measures_evaluate(CsMeasures *ms, CsBatchContext *batch, CsInput *inputs);
 
 /* The current context must be the batch's for all of these. */
+/* Of nothing yet; states are of cs_measures_size() bytes, so that what an event touches lies together. */
+extern Size cs_measures_size(const CsMeasures *ms);
 extern void cs_measures_init(CsMeasures *ms, CsMeasureState *states);
 extern void cs_measures_add(CsMeasures *ms, CsMeasureState *states, const CsInput *inputs, const CsPlace *place);
 /*

@@ -46,7 +46,7 @@ cs_session_slot(CsSession **array, int *n, int *capacity)
 CsMeasureState *
 cs_session_states(CsSessions *s)
 {
-	CsMeasureState *states = palloc(Max(s->ms->n, 1) * sizeof(CsMeasureState));
+	CsMeasureState *states = palloc(Max(cs_measures_size(s->ms), 1));
 
 	cs_measures_init(s->ms, states);
 	return states;
