@@ -39,7 +39,7 @@ $1 ~ /\.(log|spill)_bytes$/ {
 
 # All modes, in the order in which they are shown; and of those that catch up what they are called, and their mark.
 BEGIN {
-	mode_count = split("catchup sessions readers cheap eventlog definitions onecore cores plain spill live latency start hostile flink", modes, " ")
+	mode_count = split("catchup sessions readers cheap eventlog definitions onecore cores streams plain spill live latency start hostile flink", modes, " ")
 	title["catchup"] = "catch-up"; mark["catchup"] = "0.20"
 	title["sessions"] = "catch-up, sessions only"; mark["sessions"] = "0.45"
 	title["readers"] = "catch-up, sessions only, with readers of all that is open"
@@ -48,6 +48,7 @@ BEGIN {
 	title["definitions"] = "catch-up, windows alike and nothing else"
 	title["onecore"] = "catch-up on one core"
 	title["cores"] = "catch-up on two cores, with decode workers"
+	title["streams"] = "catch-up on two cores, with two streams"
 	title["plain"] = "catch-up with plenty of memory for state"
 	title["spill"] = "catch-up with a tenth of that"; mark["spill"] = "0.10"
 }
@@ -89,8 +90,8 @@ function derive(mode, run) {
 function print_mode(mode) {
 	if (mode == "spill")
 		print_spill()
-	else if (mode == "cores")
-		print_cores()
+	else if (mode == "cores" || mode == "streams")
+		print_cores(mode)
 	else if (mode in title)
 		print_catchup(mode)
 	else if (mode == "live")
@@ -229,6 +230,8 @@ function derive_latency(run) {
 function derive_start(run) {
 	valid["start", run] = 1
 	figure("start", run, "seconds_to_first_commit", value["start", run, "seconds"])
+	figure("start", run, "seconds_least", value["start", run, "least"])
+	figure("start", run, "seconds_most", value["start", run, "most"])
 	figure("start", run, "sessions_open", value["start", run, "open"])
 	figure("start", run, "state_mb", value["start", run, "state_mb"])
 	figure("start", run, "log_mb", value["start", run, "log_mb"])
@@ -345,10 +348,10 @@ function print_catchup(mode) {
 	print_rows(mode)
 }
 
-function print_cores() {
-	print_catchup("cores")
-	printf "  %-46s%12.2f\n", "by the clock, times what it is on one core (mark: 1.25)",
-		ratio(median("cores", "events_per_second"), median("onecore", "events_per_second"))
+function print_cores(mode) {
+	print_catchup(mode)
+	printf "  %-46s%12.2f\n", "by the clock, times what it is on one core" (mode == "cores" ? " (mark: 1.25)" : ""),
+		ratio(median(mode, "events_per_second"), median("onecore", "events_per_second"))
 }
 
 function print_spill() {
@@ -370,7 +373,9 @@ function print_latency(	i) {
 
 function print_start() {
 	printf "start of a worker, sessions only\n"
-	print_figure("start", "seconds to its first commit (mark: 3)", "seconds_to_first_commit", "%12.2f")
+	print_figure("start", "seconds to its first commit, median (mark: 3)", "seconds_to_first_commit", "%12.2f")
+	print_figure("start", "  the fastest", "seconds_least", "%12.2f")
+	print_figure("start", "  the slowest", "seconds_most", "%12.2f")
 	print_figure("start", "sessions open", "sessions_open", "%12.0f")
 	print_figure("start", "state in memory before, MB", "state_mb", "%12.0f")
 	print_figure("start", "state log, MB", "log_mb", "%12.0f")

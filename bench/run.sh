@@ -13,7 +13,8 @@
 #   cheap      catch-up with two tables of few rows only (traffic_by_source, funnel_step_counts)
 #   eventlog   catch-up with every event kept as a row, too
 #   definitions   catch-up with BENCH_DEFINITIONS windows alike, each of pages by minute
-#   cores      catch-up on one core, then on both with BENCH_HELPERS decode workers: how much faster by the clock.
+#   cores      catch-up on one core, then on both with BENCH_HELPERS decode workers, then on both with the tables in two streams:
+#              how much faster by the clock
 #              The broker is on one of the two, as ever.
 #   spill      catch-up with plenty of memory for state, then with a tenth of what
 #              it took: the rest lies in the spill table.  How much more that costs.
@@ -22,7 +23,7 @@
 #   latency    live, once for each of BENCH_INTERVALS: from a message's timestamp to the
 #              commit that shows the first row of its group in page_views_per_minute
 #   start      sessions only, BENCH_START_EVENTS read, so that a million are open:
-#              from a worker's start to its first commit
+#              from a worker's start to its first commit, BENCH_STARTS times
 #   hostile    BENCH_HOSTILE_EVENTS messages that are bad in one way: one visitor, a page for each event,
 #              50 kB each, tombstones, all late, all broken; beside ordinary ones
 #   flink      the same statements in a running Flink (flink.sql), over the topic's first
@@ -43,7 +44,7 @@
 #   BENCH_READERS=2  BENCH_WARM_SECONDS=2000  BENCH_LIVE_RATE=6000
 #   BENCH_LIVE_SECONDS=320   14 million events in all; long enough for a checkpoint and for autovacuum
 #   BENCH_INTERVALS="1s 100ms"   BENCH_LATENCY_SECONDS=120   BENCH_LATENCY_WARM=120 (seconds of event time)
-#   BENCH_START_EVENTS=17500000   BENCH_START_RATE=7200 (of event time)   BENCH_HOSTILE_EVENTS=400000   BENCH_FLINK_SMALL=1000000   BENCH_FLINK_HEAP=13g (of 5 million events)
+#   BENCH_START_EVENTS=17500000   BENCH_START_RATE=7200 (of event time)   BENCH_STARTS=5   BENCH_HOSTILE_EVENTS=400000   BENCH_FLINK_SMALL=1000000   BENCH_FLINK_HEAP=13g (of 5 million events)
 #   BENCH_CORE=0  BENCH_BROKER_CORE=1
 #   BENCH_WORK=/var/tmp/clickstream-bench   cluster, broker and logs live here
 #   BENCH_KEEP=       1: leave broker data and logs; the next run loads nothing
@@ -62,7 +63,7 @@ top=$(dirname "$bench")
 if [ -n "${BENCH_QUICK:-}" ]; then
 	: "${BENCH_MODES:=catchup sessions readers cheap eventlog definitions cores spill live latency start hostile}" "${BENCH_RUNS:=1}"
 	: "${BENCH_EVENTS:=150000}" "${BENCH_WAL_FILES:=4}" "${BENCH_LIVE_SECONDS:=5}" "${BENCH_SETTLE_SECONDS:=2}"
-	: "${BENCH_LATENCY_SECONDS:=5}" "${BENCH_LATENCY_WARM:=10}" "${BENCH_START_EVENTS:=150000}" "${BENCH_HOSTILE_EVENTS:=20000}"
+	: "${BENCH_LATENCY_SECONDS:=5}" "${BENCH_LATENCY_WARM:=10}" "${BENCH_START_EVENTS:=150000}" "${BENCH_STARTS:=2}" "${BENCH_HOSTILE_EVENTS:=20000}"
 fi
 modes=${BENCH_MODES:-catchup live}
 runs=${BENCH_RUNS:-3}
@@ -81,6 +82,7 @@ latency_warm=${BENCH_LATENCY_WARM:-120}
 wal_files=${BENCH_WAL_FILES:-120}
 start_rate=${BENCH_START_RATE:-7200}
 start_events=${BENCH_START_EVENTS:-17500000}
+starts=${BENCH_STARTS:-5}
 hostile_events=${BENCH_HOSTILE_EVENTS:-400000}
 flink_small=${BENCH_FLINK_SMALL:-1000000}
 flink_heap=${BENCH_FLINK_HEAP:-13g}
@@ -117,6 +119,7 @@ state_memory=$plenty_of_state # a line of postgresql.conf
 conf=                         # more of them
 tables=$all_tables            # those that are made of the stream
 windows=0                     # and how many windows alike beside them
+second_tables=                # those of a second stream of the same topic
 observer=
 generator=
 asking=
@@ -220,13 +223,18 @@ start_cluster() {
 	as_server taskset -c "$core" "$bin/pg_ctl" -D "$work/pg" -l "$work/pg/server.log" -s -w start ||
 		fail "$(tail -n 20 "$work/pg/server.log")"
 	postmaster=$(head -n 1 "$work/pg/postmaster.pid")
-	age_wal
+	age
 }
 
 # A server that has run for a while writes its WAL into files that were used before; a new
-# one fills each with zeros first, which was 4 percent of a catch-up.
-age_wal() {
+# one fills each with zeros first, which was 4 percent of a catch-up.  And it has used its
+# buffers, whose memory a new one gets from the kernel page by page: 4 percent again.
+age() {
 	taskset -c "$core" psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$work/socket" -U postgres postgres >/dev/null <<-END
+		CREATE UNLOGGED TABLE aged (page text);
+		ALTER TABLE aged ALTER page SET STORAGE PLAIN;
+		INSERT INTO aged SELECT repeat('x', 8000) FROM pg_settings s, generate_series(1, s.setting::int) WHERE s.name = 'shared_buffers';
+		DROP TABLE aged;
 		SELECT pg_create_restore_point('aged'), pg_switch_wal() FROM generate_series(1, $wal_files);
 		CHECKPOINT;
 	END
@@ -289,8 +297,20 @@ ask() {
 # The pipeline of quickstart(), or what of it "tables" names; it does not run yet.
 make_stream() {
 	ask "CREATE EXTENSION clickstream; SELECT 1" >/dev/null
-	ask "SELECT count(*) FROM clickstream.quickstart('web', brokers => '$brokers', topic => '$1',
-		target_schema => 'web', start_from => 'earliest', start => false, event_log => ${2:-false})" >/dev/null
+	make_tables web "$1" "${2:-false}"
+	[ "$decode_workers" = 0 ] || ask "SELECT count(*) FROM clickstream.alter_stream('web', decode_workers => $decode_workers)" >/dev/null
+	[ "$windows" = 0 ] || ask "SELECT count(clickstream.create_window('web.pages_' || i, 'web', size => '1 minute', group_by => 'page_url',
+		measures => 'count(*) AS events, count(DISTINCT effective_user_id) AS visitors')) FROM generate_series(1, $windows) AS i" >/dev/null
+	[ -z "$second_tables" ] || (
+		tables=$second_tables
+		make_tables second "$1"
+	)
+}
+
+# make_tables STREAM TOPIC [EVENT_LOG]: in a schema of the stream's name.
+make_tables() {
+	ask "SELECT count(*) FROM clickstream.quickstart('$1', brokers => '$brokers', topic => '$2',
+		target_schema => '$1', start_from => 'earliest', start => false, event_log => ${3:-false})" >/dev/null
 	# The rollup before its source.
 	for table in $(echo "$all_tables" | tr -s ' \t\n' '\n' | tac); do
 		case $table in
@@ -299,11 +319,8 @@ make_stream() {
 			session_metrics) kind=rollup ;;
 			*) kind=window ;;
 		esac
-		makes "$table" || ask "SELECT count(*) FROM clickstream.drop_$kind('web.$table')" >/dev/null
+		makes "$table" || ask "SELECT count(*) FROM clickstream.drop_$kind('$1.$table')" >/dev/null
 	done
-	[ "$decode_workers" = 0 ] || ask "SELECT count(*) FROM clickstream.alter_stream('web', decode_workers => $decode_workers)" >/dev/null
-	[ "$windows" = 0 ] || ask "SELECT count(clickstream.create_window('web.pages_' || i, 'web', size => '1 minute', group_by => 'page_url',
-		measures => 'count(*) AS events, count(DISTINCT effective_user_id) AS visitors')) FROM generate_series(1, $windows) AS i" >/dev/null
 }
 
 makes() {
@@ -313,9 +330,13 @@ makes() {
 	return 1
 }
 
-start_stream() { ask "SELECT count(*) FROM clickstream.start('web')" >/dev/null; }
+start_stream() { ask "SELECT count(clickstream.start(name)) FROM clickstream.stream" >/dev/null; }
 
-consumed() { ask "SELECT coalesce(sum(next_offset), 0)::bigint FROM clickstream.partition"; }
+# By the stream that is behind, where there are two.
+consumed() {
+	ask "SELECT coalesce(min(n), 0)::bigint FROM (SELECT coalesce(sum(next_offset), 0) AS n
+		FROM clickstream.stream LEFT JOIN clickstream.partition USING (stream_id) GROUP BY stream_id) AS s"
+}
 
 # Waits until that many events are committed.
 wait_until_consumed() {
@@ -355,8 +376,8 @@ cluster_ticks() {
 sample() {
 	name=$1
 	# shellcheck disable=SC2046
-	set -- $(ask "SELECT sum(next_offset)::bigint, (pg_current_wal_lsn() - '0/0')::bigint,
-		extract(epoch FROM max(max_time)), (SELECT commit_number FROM clickstream.progress)
+	set -- $(consumed) $(ask "SELECT (pg_current_wal_lsn() - '0/0')::bigint,
+		extract(epoch FROM max(max_time)), (SELECT sum(commit_number) FROM clickstream.progress)
 		FROM clickstream.partition") $(cluster_ticks) $(date +%s.%N)
 	[ $# = 7 ] || fail "cannot read the counters: $*"
 	cat >>"$figures" <<-END
@@ -376,7 +397,7 @@ sample() {
 # Bytes on disk of the state log, both halves, and of the spill table with its index.
 note_sizes() {
 	# shellcheck disable=SC2046
-	set -- "$1" $(ask "SELECT pg_relation_size(log_relations[1]) + pg_relation_size(log_relations[2]), pg_total_relation_size(spill_relation)
+	set -- "$1" $(ask "SELECT sum(pg_relation_size(log_relations[1]) + pg_relation_size(log_relations[2])), sum(pg_total_relation_size(spill_relation))
 		FROM clickstream.stream")
 	printf '%s.log_bytes %s\n%s.spill_bytes %s\n' "$1" "$2" "$1" "$3" >>"$figures"
 }
@@ -412,21 +433,30 @@ count_rows() {
 
 worker_pid() { ask "SELECT coalesce(max(pid), 0) FROM clickstream.stat_stream"; }
 
-# Where the time goes: of the worker, and of the processes beside it, those that begin meanwhile too.
-profile() {
+# record SECONDS PIDS: where the time goes of these processes and of those that they start, if that is asked for.
+record() {
 	[ -n "${BENCH_PERF:-}" ] || return 0
-	pids=$(ps -o pid= --ppid "$postmaster" | grep -vw "$observer_backend" | tr -d ' ' | paste -sd, -)
 	# shellcheck disable=SC2086
-	perf record -q -F 3999 ${BENCH_PERF_OPTIONS:-} -p "$postmaster,$pids" -o "$work/perf.data" -- \
-		sleep "${BENCH_PERF_SECONDS:-20}" >/dev/null 2>&1 || return 0
+	perf record -q -F 3999 ${BENCH_PERF_OPTIONS:-} -p "$2" -o "$work/perf.data" -- sleep "$1" >/dev/null 2>&1
+}
+
+# Of the worker, and of the processes beside it, those that began meanwhile too.
+report_profile() {
 	ps -o pid=,args= --ppid "$postmaster" >"$out/perf-$mode-processes.txt"
 	perf report -i "$work/perf.data" --stdio --no-children -g none --sort pid \
 		2>/dev/null >>"$out/perf-$mode-processes.txt"
 	perf report -i "$work/perf.data" --stdio --no-children -g none --sort pid,dso,symbol 2>/dev/null |
-		grep '^ ' >"$out/perf-$mode-all.txt"
+		grep '^ ' >"$out/perf-$mode-all.txt" || return 0
 	grep " $worker:" "$out/perf-$mode-all.txt" >"$out/perf-$mode.txt" || true
 	grep -v " $worker:" "$out/perf-$mode-all.txt" >"$out/perf-$mode-beside.txt" || true
 	say "profile in $out/perf-$mode*.txt"
+}
+
+profile() {
+	[ -n "${BENCH_PERF:-}" ] || return 0
+	pids=$(ps -o pid= --ppid "$postmaster" | grep -vw "$observer_backend" | tr -d ' ' | paste -sd, -)
+	record "${BENCH_PERF_SECONDS:-20}" "$postmaster,$pids" || return 0
+	report_profile
 }
 
 # MB of open state, in memory; and rows of the spill table.
