@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "core/memory.h"
+#include "miscadmin.h"
 #include "operator/running.h"
 #include "operator/window.h"
 #include "utils/datum.h"
@@ -272,6 +273,7 @@ sweep_members(CsRunning *r)
 	{
 		if (member->last <= r->gone)
 			rmembers_delete_item(r->members, member);
+		CHECK_FOR_INTERRUPTS();
 	}
 }
 
