@@ -6,7 +6,7 @@
  * distinct count of a group with the last slide in which it was seen.  A
  * value leaves with a slide if that was the last one, and a group knows how
  * many do: nothing is looked up when a slide leaves.  Members that have left
- * stay in the table, and count as not there, until it is full: then it is
+ * stay in the table, and count as not there, until it fills: then it is
  * swept, in the order of memory, or it grows where that would free little.
  * Both tables live in a context of their own and are dropped as a whole.
  *
@@ -22,8 +22,9 @@
 #include "utils/memutils.h"
 
 #define MEMBERS_AT_ONCE 16
-#define MIN_HOPS 3	  /* with fewer slides a window, merging is as cheap */
-#define SWEPT_SHARE 8 /* a table is swept if one of so many members has left */
+#define MIN_HOPS 3	   /* with fewer slides a window, merging is as cheap */
+#define SWEPT_FILL 0.7 /* a table so full is swept ... */
+#define SWEPT_SHARE 8  /* ... if one of so many members has left */
 
 /* Values that were seen in this slide last. */
 typedef struct LastSeen
@@ -262,19 +263,60 @@ end_slide(CsRunning *r, Total *total)
 	memmove(total->seen, total->seen + 1, total->nseen * sizeof(LastSeen));
 }
 
+/*
+ * In one walk over memory; to delete one after the other would move what stands
+ * behind each of them again and again.  Members stand in the order of the slots
+ * that their hashes mean, so each goes to its own, or behind what has gone
+ * before it.  No run of members goes over an empty slot: the walk begins there.
+ */
 static void
 sweep_members(CsRunning *r)
 {
-	rmembers_iterator iter;
-	Member			 *member;
+	rmembers_hash *members = r->members;
+	uint32		   begin = 0;
+	uint64		   next = 1; /* slots are counted from that empty one */
 
-	rmembers_start_iterate(r->members, &iter);
-	while ((member = rmembers_iterate(r->members, &iter)) != NULL)
+	while (members->data[begin].status == rmembers_SH_IN_USE)
+		begin++;
+	for (uint64 i = 1; i < members->size; i++)
 	{
+		Member *member = &members->data[(begin + i) & members->sizemask];
+		Member *to;
+
+		if (member->status != rmembers_SH_IN_USE)
+			continue;
 		if (member->last <= r->gone)
-			rmembers_delete_item(r->members, member);
+		{
+			member->status = rmembers_SH_EMPTY;
+			members->members--;
+			continue;
+		}
+		next = Max(next, (hash_of(member->key) - begin) & members->sizemask);
+		Assert(next <= i);
+		to = &members->data[(begin + next++) & members->sizemask];
+		if (to != member)
+		{
+			*to = *member;
+			member->status = rmembers_SH_EMPTY;
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+/* What was moved must be where it is looked for. */
+static void
+check_members(CsRunning *r)
+{
+#ifdef USE_ASSERT_CHECKING
+	for (uint64 i = 0; i < r->members->size; i++)
+	{
+		Member *member = &r->members->data[i];
+
+		Assert(member->status != rmembers_SH_IN_USE || rmembers_lookup(r->members, member->key) == member);
+	}
+#else
+	(void) r;
+#endif
 }
 
 /* Before n more: those that have left make room if they are many; else the table grows by itself. */
@@ -283,8 +325,11 @@ make_room(CsRunning *r, int64 n)
 {
 	int64 members = r->members->members;
 
-	if (members + n > r->members->grow_threshold && (members - r->live) * SWEPT_SHARE > members)
+	if (members + n > r->members->size * SWEPT_FILL && (members - r->live) * SWEPT_SHARE > members)
+	{
 		sweep_members(r);
+		check_members(r);
+	}
 }
 
 /* Members are looked up some at a time, with their slots on their way from memory. */
