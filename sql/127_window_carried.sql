@@ -37,7 +37,7 @@ SELECT w AS window_start, w + interval '5 minutes' AS window_end, page_url, coun
 	count(DISTINCT session) FILTER (WHERE user_id LIKE '%7') AS sessions
 FROM event, generate_series(date_trunc('minute', event_time) - interval '4 minutes', date_trunc('minute', event_time), interval '1 minute') AS w
 GROUP BY w, page_url;
--- as large as it is meant to be: twice what there is room for at first, and what has left as much again
+-- as large as it is meant to be: more visitors in a window than there is room for at first
 SELECT max(visitors) > 9000 AS large, count(DISTINCT page_url) > 10 AS groups, count(DISTINCT window_start) AS windows
 FROM (SELECT *, sum(visitors) OVER (PARTITION BY window_start) FROM expected) AS e (window_start, window_end, page_url, events, v, s, visitors);
 SELECT late, dead FROM test.ledger WHERE stream = 'wc';
