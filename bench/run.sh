@@ -233,7 +233,7 @@ age() {
 	taskset -c "$core" psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$work/socket" -U postgres postgres >/dev/null <<-END
 		CREATE UNLOGGED TABLE aged (page text);
 		ALTER TABLE aged ALTER page SET STORAGE PLAIN;
-		INSERT INTO aged SELECT repeat('x', 8000) FROM pg_settings s, generate_series(1, s.setting::int) WHERE s.name = 'shared_buffers';
+		INSERT INTO aged SELECT repeat('x', 8000) FROM generate_series(1, pg_size_bytes(current_setting('shared_buffers')) / 8192);
 		DROP TABLE aged;
 		SELECT pg_create_restore_point('aged'), pg_switch_wal() FROM generate_series(1, $wal_files);
 		CHECKPOINT;
@@ -372,11 +372,11 @@ cluster_ticks() {
 		END { print total + 0, of_worker + 0 }'
 }
 
-# Appends "NAME.key value" lines to the run's file.
+# Appends "NAME.key value" lines to the run's file.  Two streams: what they have read is the mean of both, since the one that is ahead has been paid for, too.
 sample() {
 	name=$1
 	# shellcheck disable=SC2046
-	set -- $(consumed) $(ask "SELECT (pg_current_wal_lsn() - '0/0')::bigint,
+	set -- $(ask "SELECT (sum(next_offset) / (SELECT count(*) FROM clickstream.stream))::bigint, (pg_current_wal_lsn() - '0/0')::bigint,
 		extract(epoch FROM max(max_time)), (SELECT sum(commit_number) FROM clickstream.progress)
 		FROM clickstream.partition") $(cluster_ticks) $(date +%s.%N)
 	[ $# = 7 ] || fail "cannot read the counters: $*"
