@@ -477,15 +477,16 @@ main() {
 	[ "$quick" = 0 ] ||
 		say "$events events are $((events / rate)) s of event time, $((steady / rate)) of them to warm up:" \
 			"a quick look, NOT a valid figure"
-	for mode in $modes; do
-		case $mode in
+	# Not in $mode, which each part of a row sets to its own.
+	for row in $modes; do
+		case $row in
 			catchup | sessions | readers | cheap | eventlog | definitions | cores | spill) times=$runs ;;
 			live) times=$live_runs ;;
 			latency | start | hostile | flink) times=1 ;;
-			*) fail "BENCH_MODES: no mode is called $mode" ;;
+			*) fail "BENCH_MODES: no mode is called $row" ;;
 		esac
 		for run in $(seq "$times"); do
-			"run_$mode" "$run"
+			"run_$row" "$run"
 		done
 	done
 	write_report
