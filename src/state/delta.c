@@ -283,45 +283,55 @@ cs_delta_put(StringInfo buf, const char *base, uint32 base_len, const char *data
 	return end_delta(&d, begin);
 }
 
-void
-cs_delta_apply(CsReader *r, const char *base, uint32 base_len, StringInfo out)
+uint32
+cs_delta_length(const CsReader *r)
 {
-	uint32 base_at = 0;
-	uint16 sum;
-	uint64 len;
+	CsReader head = *r;
+	uint64	 len;
 
-	memcpy(&sum, cs_get_raw(r, sizeof(sum)), sizeof(sum));
-	len = cs_get_uint(r);
+	(void) cs_get_raw(&head, sizeof(uint16));
+	len = cs_get_uint(&head);
 	if (len > MaxAllocSize / 2)
 		cs_reader_corrupt(r, "a changed entry is too long");
-	resetStringInfo(out);
-	enlargeStringInfo(out, (int) len);
-	while ((uint64) out->len < len)
+	return (uint32) len;
+}
+
+void
+cs_delta_apply(CsReader *r, const char *base, uint32 base_len, char *out)
+{
+	uint32 len = cs_delta_length(r);
+	uint32 at = 0;
+	uint32 base_at = 0;
+	uint16 sum;
+
+	memcpy(&sum, cs_get_raw(r, sizeof(sum)), sizeof(sum));
+	(void) cs_get_uint(r);
+	while (at < len)
 	{
 		size_t		fresh;
 		const char *bytes = cs_get_bytes(r, &fresh);
 		int64		from;
 		uint64		n;
 
-		if (fresh > len - out->len)
+		if (fresh > len - at)
 			cs_reader_corrupt(r, "a change makes an entry longer than it says");
-		memcpy(out->data + out->len, bytes, fresh); /* there is room for len */
-		out->len += (int) fresh;
-		if ((uint64) out->len == len)
+		memcpy(out + at, bytes, fresh);
+		at += (uint32) fresh;
+		if (at == len)
 			break;
 		from = cs_get_int(r);
 		n = cs_get_uint(r);
-		if (n == 0 || n > len - out->len)
+		if (n == 0 || n > len - at)
 			cs_reader_corrupt(r, "a change makes an entry longer than it says");
 		if (from < -(int64) MaxAllocSize || from > (int64) MaxAllocSize)
 			cs_reader_corrupt(r, "a change copies what is not there");
 		from += (int64) base_at + (int64) fresh;
 		if (from < 0 || n > base_len || from > (int64) (base_len - n))
 			cs_reader_corrupt(r, "a change copies what is not there");
-		memcpy(out->data + out->len, base + from, n);
-		out->len += (int) n;
+		memcpy(out + at, base + from, n);
+		at += (uint32) n;
 		base_at = (uint32) (from + (int64) n);
 	}
-	if (r->pos != r->end || checksum(out->data, (uint32) len) != sum)
+	if (r->pos != r->end || checksum(out, len) != sum)
 		cs_reader_corrupt(r, "a change does not fit the entry that it changes");
 }

@@ -241,6 +241,25 @@ cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, const char *dat
 	cs_timer_set(state, def, entry);
 }
 
+char *
+cs_entry_piece(CsState *state, uint32 len, uint8 *class)
+{
+	return cs_arena_alloc(&state->data_pieces, len, class);
+}
+
+/* Its half and when it is due are as they were. */
+void
+cs_entry_take(CsState *state, CsEntry *entry, char *piece, uint8 class, uint32 len)
+{
+	Assert(!state->readable);
+	state->bytes += (int64) len - entry->len;
+	free_bytes(state, entry);
+	entry->data = piece;
+	entry->data_class = class;
+	entry->len = len;
+	entry->changed = state->commit;
+}
+
 /* Make or replace a committed entry; data is copied. */
 void
 cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *data, uint32 len, int half,

@@ -272,9 +272,12 @@ extern void *cs_batch_alloc(CsState *state, Size size);
 extern CsDefState *cs_def_state(CsState *state, int32 definition_id);
 extern void cs_entry_install(CsState *state, CsDefState *def, const CsKey *key, const char *data, uint32 len, int half,
 							 TimestampTz due);
-extern void cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, const char *data, uint32 len, int half,
-							TimestampTz due);
-extern void cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry);
+/* The same, in recovery, by one who makes the bytes, CS_ARENA_LIMIT at most, in a piece of the state's own. */
+extern char *cs_entry_piece(CsState *state, uint32 len, uint8 *class);
+extern void	 cs_entry_take(CsState *state, CsEntry *entry, char *piece, uint8 class, uint32 len);
+extern void	 cs_entry_update(CsState *state, CsDefState *def, CsEntry *entry, const char *data, uint32 len, int half,
+							 TimestampTz due);
+extern void	 cs_entry_remove(CsState *state, CsDefState *def, CsEntry *entry);
 /* Nothing leads the worker to it any more: it is in no bucket, timer, list or table. */
 extern void cs_entry_unlink(CsState *state, CsDefState *def, CsEntry *entry);
 /* Leave the entry to readers of earlier commits; the one that goes on in its place. */

@@ -67,7 +67,6 @@ typedef struct Replay
 	CsLogPlace	   place;	/* of what is in bytes */
 	StringInfoData bytes;	/* read, but not yet replayed */
 	int			   row_len; /* of the last row */
-	StringInfoData image;	/* what a delta makes */
 	Record		   records[RECORDS];
 	int			   n;
 } Replay;
@@ -102,19 +101,38 @@ replay_image(Replay *p, CsDefState *def, Record *record)
 	cs_entry_install(p->state, def, &record->key, data, (uint32) len, p->half, CS_WM_DONE);
 }
 
+/* What a delta makes is made where it stays; that it is damaged shows only then, and the piece goes with the state. */
 static void
 replay_delta(Replay *p, CsDefState *def, Record *record)
 {
 	CsEntry	   *entry = cs_state_peek(p->state, &record->key);
 	const char *bytes;
+	bool		is_gathered;
+	uint32		len;
 
 	if (entry == NULL || entry->half != p->half)
 		cs_reader_corrupt(&record->rest, "what a change is a change of is missing");
 	bytes = cs_entry_bytes(entry);
-	cs_delta_apply(&record->rest, bytes, entry->len, &p->image);
-	if (bytes != entry->data)
+	is_gathered = bytes != entry->data;
+	len = cs_delta_length(&record->rest);
+	if (len <= CS_ARENA_LIMIT)
+	{
+		uint8 class;
+		char *piece = cs_entry_piece(p->state, len, &class);
+
+		cs_delta_apply(&record->rest, bytes, entry->len, piece);
+		cs_entry_take(p->state, entry, piece, class, len);
+	}
+	else
+	{
+		char *image = palloc(len);
+
+		cs_delta_apply(&record->rest, bytes, entry->len, image);
+		cs_entry_update(p->state, def, entry, image, len, p->half, CS_WM_DONE);
+		pfree(image);
+	}
+	if (is_gathered)
 		pfree((char *) bytes);
-	cs_entry_update(p->state, def, entry, p->image.data, (uint32) p->image.len, p->half, CS_WM_DONE);
 }
 
 static void
@@ -391,7 +409,6 @@ replay_half(CsState *state, const CsStream *stream, int half, Snapshot snapshot,
 
 	p.place = (CsLogPlace){.state = state, .relation = RelationGetRelid(rel)};
 	initStringInfo(&p.bytes);
-	initStringInfo(&p.image);
 	if (sort)
 		replay_sorted(&p, rel, slot, snapshot);
 	else
@@ -400,7 +417,6 @@ replay_half(CsState *state, const CsStream *stream, int half, Snapshot snapshot,
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	pfree(p.bytes.data);
-	pfree(p.image.data);
 	return done;
 }
 

@@ -184,19 +184,21 @@ exact_copy(const char *bytes, int len)
 static Outcome
 apply(const char *base, int base_len, const char *delta, int len, const StringInfo expected)
 {
-	static StringInfoData out;
-	char				 *exact_base = exact_copy(base, base_len);
-	char				 *exact_delta = exact_copy(delta, len);
-	CsReader			  r = {.pos = exact_delta, .end = exact_delta + len};
-	volatile Outcome	  result = RAISED;
+	char	*exact_base = exact_copy(base, base_len);
+	char	*exact_delta = exact_copy(delta, len);
+	CsReader r = {.pos = exact_delta, .end = exact_delta + len};
+	char *volatile out = NULL;
+	volatile Outcome result = RAISED;
 
-	if (out.data == NULL)
-		initStringInfo(&out);
 	if (setjmp(on_error) == 0)
 	{
-		cs_delta_apply(&r, exact_base, (uint32) base_len, &out);
-		result = out.len == expected->len && memcmp(out.data, expected->data, out.len) == 0 ? SAME : OTHER;
+		uint32 made = cs_delta_length(&r);
+
+		out = malloc(Max(made, 1));
+		cs_delta_apply(&r, exact_base, (uint32) base_len, out);
+		result = made == (uint32) expected->len && memcmp(out, expected->data, made) == 0 ? SAME : OTHER;
 	}
+	free(out);
 	free(exact_base);
 	free(exact_delta);
 	return result;
