@@ -157,7 +157,8 @@ cs_type_name(Oid type, int32 typmod, Oid collation)
 /*
  * Rows come all the time and few of them change their kind, so statistics need
  * not follow each tenth of growth, as by default; they are renewed when VACUUM
- * comes for what was added.  A table whose rows are rewritten has room for that.
+ * comes for what was added.  A table whose rows are rewritten has room for that;
+ * while a row grows it is written some ten times, and each counts as a change.
  */
 static Oid
 create_table(const char *qualified, Oid owner, const CsResultColumn *columns, int n, bool rewritten)
@@ -177,8 +178,8 @@ create_table(const char *qualified, Oid owner, const CsResultColumn *columns, in
 			appendStringInfo(&command, "%s%s", separator, quote_identifier(columns[i].name));
 			separator = ", ";
 		}
-	appendStringInfo(&command, ")) WITH (autovacuum_analyze_scale_factor = 0.2%s)",
-					 rewritten ? ", fillfactor = 50" : "");
+	appendStringInfo(&command, ")) WITH (autovacuum_analyze_scale_factor = %s)",
+					 rewritten ? "1, fillfactor = 50" : "0.2");
 	cs_execute_as(owner, command.data);
 	return cs_relation_find(qualified);
 }
