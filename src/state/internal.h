@@ -146,6 +146,7 @@ cs_key_equal(const CsKey *a, const CsKey *b)
 }
 
 #define SH_PREFIX keyset
+#define SH_FILLFACTOR 0.6 /* a search that begins in the wrong cache line costs more than a slot */
 #define SH_ELEMENT_TYPE CsKeyRef
 #define SH_KEY_TYPE const CsKey *
 #define SH_KEY key
@@ -161,6 +162,14 @@ cs_key_equal(const CsKey *a, const CsKey *b)
 #include "lib/simplehash.h"
 
 #define CS_KEYSET_LEAST 1024
+
+/* What cs_state_prefetch_entry() has found of a key so far. */
+typedef struct CsAnnounced
+{
+	CsEntry *entry;
+	CsWork	*work;
+	uint32	 hash;
+} CsAnnounced;
 
 /*
  * Slots that are gone and kept for readers, in the order of commits.  Most have
@@ -221,7 +230,7 @@ struct CsState
 	char		   *batch_next; /* rest of the newest piece of cs_batch_alloc() */
 	char		   *batch_end;
 	StringInfoData	delta;		  /* being made */
-	CsEntry		   *announced[4]; /* by cs_state_prefetch_entry(), lately */
+	CsAnnounced		announced[8]; /* by cs_state_prefetch_entry(), lately */
 	uint32			nannounced;
 	void		   *advised; /* entries->data that large pages were asked for */
 	CsWork		   *all_works;

@@ -264,43 +264,6 @@ cs_timer_leave(CsDefState *def, CsEntry *entry)
 	hash_search(def->timers, &timer->second, HASH_REMOVE, NULL);
 }
 
-void
-cs_state_prefetch_slot(CsState *state, const CsKey *key)
-{
-	__builtin_prefetch(&state->entries->data[cs_key_hash(key) & state->entries->sizemask]);
-}
-
-#define NEAR_SLOTS 8 /* on two cache lines */
-
-/* Of the entry whose key has this hash, if it is where that leads or near: at this fill a third of them is not quite there. */
-static inline CsEntry *
-entry_near(const keyset_hash *entries, uint32 hash)
-{
-	for (uint32 i = 0; i < NEAR_SLOTS; i++)
-	{
-		const CsKeyRef *ref = &entries->data[(hash + i) & entries->sizemask];
-
-		if (ref->status == 0)
-			break;
-		if (ref->hash == hash)
-			return (CsEntry *) ref->key;
-	}
-	return NULL;
-}
-
-/* Fetches the entry, and the bytes of the one that was announced some calls before. */
-void
-cs_state_prefetch_entry(CsState *state, const CsKey *key)
-{
-	CsEntry **place = &state->announced[state->nannounced++ % lengthof(state->announced)];
-
-	if (*place)
-		cs_prefetch_bytes((*place)->data, (*place)->len);
-	*place = entry_near(state->entries, cs_key_hash(key));
-	if (*place)
-		__builtin_prefetch(*place);
-}
-
 /* ---- the overlay ---- */
 
 void *
