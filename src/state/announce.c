@@ -24,6 +24,8 @@ cs_state_prefetch_slot(CsState *state, const CsKey *key)
 }
 
 #define NEAR_SLOTS 8 /* on two or three cache lines */
+#define ENTRY_CAME 4 /* calls after its announcement an entry has come, */
+#define WORK_CAME 6	 /* and after these its work */
 
 /* What has this hash, if it is where that leads or near it: as full as the tables get, a fifth to two fifths are not quite there. */
 static inline void *
@@ -68,9 +70,9 @@ cs_state_prefetch_entry(CsState *state, const CsKey *key)
 {
 	uint32		 hash = cs_key_hash(key);
 	CsAnnounced *next = announced(state, 0);
-	CsAnnounced *work = announced(state, 6);
+	CsAnnounced *work = announced(state, WORK_CAME);
 
-	announce_contents(state, announced(state, 4));
+	announce_contents(state, announced(state, ENTRY_CAME));
 	if (work->work && work->work->image)
 		cs_prefetch_bytes(work->work->image, work->work->image_len);
 	*next = (CsAnnounced){.entry = find_near(state->entries, hash), .hash = hash};

@@ -284,28 +284,23 @@ cs_delta_put(StringInfo buf, const char *base, uint32 base_len, const char *data
 }
 
 uint32
-cs_delta_length(const CsReader *r)
+cs_delta_length(CsReader *r, uint16 *sum)
 {
-	CsReader head = *r;
-	uint64	 len;
+	uint64 len;
 
-	(void) cs_get_raw(&head, sizeof(uint16));
-	len = cs_get_uint(&head);
+	memcpy(sum, cs_get_raw(r, sizeof(*sum)), sizeof(*sum));
+	len = cs_get_uint(r);
 	if (len > MaxAllocSize / 2)
 		cs_reader_corrupt(r, "a changed entry is too long");
 	return (uint32) len;
 }
 
 void
-cs_delta_apply(CsReader *r, const char *base, uint32 base_len, char *out)
+cs_delta_apply(CsReader *r, const char *base, uint32 base_len, char *out, uint32 len, uint16 sum)
 {
-	uint32 len = cs_delta_length(r);
 	uint32 at = 0;
 	uint32 base_at = 0;
-	uint16 sum;
 
-	memcpy(&sum, cs_get_raw(r, sizeof(sum)), sizeof(sum));
-	(void) cs_get_uint(r);
 	while (at < len)
 	{
 		size_t		fresh;

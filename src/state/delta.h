@@ -56,9 +56,8 @@ cs_put_copy(StringInfo buf, CsCopies *c, const char *old, size_t n)
 extern bool cs_delta_put_copies(StringInfo buf, const CsCopies *copies, uint32 base_len, const char *data, uint32 len,
 								uint32 limit);
 
-/* How many bytes the delta in r makes; r stays where it is. */
-extern uint32 cs_delta_length(const CsReader *r);
-/* Apply the delta in r, all of it, to base; there is room in out for what it makes. */
-extern void cs_delta_apply(CsReader *r, const char *base, uint32 base_len, char *out);
+/* Read how many bytes the delta in r makes; then make them of base, in out, reading r to its end. */
+extern uint32 cs_delta_length(CsReader *r, uint16 *sum);
+extern void	  cs_delta_apply(CsReader *r, const char *base, uint32 base_len, char *out, uint32 len, uint16 sum);
 
 #endif

@@ -109,25 +109,26 @@ replay_delta(Replay *p, CsDefState *def, Record *record)
 	const char *bytes;
 	bool		is_gathered;
 	uint32		len;
+	uint16		sum;
 
 	if (entry == NULL || entry->half != p->half)
 		cs_reader_corrupt(&record->rest, "what a change is a change of is missing");
 	bytes = cs_entry_bytes(entry);
 	is_gathered = bytes != entry->data;
-	len = cs_delta_length(&record->rest);
+	len = cs_delta_length(&record->rest, &sum);
 	if (len <= CS_ARENA_LIMIT)
 	{
 		uint8 class;
 		char *piece = cs_entry_piece(p->state, len, &class);
 
-		cs_delta_apply(&record->rest, bytes, entry->len, piece);
+		cs_delta_apply(&record->rest, bytes, entry->len, piece, len, sum);
 		cs_entry_take(p->state, entry, piece, class, len);
 	}
 	else
 	{
 		char *image = palloc(len);
 
-		cs_delta_apply(&record->rest, bytes, entry->len, image);
+		cs_delta_apply(&record->rest, bytes, entry->len, image, len, sum);
 		cs_entry_update(p->state, def, entry, image, len, p->half, CS_WM_DONE);
 		pfree(image);
 	}

@@ -192,10 +192,11 @@ apply(const char *base, int base_len, const char *delta, int len, const StringIn
 
 	if (setjmp(on_error) == 0)
 	{
-		uint32 made = cs_delta_length(&r);
+		uint16 sum;
+		uint32 made = cs_delta_length(&r, &sum);
 
 		out = malloc(Max(made, 1));
-		cs_delta_apply(&r, exact_base, (uint32) base_len, out);
+		cs_delta_apply(&r, exact_base, (uint32) base_len, out, made, sum);
 		result = made == (uint32) expected->len && memcmp(out, expected->data, made) == 0 ? SAME : OTHER;
 	}
 	free(out);
