@@ -372,11 +372,14 @@ cluster_ticks() {
 		END { print total + 0, of_worker + 0 }'
 }
 
-# Appends "NAME.key value" lines to the run's file.  Two streams: what they have read is the mean of both, since the one that is ahead has been paid for, too.
+# What has been read.  Of two streams it is the mean of both, since the one that is ahead has been paid for, too.
+read_so_far="(sum(next_offset) / (SELECT count(*) FROM clickstream.stream))::bigint"
+
+# Appends "NAME.key value" lines to the run's file.
 sample() {
 	name=$1
 	# shellcheck disable=SC2046
-	set -- $(ask "SELECT (sum(next_offset) / (SELECT count(*) FROM clickstream.stream))::bigint, (pg_current_wal_lsn() - '0/0')::bigint,
+	set -- $(ask "SELECT $read_so_far, (pg_current_wal_lsn() - '0/0')::bigint,
 		extract(epoch FROM max(max_time)), (SELECT sum(commit_number) FROM clickstream.progress)
 		FROM clickstream.partition") $(cluster_ticks) $(date +%s.%N)
 	[ $# = 7 ] || fail "cannot read the counters: $*"
@@ -405,7 +408,7 @@ note_sizes() {
 # What a part of a run has cost: events, ticks of the cluster and of the worker so far.
 slice() {
 	# shellcheck disable=SC2046
-	set -- $(consumed) $(cluster_ticks)
+	set -- $(ask "SELECT $read_so_far FROM clickstream.partition") $(cluster_ticks)
 	echo "slice.$slices $1 $2 $3" >>"$figures"
 	note_sizes "slice.$slices"
 	slices=$((slices + 1))

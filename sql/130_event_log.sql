@@ -13,6 +13,13 @@ SELECT clickstream.create_event_log('log', stream => 's130', retention => '3 day
 SELECT pg_get_partkeydef('log'::regclass);
 SELECT a.amname, pg_get_indexdef(i.indexrelid, 1, true) AS key FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
 WHERE i.indrelid = 'log'::regclass ORDER BY 1, 2;
+-- of several topics, and of a pattern that may find some, rows are found by their topic, too
+SELECT clickstream.create_stream('more', brokers => 'localhost:1', topic => 'a,b', check_broker => false) > 0 AS made;
+SELECT clickstream.create_stream('found', brokers => 'localhost:1', topic => '^a', check_broker => false) > 0 AS made;
+SELECT clickstream.create_event_log(stream || '_log', stream => stream) FROM unnest('{more,found}'::text[]) stream;
+SELECT i.indrelid::regclass AS log, pg_get_indexdef(i.indexrelid) ~ 'btree \(partition, topic, message_offset\)' AS by_topic FROM pg_index i
+WHERE i.indrelid IN ('more_log'::regclass, 'found_log'::regclass) AND i.indnatts = 3;
+SELECT clickstream.drop_stream('more'), clickstream.drop_stream('found');
 SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute WHERE attrelid = 'log'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT attname FROM pg_attribute WHERE attrelid = 'log'::regclass AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 CREATE VIEW days AS SELECT inhrelid::regclass AS partition, (SELECT count(*) FROM log WHERE log.tableoid = inhrelid) AS events

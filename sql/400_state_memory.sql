@@ -55,6 +55,13 @@ SELECT clickstream.start('s400');
 SELECT clickstream.produce('s400', json_build_object('event_type', 'page_view', 'user_id', 'reader', 'event_time', '2024-06-01 00:02:00+00', 'page_url', '/more')::text) >= 0 AS produced;
 CALL clickstream.wait_for('s400', '5 minutes');
 SELECT event_count, measures FROM clickstream.open_sessions('visits') WHERE visitor = 'reader';
+
+-- what finds 1,400 more entries has places for 4,096, 16 bytes each: it is at most 0.6 full
+SELECT count(clickstream.produce('s400', json_build_object('event_type', 'page_view', 'user_id', 'more' || i, 'event_time', '2024-06-01 00:02:00+00')::text))
+FROM generate_series(1, 1400) AS i;
+CALL clickstream.wait_for('s400', '5 minutes');
+CALL poll($$entries = 1503 FROM clickstream.stat_memory WHERE stream = 's400'$$);
+SELECT index_bytes >= 4096 * 16 AS index FROM clickstream.stat_memory WHERE stream = 's400';
 SELECT clickstream.stop('s400');
 CALL poll($$state = 'stopped' FROM clickstream.stat_stream WHERE stream = 's400'$$);
 SELECT clickstream.drop_stream('s400');

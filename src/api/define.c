@@ -271,10 +271,12 @@ begin_backfill(const CsDraft *draft)
 		cs_backfill_insert_topic(def->stream_id, def->definition_id, draft->backfill_from);
 }
 
-static bool
-is_rewritten(const CsDefinition *def)
+static CsRewriting
+rewriting(const CsDefinition *def)
 {
-	return def->emit == CS_EMIT_CHANGES || def->lateness > 0;
+	if (def->emit == CS_EMIT_CHANGES)
+		return CS_REWRITING_EACH;
+	return def->lateness > 0 ? CS_REWRITING_LATE : CS_REWRITING_NEVER;
 }
 
 Oid
@@ -289,7 +291,7 @@ cs_draft_finish(CsDraft *draft, CsView *view)
 	columns = result_columns(draft, view, op);
 	table = cs_result_table(draft->table_name, draft->stream->owner,
 							psprintf("%s of stream %s", draft->noun, draft->stream->name), columns, op->ncolumns,
-							is_rewritten(&draft->def));
+							rewriting(&draft->def));
 	cs_view_end(view);
 	draft->def.live_view = cs_live_view_create(table, draft->stream->owner, columns, op->ncolumns);
 	cs_draft_insert(draft, table);

@@ -80,7 +80,7 @@ clickstream_create_lookup_table(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 		names = lappend(names, result[i].name);
 	table = cs_result_table(name, stream->owner, psprintf("what topic %s says of each key", stream->topics[0]), result,
-							n, true);
+							n, CS_REWRITING_EACH);
 	cs_lookup_table_insert(stream->stream_id, table, key, names);
 	PG_RETURN_OID(table);
 }

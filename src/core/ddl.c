@@ -156,12 +156,18 @@ cs_type_name(Oid type, int32 typmod, Oid collation)
 
 /*
  * Rows come all the time and few of them change their kind, so statistics need
- * not follow each tenth of growth, as by default; they are renewed when VACUUM
- * comes for what was added.  A table whose rows are rewritten has room for that;
- * while a row grows it is written some ten times, and each counts as a change.
+ * not follow each tenth of growth, as by default: a fifth is when VACUUM comes
+ * for what was added.  Where each row is written some ten times while it grows,
+ * and each counts as a change, as many as there are rows are a tenth of growth.
  */
+static const char *const storage[] = {
+	[CS_REWRITING_NEVER] = "autovacuum_analyze_scale_factor = 0.2",
+	[CS_REWRITING_LATE] = "autovacuum_analyze_scale_factor = 0.2, fillfactor = 50",
+	[CS_REWRITING_EACH] = "autovacuum_analyze_scale_factor = 1, fillfactor = 50",
+};
+
 static Oid
-create_table(const char *qualified, Oid owner, const CsResultColumn *columns, int n, bool rewritten)
+create_table(const char *qualified, Oid owner, const CsResultColumn *columns, int n, CsRewriting rewriting)
 {
 	StringInfoData command;
 	const char	  *separator = "";
@@ -178,8 +184,7 @@ create_table(const char *qualified, Oid owner, const CsResultColumn *columns, in
 			appendStringInfo(&command, "%s%s", separator, quote_identifier(columns[i].name));
 			separator = ", ";
 		}
-	appendStringInfo(&command, ")) WITH (autovacuum_analyze_scale_factor = %s)",
-					 rewritten ? "1, fillfactor = 50" : "0.2");
+	appendStringInfo(&command, ")) WITH (%s)", storage[rewriting]);
 	cs_execute_as(owner, command.data);
 	return cs_relation_find(qualified);
 }
@@ -275,14 +280,14 @@ adopt_table(Oid relid, Oid owner, const CsResultColumn *columns, int n)
 }
 
 Oid
-cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n, bool rewritten)
+cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n, CsRewriting rewriting)
 {
 	Oid relid = cs_relation_find(name);
 
 	if (OidIsValid(relid))
 		adopt_table(relid, owner, columns, n);
 	else
-		relid = create_table(cs_relation_new_name(name), owner, columns, n, rewritten);
+		relid = create_table(cs_relation_new_name(name), owner, columns, n, rewriting);
 	CreateComments(relid, RelationRelationId, 0, comment);
 	for (int i = 0; i < n; i++)
 		if (columns[i].comment)

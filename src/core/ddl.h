@@ -29,14 +29,23 @@ typedef struct CsResultColumn
 extern Oid cs_relation_find(const char *name);
 
 /*
+ * How often a row is written again.  Where it may be, pages are left half empty, so that its new version lies
+ * beside the old one and needs no index entry.
+ */
+typedef enum CsRewriting
+{
+	CS_REWRITING_NEVER,
+	CS_REWRITING_LATE, /* some are, by what comes late */
+	CS_REWRITING_EACH, /* some ten times, while it grows */
+} CsRewriting;
+
+/*
  * Make the result table, or take one that exists if it is the owner's, empty
  * and has just these columns in this order with this primary key; raises
- * ERRCODE_DUPLICATE_TABLE naming the first difference otherwise.  Pages of a
- * table whose rows are rewritten while they grow are left half empty, so that
- * the new version of a row lies beside the old one and needs no index entry.
+ * ERRCODE_DUPLICATE_TABLE naming the first difference otherwise.
  */
 extern Oid cs_result_table(const char *name, Oid owner, const char *comment, CsResultColumn *columns, int n,
-						   bool rewritten);
+						   CsRewriting rewriting);
 
 /* Schema and name of a table, be it there already or where it would be made. */
 extern void cs_relation_place(const char *name, Oid *schema, char **relname);

@@ -127,11 +127,9 @@ cs_event_log_create(const char *name, const CsStream *stream, TimestampTz now)
 				  psprintf("CREATE TABLE %s (%s) PARTITION BY RANGE (arrived_at)", qualified, column_list(stream)));
 	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s USING brin (event_time)", qualified));
 	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s USING brin (commit_number)", qualified));
-	/*
-	 * Without the topic, of which a stream mostly has one: it would make each event dearer.  Of some topics an offset has a
-	 * few rows to look at, and the first one of a topic is looked for behind all lower ones of the others.
-	 */
-	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s (partition, message_offset)", qualified));
+	/* Of a stream's only topic the name would tell nothing, and make each event dearer. */
+	cs_execute_as(stream->owner, psprintf("CREATE INDEX ON %s (partition, %smessage_offset)", qualified,
+										  stream->ntopics > 1 || stream->pattern ? "topic, " : ""));
 	log = cs_relation_find(qualified);
 	comment_columns(log, stream);
 	(void) cs_event_log_partition(log, stream->owner, now);

@@ -47,7 +47,7 @@ static int64
 index_bytes(const CsState *state)
 {
 	int64  own = (int64) state->entries->members - (state->spill ? state->spill->nguests : 0);
-	uint64 slots = pg_nextpower2_64((uint64) Max(own, CS_KEYSET_LEAST) * 10 / 9);
+	uint64 slots = pg_nextpower2_64((uint64) (Max(own, CS_KEYSET_LEAST) / CS_KEYSET_FILL));
 	int64  bytes = (int64) (Min(state->entries->size, slots) * sizeof(CsKeyRef));
 
 	for (int i = 0; i < state->ndefs; i++)

@@ -169,7 +169,7 @@ shrink_table(CsState *state)
 
 	if (state->entries->size <= KEYS_KEPT || (uint64) state->entries->members * EMPTY > state->entries->size)
 		return;
-	entries = keyset_create(state->context, Max(state->entries->members * 2, CS_KEYSET_LEAST), NULL);
+	entries = keyset_create(state->context, Max(state->entries->members, CS_KEYSET_LEAST), NULL);
 	keyset_start_iterate(state->entries, &i);
 	while ((ref = keyset_iterate(state->entries, &i)) != NULL)
 		keyset_insert(entries, ref->key, &found)->key = ref->key;

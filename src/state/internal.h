@@ -145,8 +145,10 @@ cs_key_equal(const CsKey *a, const CsKey *b)
 	return a->who.lo == b->who.lo && a->who.hi == b->who.hi && a->bucket == b->bucket && a->def == b->def;
 }
 
+#define CS_KEYSET_FILL 0.6 /* at most: a search that begins in the wrong cache line costs more than a slot */
+
 #define SH_PREFIX keyset
-#define SH_FILLFACTOR 0.6 /* a search that begins in the wrong cache line costs more than a slot */
+#define SH_FILLFACTOR CS_KEYSET_FILL
 #define SH_ELEMENT_TYPE CsKeyRef
 #define SH_KEY_TYPE const CsKey *
 #define SH_KEY key

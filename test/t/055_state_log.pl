@@ -185,5 +185,31 @@ $node->poll_query_until('postgres', 'SELECT count(pid) = 0 FROM clickstream.stat
 commit(5);
 is(query($sessions), join("\n", 'visitor 1|6|5', map { "visitor $_|5|5" } 2 .. 6), 'and goes on');
 
+# ---- an entry that changes over the size to which entries are one piece of memory, 8,192 bytes, and back
+
+query(<<~'END');
+	SELECT clickstream.create_stream('long', idle_timeout => '1 hour');
+	SELECT clickstream.create_session('long_sessions', stream => 'long', gap => '30 minutes',
+		measures => 'count(*) AS event_count, max(page_title) AS title, last(page_url) AS exit');
+	END
+
+# One commit: an event of one visitor, who has a title of 7,850 characters from the first one on.
+sub grow
+{
+	my ($n, $length) = @_;
+	query(<<~END);
+		SELECT clickstream.produce('long', json_build_object('user_id', 'one', 'event_type', 'view', 'page_title', repeat('a', ${\($n == 1 ? 7850 : 1)}),
+			'event_time', '2025-03-01 12:00:00+00'::timestamptz + $n * interval '10 s', 'page_url', repeat('/', $length))::text)
+		END
+	query("CALL clickstream.process('long')");
+}
+
+my @exits = (100, 110, 600, 700, 120, 800, 90);
+grow($_, $exits[ $_ - 1 ]) for 1 .. @exits;
+my ($long_log) = split ' ', query(q(SELECT array_to_string(log_relations, ' ') FROM clickstream.stream WHERE name = 'long'));
+my @long = log_records($node, $long_log);
+is(join(' ', map { $_->{kind} } @long), 'image' . ' delta' x 6, 'a long session is written whole once');
+my @lengths = map { parse_delta($_->{body})->{length} } @long[ 1 .. 6 ];
+is(join('', map { $_ > 8192 ? 'l' : 's' } @lengths), 'sllsls', "it grows over the limit and comes back: @lengths");
 $node->stop;
 done_testing();
