@@ -126,6 +126,14 @@ is_remade(const Feed *feed, TimestampTz start)
 	return feed->remakes != NULL && hash_search(feed->remakes, &start, HASH_FIND, NULL) != NULL;
 }
 
+/* By the last commit's watermark: nothing is closed yet by this batch's. */
+static bool
+is_past(CsEngine *e, const Feed *feed, TimestampTz start, TimestampTz end)
+{
+	return cs_rollup_is_past(feed->rollup->op, &e->ctx, start, end,
+							 cs_backfill_watermark(e, feed->rollup, e->stored.watermark));
+}
+
 /* The same key may have been written twice in the batch: each version is looked at against the one before. */
 static void
 look_at_row(CsEngine *e, Feed *feed, CsSourceRow *row)
@@ -141,8 +149,7 @@ look_at_row(CsEngine *e, Feed *feed, CsSourceRow *row)
 		(void) cs_rollup_bucket(op, row->old, &start, &end);
 		want_remake(e, feed, start, end);
 	}
-	if (row->tuple && cs_rollup_bucket(op, row->tuple, &start, &end) &&
-		(counted || cs_rollup_is_past(op, &e->ctx, start, end)))
+	if (row->tuple && cs_rollup_bucket(op, row->tuple, &start, &end) && (counted || is_past(e, feed, start, end)))
 		want_remake(e, feed, start, end);
 }
 
@@ -212,7 +219,7 @@ remake_bucket(CsEngine *e, Feed *feed, const Remake *remake)
 {
 	CsOperator		   *op = feed->rollup->op;
 	const CsDefinition *def = op->def;
-	bool				was_past = cs_rollup_is_past(op, &e->ctx, remake->start, remake->end);
+	bool				was_past = is_past(e, feed, remake->start, remake->end);
 	RowList				list = {0};
 	Feed				reread = *feed;
 

@@ -228,8 +228,9 @@ extern bool cs_rollup_same(CsOperator *op, HeapTuple a, HeapTuple b);
 extern void cs_rollup_take(CsOperator *op, CsBatchContext *batch, HeapTuple row);
 /* Raises if the row could not be taken; changes nothing. */
 extern void cs_rollup_check(CsOperator *op, CsBatchContext *batch, HeapTuple row);
-/* Is the bucket one that the watermark has passed and that has no state?  Then its rows may be final. */
-extern bool cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end);
+/* Is the bucket one that the watermark (wm) of the last commit has passed and that has no state?  Then its rows may be final. */
+extern bool cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end,
+							  TimestampTz wm);
 /*
  * A bucket made anew: begin, then cs_rollup_take() with each row that counts,
  * then, if it was past, cs_rollup_was_shown() with each row of the rollup's

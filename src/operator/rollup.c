@@ -16,7 +16,10 @@
  * holds (open, shown while silent, or revisable) starts in it.  A bucket without
  * state that the watermark has passed already may have been final before: it
  * is made anew, too, when a row falls into it after all (an event behind the
- * watermark moved a session's start back).
+ * watermark moved a session's start back).  So that a bucket has either all of
+ * its state or none, it becomes final in one commit, however little a batch is
+ * to close; and what has passed it is asked of the last commit's watermark, since that
+ * may have closed it, and left others to the next commits, or to the next process.
  *
  * No locking: private to the process that runs the stream.
  */
@@ -182,10 +185,9 @@ is_passed(TimestampTz end, TimestampTz wm)
 }
 
 bool
-cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end)
+cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end, TimestampTz wm)
 {
-	return is_passed(end, op->closed) &&
-		   cs_state_bucket_count(batch->state, op->def->definition_id, CS_BUCKET(start)) == 0;
+	return is_passed(end, wm) && cs_state_bucket_count(batch->state, op->def->definition_id, CS_BUCKET(start)) == 0;
 }
 
 bool
@@ -309,6 +311,16 @@ show_changes(CsRollup *r, CsBatchContext *batch, int max)
 		cs_cells_show_new(op, &r->grouping, batch, CS_WM_NONE);
 }
 
+/* All of it.  Returns how many cells that were. */
+static int
+close_bucket(CsRollup *r, CsBatchContext *batch, int64 bucket)
+{
+	int left = PG_INT32_MAX;
+
+	(void) cs_cells_close(&r->op, &r->grouping, batch, bucket, true, &left);
+	return PG_INT32_MAX - left;
+}
+
 static bool
 rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, bool finish)
 {
@@ -326,8 +338,11 @@ rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 		TimestampTz start = CS_BUCKET_START(buckets[i]);
 		TimestampTz end = start + op->def->size;
 
-		if (is_passed(end, wm) && !op->source->ops->open_starts_in(op->source, start, end))
-			done = cs_cells_close(op, &r->grouping, batch, buckets[i], true, &max);
+		if (!is_passed(end, wm) || op->source->ops->open_starts_in(op->source, start, end))
+			continue;
+		done = max > 0;
+		if (done)
+			max -= close_bucket(r, batch, buckets[i]);
 	}
 	if (done)
 		op->closed = Max(op->closed, wm);
