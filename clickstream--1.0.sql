@@ -2322,7 +2322,7 @@ COMMENT ON COLUMN stat_partition.lag IS 'offsets between next_offset and end_off
 COMMENT ON COLUMN stat_partition.watermark IS 'the partition''s own watermark; the least of those not idle is the stream''s';
 COMMENT ON COLUMN stat_partition.last_event_time IS 'newest event_time seen';
 COMMENT ON COLUMN stat_partition.watermark_moved_at IS 'when its watermark last moved, by the clock';
-COMMENT ON COLUMN stat_partition.idle IS 'at its end and silent for idle_timeout: it holds back no other';
+COMMENT ON COLUMN stat_partition.idle IS 'at its end and silent for idle_timeout: it holds back no other; false while it has messages that are not read, and after a start until its end is seen';
 COMMENT ON COLUMN stat_partition.silent_since IS 'when it last brought a message, by the clock';
 COMMENT ON COLUMN stat_partition.paused IS 'more than max_drift ahead of the slowest: not read until that has come nearer';
 COMMENT ON COLUMN stat_partition.used IS 'offsets of events that some definition took';

@@ -108,5 +108,34 @@ CALL clickstream.process('s100');
 TABLE wm;
 SELECT consumed, used, dead, empty, balanced FROM test.ledger WHERE stream = 's100';
 SELECT clickstream.drop_stream('s100');
+-- Silent partitions: what comes during a pause is late on none of them, however it is read, once or message for message.
+SET clickstream.mock_clock = '2024-06-02 12:00:00+00';
+SELECT clickstream.create_stream('s100', idle_timeout => '1 minute') > 0 AS made;
+SELECT clickstream.create_window('minute', stream => 's100', size => '1 minute', measures => 'count(*) AS events');
+SELECT test.feed('s100', E'a 0:00 /\nb 0:00 / part=1\nc 0:00 / part=2');
+CALL clickstream.process('s100');
+SET clickstream.mock_clock = '2024-06-02 12:01:01+00';
+CALL clickstream.process('s100');
+TABLE parts;
+SELECT test.feed('s100', E'a 1:00 /\na 2:00 /\nb 1:00 / part=1\nb 2:00 / part=1');
+CALL clickstream.process('s100', 1);
+-- partition 1 has messages that are not read, and holds it; partition 2 has none, and does not
+TABLE wm;
+TABLE parts;
+CALL clickstream.process('s100');
+TABLE wm;
+TABLE parts;
+SELECT used, late FROM test.ledger WHERE stream = 's100';
+-- all at once; a message that is no event holds it until it is read, and what was silent is so without another minute
+SET clickstream.mock_clock = '2024-06-02 12:03:00+00';
+CALL clickstream.process('s100');
+SELECT bool_and(idle) AS idle FROM parts;
+SELECT test.feed('s100', E'a 3:00 /\na 4:00 /\nb 3:00 / part=1\nb 4:00 / part=1');
+SELECT clickstream.produce('s100', 'x', partition => 2);
+CALL clickstream.process('s100');
+TABLE wm;
+TABLE parts;
+SELECT used, late, dead FROM test.ledger WHERE stream = 's100';
+SELECT clickstream.drop_stream('s100');
 SET clickstream.mock_clock = 'yesterday';
 DROP SCHEMA t100 CASCADE;

@@ -254,7 +254,7 @@ read_partition(const CsStream *stream, int row, MemoryContext cxt)
 	p->last_end = isnull ? -1 : get_int(row, 21);
 	p->max_time = get_time(row, 4);
 	p->last_event_time = get_time(row, 5);
-	p->idle = get_bool(row, 6);
+	p->idle = p->shown_idle = get_bool(row, 6);
 	p->ledger[CS_CLASS_USED] = get_int(row, 7);
 	p->ledger[CS_CLASS_FILTERED] = get_int(row, 8);
 	p->ledger[CS_CLASS_LATE] = get_int(row, 9);
@@ -344,7 +344,7 @@ cs_partition_store(const CsStream *stream, CsPartition *p)
 	nulls[4] = p->end_offset < 0 ? 'n' : ' ';
 	put_time(&values[5], &nulls[5], p->max_time);
 	put_time(&values[6], &nulls[6], p->last_event_time);
-	values[7] = BoolGetDatum(p->idle);
+	values[7] = BoolGetDatum(p->shown_idle);
 	for (int i = 0; i < (int) lengthof(order); i++)
 		values[8 + i] = Int64GetDatum(p->ledger[order[i]]);
 	values[15] = Int64GetDatum(p->stored_offset);

@@ -160,7 +160,8 @@ typedef struct CsPartition
 	int64		last_end;				/* what the table says of it, -1 nothing */
 	bool		at_end;					/* everything up to end_offset was delivered; source */
 	bool		is_new;					/* not yet in the table; engine */
-	bool		idle;					/* no longer holds the watermark; engine */
+	bool		idle;					/* was silent for idle_timeout at its end; engine/watermark.c */
+	bool		shown_idle;				/* what the table says: it is, and is there now; engine */
 	bool		paused;					/* too far ahead of the others; engine/align.c */
 	bool		is_gone;				/* its topic is no longer there, and was read to its end; engine/topics.c */
 	TimestampTz max_time;				/* max of min(event_time, message timestamp), or CS_WM_NONE */

@@ -11,7 +11,8 @@
  * Nobody waits for somebody who does not come: a partition at its end holds no
  * others up, nor does one that has brought nothing for idle_timeout because it
  * cannot be reached.  The slowest partition itself is never paused.  A paused
- * one is neither at its end nor silent, whatever the clock says.
+ * one is neither at its end nor silent, whatever the clock says; a silent one is
+ * not paused, for it has nothing, or is asked whether it has.
  *
  * Final tables do not depend on it: within each partition order stays.
  *
@@ -26,7 +27,7 @@
 static bool
 holds_others_up(const CsEngine *e, const CsPartition *p, TimestampTz now)
 {
-	if (p->idle || p->paused || p->at_end)
+	if (p->paused || p->at_end)
 		return false;
 	return p->last_spoke + e->stream->idle_timeout > now;
 }

@@ -482,7 +482,10 @@ cs_chunk_watermarks(CsEngine *e, CsStage *only, int ndead)
 		event->watermark = e->watermark;
 		p->ahead--;
 		if (event->class == CS_CLASS_DEAD || event->class == CS_CLASS_EMPTY)
+		{
+			cs_watermark_no_event(e, p);
 			continue;
+		}
 		p->last_event_time = Max(p->last_event_time, event->place.time);
 		cs_watermark_event(e, p, event->place.time, event->message->timestamp);
 	}

@@ -554,6 +554,7 @@ run_batch(CsEngine *e, int64 max_messages, int polled, bool *full, CsProgressRow
 	cs_watermark_recompute(e);
 	if (!cs_closing_is_midway(e)) /* then nobody has looked whether there is something */
 		cs_watermark_idle(e, e->ctx.now);
+	cs_watermark_show_idle(e);
 	finish = obey(e, &control);
 	if (finish)
 		e->watermark = CS_WM_DONE;

@@ -519,7 +519,7 @@ note_ends(CsHistory *h)
 		if (p->at_end && p->end_offset >= h->pasts[i]->target)
 			p->next_offset = Max(p->next_offset, h->pasts[i]->target);
 		p->at_end = p->next_offset >= h->pasts[i]->target;
-		p->idle = p->at_end && h->pasts[i]->live->idle;
+		p->idle = p->at_end && cs_watermark_is_idle(h->pasts[i]->live);
 	}
 }
 

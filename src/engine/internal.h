@@ -204,9 +204,13 @@ extern void cs_dead_letter_add(CsEngine *e, const CsEvent *event, int32 definiti
 
 /* watermark.c */
 extern void		   cs_watermark_event(CsEngine *e, CsPartition *p, TimestampTz time, TimestampTz message_time);
+extern void		   cs_watermark_no_event(CsEngine *e, const CsPartition *p);
 extern void		   cs_watermark_recompute(CsEngine *e);
 extern TimestampTz cs_watermark_content(const CsEngine *e);
 extern bool		   cs_watermark_idle(CsEngine *e, TimestampTz now);
+/* Does it hold nothing, being silent and at its end? */
+extern bool		   cs_watermark_is_idle(const CsPartition *p);
+extern void		   cs_watermark_show_idle(CsEngine *e);
 extern TimestampTz cs_watermark_idle_deadline(CsEngine *e);
 
 /* preview.c */

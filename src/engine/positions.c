@@ -274,7 +274,7 @@ cs_positions_changed(CsEngine *e, int i)
 {
 	CsPartition *p = e->partitions[i];
 
-	return p->is_new || p->next_offset != p->stored_offset || p->idle != e->committed[i].idle ||
+	return p->is_new || p->next_offset != p->stored_offset || p->shown_idle != e->committed[i].shown_idle ||
 		   p->paused != e->committed[i].paused || p->counts_changed;
 }
 

@@ -31,7 +31,7 @@ is_silent(const CsEngine *e)
 		return false; /* an unreachable broker is never silent */
 	for (int i = 0; i < e->npartitions; i++)
 	{
-		if (!e->partitions[i]->idle || !e->partitions[i]->at_end)
+		if (!cs_watermark_is_idle(e->partitions[i]))
 			return false;
 	}
 	return true;

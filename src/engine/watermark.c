@@ -10,20 +10,38 @@
  * idle_timeout does not hold it, until it speaks again.  The clock's part in
  * this is stored with the partition.
  *
+ * To be silent is remembered, to be at the end is asked each time: a silent
+ * partition that has messages which are not read yet, or of which a start does
+ * not know it yet, holds the watermark where it stood.  Else what came during a
+ * pause would be late on all partitions but the one that is read first.
+ *
  * No locking: private to the engine.
  */
 #include "postgres.h"
 
 #include "engine/internal.h"
 
+/* Is nothing there that the watermark has not seen, as far as is known? */
+static bool
+is_through(const CsPartition *p)
+{
+	return p->at_end && p->ahead == 0;
+}
+
+bool
+cs_watermark_is_idle(const CsPartition *p)
+{
+	return p->idle && is_through(p);
+}
+
 /* What a partition allows the watermark to be; CS_WM_DONE: whatever the others say. */
 static TimestampTz
 allowed_by(const CsEngine *e, const CsPartition *p)
 {
-	if (p->idle)
+	if (cs_watermark_is_idle(p))
 		return CS_WM_DONE;
 	if (p->max_time == CS_WM_NONE)
-		return p->at_end && p->ahead == 0 ? CS_WM_DONE : CS_WM_NONE;
+		return is_through(p) ? CS_WM_DONE : CS_WM_NONE;
 	return p->max_time - e->stream->watermark_delay;
 }
 
@@ -74,9 +92,18 @@ cs_watermark_event(CsEngine *e, CsPartition *p, TimestampTz time, TimestampTz me
 		cs_watermark_recompute(e);
 }
 
+/* A message that is no event: the last one that a silent partition had may have held the watermark. */
+void
+cs_watermark_no_event(CsEngine *e, const CsPartition *p)
+{
+	if (is_through(p))
+		cs_watermark_recompute(e);
+}
+
 /*
  * Where the messages themselves have put the watermark, for a stream that
- * finish() has moved to the end.
+ * finish() has moved to the end: where all were at theirs, and some engines
+ * that ask have not looked.
  */
 TimestampTz
 cs_watermark_content(const CsEngine *e)
@@ -116,6 +143,14 @@ cs_watermark_idle(CsEngine *e, TimestampTz now)
 	if (changed)
 		cs_watermark_recompute(e);
 	return changed;
+}
+
+/* What the table is to say, as this batch leaves it. */
+void
+cs_watermark_show_idle(CsEngine *e)
+{
+	for (int i = 0; i < e->npartitions; i++)
+		e->partitions[i]->shown_idle = cs_watermark_is_idle(e->partitions[i]);
 }
 
 /* When the next partition may turn idle; CS_WM_DONE never. */
