@@ -1,7 +1,8 @@
 # Partitions of a Kafka topic that are days apart: with max_drift one that is
 # ahead is paused at the broker and read on when the others have come nearer,
 # so that state stays small; nothing is lost or doubled, and the tables are
-# those of a run without.
+# those of a run without.  And silent ones hold the watermark again while they
+# have messages that are not read.
 use strict;
 use warnings;
 
@@ -87,6 +88,36 @@ for my $from (qw(kafka embedded))
 	my $columns = 'effective_user_id, session_start, session_end, n, is_final';
 	is(digest($node, 'aligned_visits', $columns), digest($node, 'loose_visits', $columns), "$from: the same sessions");
 	query("SELECT clickstream.drop_stream(s) FROM unnest('{aligned,loose}'::text[]) s; TRUNCATE seen");
+}
+
+# Silent partitions.  The stream stops, hours of messages come to each, and it
+# starts: whichever is fetched first does not make the others' late.  What is
+# silent is so again as soon as its end is seen, not a minute later.
+for my $workers (0, 2)
+{
+	my $topic = "quiet$workers";
+	my $address = $there{kafka}->address;
+	my $idle = "SELECT string_agg(partition::text, ' ' ORDER BY partition) FROM clickstream.stat_partition WHERE stream = 'quiet' AND idle";
+
+	$there{kafka}->create_topic($topic, 3);
+	produce($there{kafka}, $topic, lines(1, 10, 'a'), partition => $_) for 0 .. 2;
+	query(<<~END);
+		SELECT clickstream.create_stream('quiet', brokers => '$address', topic => '$topic', start_from => 'earliest',
+			idle_timeout => '2 seconds', max_drift => NULL, decode_workers => $workers);
+		SELECT clickstream.create_window('quiet_hours', stream => 'quiet', size => '1 hour', measures => 'count(*) AS n');
+		SELECT clickstream.start('quiet');
+		END
+	wait_until($node, "SELECT ($idle) = '0 1 2'");
+	query("SELECT clickstream.stop('quiet'); SELECT clickstream.alter_stream('quiet', idle_timeout => '1 hour')");
+	produce($there{kafka}, $topic, lines(3000, 10, 'a'), partition => $_) for 0 .. 1;
+	query("SELECT clickstream.start('quiet')");
+	wait_for($node, 'quiet');
+	is(query('SELECT sum(used) || $$ $$ || sum(late) FROM clickstream.stat_partition WHERE stream = $$quiet$$'), '6003 0',
+		"$workers decode workers: nothing is late after a pause");
+	wait_until($node, "SELECT ($idle) = '2'");
+	is(query("SELECT watermark FROM clickstream.stat_stream WHERE stream = 'quiet'"), '2025-01-01 08:19:40+00',
+		"$workers decode workers: and the silent one holds nothing");
+	query("SELECT clickstream.drop_stream('quiet')");
 }
 
 done_testing();
