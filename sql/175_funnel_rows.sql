@@ -161,4 +161,16 @@ SELECT test.at(window_start) AS start, attempts, levels, is_final FROM metrics O
 SELECT used, late, dead, balanced FROM test.ledger WHERE stream = 's175';
 SELECT clickstream.drop_stream('s175');
 RESET clickstream.mock_clock;
+
+-- ---- after finish() all is closed for good: how late an event is has no measure, for nobody
+SELECT clickstream.create_stream('s175', idle_timeout => '1 day') > 0 AS made;
+SELECT clickstream.create_funnel('f', stream => 's175', within => '10 minutes', steps => ab());
+SELECT clickstream.create_session('s', stream => 's175', allowed_lateness => '1 hour');
+SELECT clickstream.create_window('w', stream => 's175', size => '10 minutes', measures => 'count(*) AS events');
+SELECT test.feed('s175', 'u 0:00 a');
+CALL clickstream.finish('s175');
+SELECT test.feed('s175', 'u 0:01 b');
+CALL clickstream.process('s175');
+SELECT definition::regclass, lateness FROM clickstream.late_event WHERE stream = 's175' ORDER BY 1::text;
+SELECT clickstream.drop_stream('s175');
 DROP SCHEMA t175 CASCADE;

@@ -286,7 +286,8 @@ cs_positions_committed(CsEngine *e)
 		e->partitions[i]->stored_offset = e->partitions[i]->next_offset;
 		e->partitions[i]->is_new = false;
 	}
-	e->never_ran = false;
+	if (e->npartitions > 0) /* a commit without them, as of advance_watermark(), has decided nothing */
+		e->never_ran = false;
 	keep_committed(e);
 }
 

@@ -599,7 +599,7 @@ funnel_apply(CsOperator *base, CsBatchContext *batch, CsEvent *events, int n)
 		if (event->place.time <= line)
 		{
 			cs_event_mark(event, CS_CLASS_LATE);
-			batch->emitter->late(batch->emitter, base, event, line - event->place.time);
+			batch->emitter->late(batch->emitter, base, event, cs_lateness(line, event->place.time));
 			continue;
 		}
 		add_waiting(op, batch, e, event);

@@ -16,6 +16,7 @@
 #ifndef CS_OPERATOR_OPERATOR_H
 #define CS_OPERATOR_OPERATOR_H
 
+#include "common/int.h"
 #include "core/definition.h"
 #include "core/types.h"
 #include "nodes/execnodes.h"
@@ -243,6 +244,22 @@ extern void cs_rollup_was_shown(CsOperator *op, CsBatchContext *batch, Timestamp
 extern void cs_rollup_remake_end(CsOperator *op, CsBatchContext *batch, TimestampTz start);
 
 /* ---- what operators share: operator.c ---- */
+
+/*
+ * How much too late an event is, µs: so far the line that it met (the watermark less allowed_lateness) was behind the last one at
+ * which it would have been taken.  0 where all is closed for good.
+ */
+static inline int64
+cs_lateness(TimestampTz line, TimestampTz last)
+{
+	int64 by;
+
+	if (line == CS_WM_DONE)
+		return 0;
+	if (pg_sub_s64_overflow(line, last, &by))
+		return line > last ? PG_INT64_MAX : 0;
+	return Max(by, 0);
+}
 
 /* The parts of a definition's view: filter (or NULL), grouping targets, targets with aggregates. */
 typedef struct CsQueryParts

@@ -211,15 +211,14 @@ session_key_of(CsOperator *op, int i, CsHash128 *key)
 
 /* ---- applying ---- */
 
-/* How long after its last chance the event came, by the watermark itself: what allowed_lateness would have had to be. */
+/* Its last chance was alone in a session. */
 static void
 late(CsSessions *s, CsBatchContext *batch, CsEvent *event)
 {
-	TimestampTz moment = event->place.time + (s->in_order ? 0 : s->op.def->gap - CS_USECS_PER_MSEC);
+	TimestampTz moment = cs_session_shift(event->place.time, s->in_order ? 0 : s->op.def->gap - CS_USECS_PER_MSEC);
 
 	cs_event_mark(event, CS_CLASS_LATE);
-	batch->emitter->late(batch->emitter, &s->op, event,
-						 event->watermark == CS_WM_DONE ? 0 : Max(event->watermark - moment, 0));
+	batch->emitter->late(batch->emitter, &s->op, event, cs_lateness(cs_session_line(s, event->watermark), moment));
 }
 
 static void

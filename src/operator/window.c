@@ -136,8 +136,7 @@ static void
 mark_late(CsWindow *w, CsBatchContext *batch, CsEvent *event, const CsPane *pane, TimestampTz line)
 {
 	cs_event_mark(event, CS_CLASS_LATE);
-	batch->emitter->late(batch->emitter, &w->op, event,
-						 line == CS_WM_DONE ? 0 : line - (pane->last_end - CS_USECS_PER_MSEC));
+	batch->emitter->late(batch->emitter, &w->op, event, cs_lateness(line, pane->last_end - CS_USECS_PER_MSEC));
 }
 
 /* Is an event too late for some of the windows that hold it, and not for all? */

@@ -194,6 +194,17 @@ for my $from (qw(kafka embedded))
 	query("SELECT clickstream.drop_stream('away')");
 }
 
+# Where a stream starts is decided by the broker's first answer, whatever was committed before it.
+$broker->command('down');
+make_stream('absent', 'embedded', 'starts', 'latest', 'check_broker => false');
+query("SELECT clickstream.advance_watermark('absent', '2020-01-01')");
+wait_until($node, "SELECT p.commit_number > 0 FROM clickstream.progress AS p JOIN clickstream.stream AS s USING (stream_id) WHERE s.name = 'absent'");
+is(query("SELECT count(*) FROM clickstream.stat_partition WHERE stream = 'absent'"), '0', 'committed before a broker answered');
+$broker->command('up');
+wait_until($node, "SELECT count(*) = 3 FROM clickstream.stat_partition WHERE stream = 'absent'");
+produce($broker, 'starts', lines(5), partition => $_) for 0 .. 2;
+is_counted('absent', 15, 'and from the latest on, as was asked for');
+
 # ---- the same events through everything
 
 my $events = site_events(20_000, $seed);
