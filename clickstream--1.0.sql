@@ -286,7 +286,8 @@ CREATE TABLE progress (
 	committed_at    timestamptz,
 	by_definition   bigint[],
 	looked_at       timestamptz,
-	state_format    integer NOT NULL DEFAULT 1
+	state_format    integer NOT NULL DEFAULT 1,
+	rollups_from    timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE progress IS 'number of the newest commit of each stream, its watermark, and which half of the state log is written';
 COMMENT ON COLUMN progress.stream_id IS 'stream';
@@ -301,6 +302,7 @@ COMMENT ON COLUMN progress.by_definition IS 'five numbers for each definition: i
 COMMENT ON COLUMN progress.looked_at IS 'when topics were first looked for by the stream''s pattern: those found later are read from their beginning';
 COMMENT ON COLUMN progress.watermark IS 'the stream''s watermark; NULL before anything was read';
 COMMENT ON COLUMN progress.closed IS 'everything up to this watermark is closed; behind watermark while a large closing goes on';
+COMMENT ON COLUMN progress.rollups_from IS 'start of the first bucket of a rollup that has rows and is not final: retention keeps what starts there; NULL: none is';
 COMMENT ON COLUMN progress.shown IS 'the furthest moment as of which rows were shown while the topic was silent; NULL: never';
 COMMENT ON COLUMN progress.advanced IS 'the watermark as last moved by hand, by advance_watermark()';
 COMMENT ON COLUMN progress.finished IS 'finish() was called: the watermark is plus infinity';

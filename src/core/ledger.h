@@ -30,6 +30,7 @@ typedef struct CsProgressRow
 	TimestampTz		  closed;
 	TimestampTz		  shown; /* furthest moment as of which a preview showed rows; CS_WM_NONE never */
 	TimestampTz		  advanced;
+	TimestampTz		  rollups_from; /* start of the first bucket of a rollup that has state; CS_WM_NONE: none has */
 	bool			  finished;
 	int				  log_half;
 	bool			  log_copied;
@@ -53,7 +54,10 @@ typedef struct CsControl
 extern void cs_progress_load(int32 stream_id, CsProgressRow *row);
 /* Raises ERRCODE_OBJECT_IN_USE if the stored commit number is not row's less one. */
 extern void cs_progress_store(int32 stream_id, const CsProgressRow *row);
-extern void cs_control_load(int32 stream_id, CsControl *control);
+
+/* Final rows of a definition that started before may have been deleted, as of now: retention.c.  DT_NOBEGIN: none have. */
+extern TimestampTz cs_deleted_before(int32 definition_id);
+extern void		   cs_control_load(int32 stream_id, CsControl *control);
 
 /* List of CsPartition*, palloc'd in cxt. */
 extern List *cs_partitions_load(const CsStream *stream, MemoryContext cxt);

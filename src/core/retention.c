@@ -6,6 +6,9 @@
  * waits for the other.  What is made from rows is respected: a rollup's bucket
  * is made anew from all rows that started in it as long as it is not final, so
  * rows go in whole buckets, and only those before the first one that is not.
+ * Which one that is only the state knows, since an open bucket need not have been
+ * shown: each commit says it (progress.rollups_from).  Where a final bucket is to
+ * be made anew after all, it is refused if its rows may be gone (cs_deleted_before()).
  *
  * Up to where rows may be missing is kept in definition.deleted_before, in the
  * transaction that deletes: apply_late() makes nothing anew before that.  It
@@ -19,6 +22,7 @@
 #include "catalog/pg_type.h"
 #include "core/catalog.h"
 #include "core/ddl.h"
+#include "core/ledger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -40,23 +44,6 @@ cs_retention_column(CsKind kind)
 	return "window_start";
 }
 
-/* Start of the first bucket of a rollup that is not final, or otherwise. */
-static TimestampTz
-first_open_bucket(const CsDefinition *rollup, TimestampTz otherwise)
-{
-	bool  isnull = true;
-	Datum value = (Datum) 0;
-
-	SPI_connect();
-	if (SPI_execute(psprintf("SELECT pg_catalog.min(window_start) FROM %s WHERE NOT is_final",
-							 cs_relation_name(rollup->table)),
-					true, 1) == SPI_OK_SELECT &&
-		SPI_processed == 1)
-		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	SPI_finish();
-	return isnull ? otherwise : Min(otherwise, DatumGetTimestampTz(value));
-}
-
 /* Start of the bucket that holds t. */
 static TimestampTz
 bucket_start(const CsDefinition *rollup, TimestampTz t)
@@ -70,9 +57,12 @@ bucket_start(const CsDefinition *rollup, TimestampTz t)
 static TimestampTz
 limit_by_rollups(const CsDefinition *def, TimestampTz before)
 {
-	List	   *all = cs_definitions_load(def->stream_id, CurrentMemoryContext);
-	TimestampTz limit = before;
-	TimestampTz last;
+	List		 *all = cs_definitions_load(def->stream_id, CurrentMemoryContext);
+	CsProgressRow progress;
+	TimestampTz	  limit = before;
+	TimestampTz	  last;
+
+	cs_progress_load(def->stream_id, &progress);
 
 	/* aligning by one rollup may leave the bucket of another in parts */
 	do
@@ -84,8 +74,11 @@ limit_by_rollups(const CsDefinition *def, TimestampTz before)
 		{
 			CsDefinition *rollup = lfirst(cell);
 
-			if (rollup->kind == CS_KIND_ROLLUP && rollup->source_id == def->definition_id)
-				limit = bucket_start(rollup, first_open_bucket(rollup, limit));
+			if (rollup->kind != CS_KIND_ROLLUP || rollup->source_id != def->definition_id)
+				continue;
+			if (progress.rollups_from != CS_WM_NONE)
+				limit = Min(limit, progress.rollups_from);
+			limit = bucket_start(rollup, limit);
 		}
 	} while (limit < last);
 	return limit;

@@ -441,6 +441,7 @@ store(CsEngine *e, CsProgressRow *next)
 	next->next_set_id = position.next_set_id;
 	next->watermark = e->watermark;
 	next->shown = Max(next->shown, e->previewed_rows);
+	next->rollups_from = cs_rollups_from(e);
 	if (!e->closings_left)
 		next->closed = e->watermark;
 	cs_counts_store(e, next);

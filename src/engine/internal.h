@@ -276,6 +276,8 @@ extern bool cs_topics_take_news(CsEngine *e);
 
 /* rollup_feed.c */
 extern void cs_rollups_feed(CsEngine *e);
+/* Start of the first bucket of a rollup that is not closed; CS_WM_NONE: all are. */
+extern TimestampTz cs_rollups_from(const CsEngine *e);
 
 /* outbox.c */
 extern void cs_outbox_load(CsEngine *e);

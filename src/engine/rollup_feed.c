@@ -10,12 +10,14 @@
  * other buckets take their new rows.  So the order of rows does not matter.
  *
  * What a rollup's expressions cannot digest is a dead letter of the rollup,
- * named by the source row's key; the row does not count there.
+ * named by the source row's key; the row does not count there.  So is a row of
+ * a bucket that was final and of which rows have been deleted: it stays as it is.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "core/ledger.h"
 #include "engine/backfill.h"
 #include "engine/internal.h"
 #include "operator/cell.h"
@@ -49,7 +51,7 @@ typedef struct Feed
 
 /* A source row that the rollup cannot use: known by its key, topic/partition/offset. */
 static void
-source_row_dead(CsEngine *e, Feed *feed, const CsSourceRow *row, ErrorData *error)
+source_row_dead(CsEngine *e, Feed *feed, const CsSourceRow *row, const char *cause, const char *why, int sqlstate)
 {
 	char	   *id = TextDatumGetCString(row->values[feed->source->keys[0]]);
 	char	   *slash;
@@ -70,8 +72,7 @@ source_row_dead(CsEngine *e, Feed *feed, const CsSourceRow *row, ErrorData *erro
 		*slash = '\0';
 	}
 	partition.topic = Max(cs_stream_topic_index(e->stream, id), 0);
-	cs_dead_letter_add(e, &event, feed->rollup->op->def->definition_id, "error in the definition's expressions",
-					   error->message, error->sqlerrcode);
+	cs_dead_letter_add(e, &event, feed->rollup->op->def->definition_id, cause, why, sqlstate);
 }
 
 static void
@@ -98,7 +99,7 @@ row_failed(CsEngine *e, void *arg, int i, ErrorData *error)
 
 	if (feed->of == NULL)
 		return;
-	source_row_dead(e, feed, feed->of[i], error);
+	source_row_dead(e, feed, feed->of[i], "error in the definition's expressions", error->message, error->sqlerrcode);
 }
 
 /* ---- which buckets are made anew ---- */
@@ -214,6 +215,30 @@ report_unusable(CsEngine *e, Feed *feed, TimestampTz bucket)
 	pfree(checked.of);
 }
 
+static bool
+is_in_bucket(const Feed *feed, HeapTuple row, TimestampTz bucket)
+{
+	TimestampTz start, end;
+
+	return row != NULL && cs_rollup_bucket(feed->rollup->op, row, &start, &end) && start == bucket;
+}
+
+/* This batch's rows that would have changed the bucket. */
+static void
+refuse_bucket(CsEngine *e, Feed *feed, TimestampTz bucket)
+{
+	for (int i = 0; i < feed->n; i++)
+	{
+		CsSourceRow *row = feed->rows[i];
+
+		if (is_in_bucket(feed, row->tuple, bucket) || is_in_bucket(feed, row->old, bucket))
+			source_row_dead(e, feed, row, "rows deleted by retention",
+							psprintf("The bucket from %s is final, and rows that started in it have been deleted.",
+									 timestamptz_to_str(bucket)),
+							ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+	}
+}
+
 static void
 remake_bucket(CsEngine *e, Feed *feed, const Remake *remake)
 {
@@ -224,6 +249,12 @@ remake_bucket(CsEngine *e, Feed *feed, const Remake *remake)
 	Feed				reread = *feed;
 
 	cs_source_rows(feed->source->op->def->table, def->start_column, remake->start, remake->end, collect_row, &list);
+	/* Asked after the rows were read: what was deleted before that is known by then. */
+	if (was_past && cs_deleted_before(feed->source->op->def->definition_id) > remake->start)
+	{
+		refuse_bucket(e, feed, remake->start);
+		return;
+	}
 	cs_rollup_remake_begin(op, &e->ctx, remake->start);
 	reread.tuples = list.tuples;
 	reread.of = NULL;
@@ -377,4 +408,20 @@ cs_rollups_feed(CsEngine *e)
 		e->stages[i].rows_tail = &e->stages[i].rows;
 	}
 	MemoryContextSwitchTo(old);
+}
+
+TimestampTz
+cs_rollups_from(const CsEngine *e)
+{
+	TimestampTz from = CS_WM_NONE;
+
+	for (int i = 0; i < e->nstages; i++)
+	{
+		const CsOperator *op = e->stages[i].op;
+		TimestampTz		  open_from = op->def->kind == CS_KIND_ROLLUP ? cs_rollup_open_from(op) : CS_WM_NONE;
+
+		if (open_from != CS_WM_NONE && (from == CS_WM_NONE || open_from < from))
+			from = open_from;
+	}
+	return from;
 }

@@ -232,6 +232,8 @@ extern void cs_rollup_check(CsOperator *op, CsBatchContext *batch, HeapTuple row
 /* Is the bucket one that the watermark (wm) of the last commit has passed and that has no state?  Then its rows may be final. */
 extern bool cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end,
 							  TimestampTz wm);
+/* Start of the first bucket that advance() has not closed; CS_WM_NONE: it has closed all. */
+extern TimestampTz cs_rollup_open_from(const CsOperator *op);
 /*
  * A bucket made anew: begin, then cs_rollup_take() with each row that counts,
  * then, if it was past, cs_rollup_was_shown() with each row of the rollup's

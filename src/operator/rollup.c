@@ -38,6 +38,7 @@ typedef struct CsRollup
 {
 	CsOperator		op;
 	CsGrouping		grouping;
+	TimestampTz		open_from;	  /* start of the first bucket that advance() has left; CS_WM_NONE: none */
 	AttrNumber		start_attno;  /* of the source table */
 	AttrNumber		reason_attno; /* closed_reason */
 	bool		   *reads;		  /* columns of the source table that the rollup reads: */
@@ -90,7 +91,7 @@ rollup_create(const CsStream *stream, const CsDefinition *def, MemoryContext cxt
 	r->op.stream = stream;
 	r->op.def = def;
 	r->op.needed = palloc0(stream->event_desc->natts * sizeof(bool)); /* it reads no events */
-	r->op.closed = r->closed_before = CS_WM_NONE;
+	r->op.closed = r->closed_before = r->open_from = CS_WM_NONE;
 	r->op.emit_at = r->emit_before = CS_WM_DONE;
 	cs_query_parts(def, &parts);
 	read_layout(r, &parts);
@@ -188,6 +189,12 @@ bool
 cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end, TimestampTz wm)
 {
 	return is_passed(end, wm) && cs_state_bucket_count(batch->state, op->def->definition_id, CS_BUCKET(start)) == 0;
+}
+
+TimestampTz
+cs_rollup_open_from(const CsOperator *op)
+{
+	return ((const CsRollup *) op)->open_from;
 }
 
 bool
@@ -333,16 +340,25 @@ rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 
 	(void) finish;
 	r->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
-	for (int i = 0; i < n && done; i++)
+	r->open_from = CS_WM_NONE;
+	for (int i = 0; i < n; i++)
 	{
 		TimestampTz start = CS_BUCKET_START(buckets[i]);
 		TimestampTz end = start + op->def->size;
+		bool		is_over = is_passed(end, wm) && !op->source->ops->open_starts_in(op->source, start, end);
 
-		if (!is_passed(end, wm) || op->source->ops->open_starts_in(op->source, start, end))
-			continue;
-		done = max > 0;
-		if (done)
+		if (is_over && max > 0)
+		{
 			max -= close_bucket(r, batch, buckets[i]);
+			continue;
+		}
+		if (r->open_from == CS_WM_NONE)
+			r->open_from = start;
+		if (is_over)
+		{
+			done = false;
+			break;
+		}
 	}
 	if (done)
 		op->closed = Max(op->closed, wm);
