@@ -52,7 +52,7 @@
 #   BENCH_STATE_MEMORY=6GB   clickstream.state_memory where nothing is to spill
 #   BENCH_PERF=       1: profile the cluster with perf in the first steady BENCH_PERF_SECONDS (20);
 #                     BENCH_PERF_OPTIONS are perf record's
-#   BENCH_WAL_FILES=256   files of WAL that the server has for use again before it begins
+#   BENCH_WAL_FILES=512   files of WAL, 16 MB each, that the server has for use again before it begins
 #   BENCH_BUILD=1     0: take the extension that is installed
 #   BENCH_QUICK=      1: the defaults are those of "make bench-quick"
 set -eu
@@ -79,7 +79,7 @@ live_seconds=${BENCH_LIVE_SECONDS:-320}
 latency_intervals=${BENCH_INTERVALS:-1s 100ms}
 latency_seconds=${BENCH_LATENCY_SECONDS:-120}
 latency_warm=${BENCH_LATENCY_WARM:-120}
-wal_files=${BENCH_WAL_FILES:-256}
+wal_files=${BENCH_WAL_FILES:-512}
 start_rate=${BENCH_START_RATE:-7200}
 start_events=${BENCH_START_EVENTS:-17500000}
 starts=${BENCH_STARTS:-5}
@@ -211,8 +211,8 @@ start_cluster() {
 		unix_socket_directories = '$work/socket'
 		shared_preload_libraries = 'clickstream'
 		shared_buffers = 1GB
-		min_wal_size = 4GB
-		max_wal_size = 4GB
+		min_wal_size = 8GB
+		max_wal_size = 8GB
 		synchronous_commit = on
 		track_commit_timestamp = off
 		log_checkpoints = on
