@@ -126,6 +126,7 @@ struct CsEngine
 	bool		  never_ran;
 	bool		  assigned;
 	TimestampTz	  begun;		/* by the true clock: this batch */
+	bool		  has_closed;	/* cs_close() has run in it */
 	TimestampTz	  next_refresh; /* clock: look for partitions */
 	bool		  polled_empty; /* the last poll returned nothing */
 	bool		  catching_up;

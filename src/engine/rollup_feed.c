@@ -230,8 +230,12 @@ refuse_bucket(CsEngine *e, Feed *feed, TimestampTz bucket)
 	for (int i = 0; i < feed->n; i++)
 	{
 		CsSourceRow *row = feed->rows[i];
+		bool		 is_there = is_in_bucket(feed, row->tuple, bucket);
+		bool		 was_there = is_in_bucket(feed, row->old, bucket);
 
-		if (is_in_bucket(feed, row->tuple, bucket) || is_in_bucket(feed, row->old, bucket))
+		if (is_there && was_there && cs_rollup_same(feed->rollup->op, row->old, row->tuple))
+			continue;
+		if (is_there || was_there)
 			source_row_dead(e, feed, row, "rows deleted by retention",
 							psprintf("The bucket from %s is final, and rows that started in it have been deleted.",
 									 timestamptz_to_str(bucket)),
