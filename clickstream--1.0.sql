@@ -286,8 +286,7 @@ CREATE TABLE progress (
 	committed_at    timestamptz,
 	by_definition   bigint[],
 	looked_at       timestamptz,
-	state_format    integer NOT NULL DEFAULT 1,
-	rollups_from    timestamptz
+	state_format    integer NOT NULL DEFAULT 1
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE progress IS 'number of the newest commit of each stream, its watermark, and which half of the state log is written';
 COMMENT ON COLUMN progress.stream_id IS 'stream';
@@ -298,11 +297,10 @@ COMMENT ON COLUMN progress.log_copied_xid IS 'transaction that finished copying'
 COMMENT ON COLUMN progress.state_format IS 'number of the format that state log and spill table are written in: whoever cannot read it touches neither';
 COMMENT ON COLUMN progress.next_set_id IS 'number of the next large set';
 COMMENT ON COLUMN progress.committed_at IS 'when the newest commit was made';
-COMMENT ON COLUMN progress.by_definition IS 'five numbers for each definition: its id, rows written, rows deleted, failed combine or final functions, state entries; read view stat_definition';
+COMMENT ON COLUMN progress.by_definition IS 'six numbers for each definition: its id, rows written, rows deleted, failed combine or final functions, state entries, of a rollup the start of its first open bucket; read view stat_definition';
 COMMENT ON COLUMN progress.looked_at IS 'when topics were first looked for by the stream''s pattern: those found later are read from their beginning';
 COMMENT ON COLUMN progress.watermark IS 'the stream''s watermark; NULL before anything was read';
 COMMENT ON COLUMN progress.closed IS 'everything up to this watermark is closed; behind watermark while a large closing goes on';
-COMMENT ON COLUMN progress.rollups_from IS 'start of the first bucket of a rollup that has rows and is not final: retention keeps what starts there; NULL: none is';
 COMMENT ON COLUMN progress.shown IS 'the furthest moment as of which rows were shown while the topic was silent; NULL: never';
 COMMENT ON COLUMN progress.advanced IS 'the watermark as last moved by hand, by advance_watermark()';
 COMMENT ON COLUMN progress.finished IS 'finish() was called: the watermark is plus infinity';
@@ -2442,7 +2440,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
 	SELECT a.n[i + 1] AS rows_written, a.n[i + 2] AS rows_deleted, a.n[i + 3] AS measure_errors,
 		   a.n[i + 4] AS state_entries
-	FROM (SELECT g.by_definition) AS a(n), generate_series(1, cardinality(a.n), 5) AS i
+	FROM (SELECT g.by_definition) AS a(n), generate_series(1, cardinality(a.n), 6) AS i
 	WHERE a.n[i] = d.definition_id
 ) AS e ON true;
 COMMENT ON VIEW stat_definition IS

@@ -137,8 +137,7 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"SELECT commit_number, watermark, closed, advanced, finished, log_half::bigint,"
-								" log_copied, log_copied_xid, next_set_id, shown, by_definition, state_format::bigint,"
-								" rollups_from"
+								" log_copied, log_copied_xid, next_set_id, shown, by_definition, state_format::bigint"
 								" FROM clickstream.progress"
 								" WHERE stream_id = $1",
 								1, types),
@@ -159,7 +158,6 @@ cs_progress_load(int32 stream_id, CsProgressRow *row)
 	row->efforts = (CsEffort *) get_numbers(0, 11, caller, &n);
 	row->nefforts = n / (int) (sizeof(CsEffort) / sizeof(int64));
 	row->state_format = (int) get_int(0, 12);
-	row->rollups_from = get_time(0, 13);
 	leave(&frame);
 }
 
@@ -175,10 +173,10 @@ void
 cs_progress_store(int32 stream_id, const CsProgressRow *row)
 {
 	static SPIPlanPtr plan = NULL;
-	static const Oid  types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID,		  BOOLOID,
-								 XID8OID, INT8OID, TIMESTAMPTZOID, INT8ARRAYOID,   TIMESTAMPTZOID};
-	Datum			  values[11];
-	char			  nulls[11] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	static const Oid  types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT2OID,
+								 BOOLOID, XID8OID, INT8OID,		   TIMESTAMPTZOID, INT8ARRAYOID};
+	Datum			  values[10];
+	char			  nulls[10] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 	CsIdentity		  frame;
 
 	values[0] = Int32GetDatum(stream_id);
@@ -192,14 +190,13 @@ cs_progress_store(int32 stream_id, const CsProgressRow *row)
 	values[7] = Int64GetDatum(row->next_set_id);
 	put_time(&values[8], &nulls[8], row->shown);
 	values[9] = numbers_datum(row->efforts, row->nefforts * sizeof(CsEffort));
-	put_time(&values[10], &nulls[10], row->rollups_from);
 	enter(&frame);
 	SPI_execute_plan(saved_plan(&plan,
 								"UPDATE clickstream.progress SET commit_number = $2, watermark = $3, closed = $4,"
 								" log_half = $5, log_copied = $6, log_copied_xid = $7, next_set_id = $8, shown = $9,"
-								" by_definition = $10, rollups_from = $11, committed_at = clock_timestamp()"
+								" by_definition = $10, committed_at = clock_timestamp()"
 								" WHERE stream_id = $1 AND commit_number = $2 - 1",
-								11, types),
+								10, types),
 					 values, nulls, false, 0);
 	if (SPI_processed != 1)
 		someone_else();

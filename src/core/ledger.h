@@ -17,10 +17,11 @@
 typedef struct CsEffort
 {
 	int64 definition_id;
-	int64 rows;	   /* rows inserted and updated */
-	int64 deleted; /* rows deleted */
-	int64 errors;  /* combine and final functions that failed: the measure is NULL */
-	int64 entries; /* of its state */
+	int64 rows;		 /* rows inserted and updated */
+	int64 deleted;	 /* rows deleted */
+	int64 errors;	 /* combine and final functions that failed: the measure is NULL */
+	int64 entries;	 /* of its state */
+	int64 open_from; /* of a rollup: start of the first bucket that is not closed; CS_WM_NONE: all are */
 } CsEffort;
 
 typedef struct CsProgressRow
@@ -30,7 +31,6 @@ typedef struct CsProgressRow
 	TimestampTz		  closed;
 	TimestampTz		  shown; /* furthest moment as of which a preview showed rows; CS_WM_NONE never */
 	TimestampTz		  advanced;
-	TimestampTz		  rollups_from; /* start of the first bucket of a rollup that has state; CS_WM_NONE: none has */
 	bool			  finished;
 	int				  log_half;
 	bool			  log_copied;

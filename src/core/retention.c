@@ -7,7 +7,7 @@
  * is made anew from all rows that started in it as long as it is not final, so
  * rows go in whole buckets, and only those before the first one that is not.
  * Which one that is only the state knows, since an open bucket need not have been
- * shown: each commit says it (progress.rollups_from).  Where a final bucket is to
+ * shown: each commit says it (CsEffort).  Where a final bucket is to
  * be made anew after all, it is refused if its rows may be gone (cs_deleted_before()).
  *
  * Up to where rows may be missing is kept in definition.deleted_before, in the
@@ -25,6 +25,7 @@
 #include "core/ledger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 const char *
@@ -53,6 +54,16 @@ bucket_start(const CsDefinition *rollup, TimestampTz t)
 	return t - (behind < 0 ? behind + rollup->size : behind);
 }
 
+/* Start of the first bucket that is not closed, as of now; CS_WM_NONE: all are. */
+static TimestampTz
+open_from(const CsProgressRow *progress, const CsDefinition *rollup)
+{
+	for (int i = 0; i < progress->nefforts; i++)
+		if (progress->efforts[i].definition_id == rollup->definition_id)
+			return progress->efforts[i].open_from;
+	return CS_WM_NONE;
+}
+
 /* As late as that, but no later than what rollups over the table can miss. */
 static TimestampTz
 limit_by_rollups(const CsDefinition *def, TimestampTz before)
@@ -62,7 +73,10 @@ limit_by_rollups(const CsDefinition *def, TimestampTz before)
 	TimestampTz	  limit = before;
 	TimestampTz	  last;
 
+	/* as of now, and not of when the statement began: it may have waited */
+	PushActiveSnapshot(GetLatestSnapshot());
 	cs_progress_load(def->stream_id, &progress);
+	PopActiveSnapshot();
 
 	/* aligning by one rollup may leave the bucket of another in parts */
 	do
@@ -73,12 +87,12 @@ limit_by_rollups(const CsDefinition *def, TimestampTz before)
 		foreach(cell, all)
 		{
 			CsDefinition *rollup = lfirst(cell);
+			TimestampTz	  first;
 
 			if (rollup->kind != CS_KIND_ROLLUP || rollup->source_id != def->definition_id)
 				continue;
-			if (progress.rollups_from != CS_WM_NONE)
-				limit = Min(limit, progress.rollups_from);
-			limit = bucket_start(rollup, limit);
+			first = open_from(&progress, rollup);
+			limit = bucket_start(rollup, first == CS_WM_NONE ? limit : Min(limit, first));
 		}
 	} while (limit < last);
 	return limit;

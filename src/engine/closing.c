@@ -88,11 +88,12 @@ cs_close(CsEngine *e, bool finish, TimestampTz as_of)
 	{
 		CsOperator *op = e->stages[i].op;
 
-		if (op->def->kind == CS_KIND_ROLLUP &&
-			!op->ops->advance(op, &e->ctx, cs_backfill_watermark(e, &e->stages[i], wm), max, finish))
+		if (op->def->kind != CS_KIND_ROLLUP)
+			continue;
+		if (!op->ops->advance(op, &e->ctx, cs_backfill_watermark(e, &e->stages[i], wm), max, finish))
 			e->closings_left = true;
+		e->stages[i].effort.open_from = cs_rollup_open_from(op);
 	}
-	e->has_closed = true;
 	for (int i = 0; i < e->nstages; i++)
 		if (e->stages[i].op->ops->note_closing && !cs_stage_fills(&e->stages[i]))
 			e->stages[i].op->ops->note_closing(e->stages[i].op, &e->ctx, e->closings_left);

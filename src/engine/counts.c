@@ -67,6 +67,7 @@ cs_counts_load(CsEngine *e)
 		CsStage *stage = &e->stages[i];
 
 		stage->effort.definition_id = stage->op->def->definition_id;
+		stage->effort.open_from = CS_WM_NONE;
 		for (int j = 0; j < e->stored.nefforts; j++)
 		{
 			if (e->stored.efforts[j].definition_id == stage->effort.definition_id)

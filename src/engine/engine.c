@@ -383,7 +383,6 @@ begin_batch(CsEngine *e)
 	e->begun = GetCurrentTimestamp();
 	e->ctx.catching_up = e->catching_up;
 	e->batch_messages = 0;
-	e->has_closed = false;
 	cs_preview_begin(e);
 	cs_write_begin(e);
 	cs_lookups_begin(e);
@@ -442,8 +441,6 @@ store(CsEngine *e, CsProgressRow *next)
 	next->next_set_id = position.next_set_id;
 	next->watermark = e->watermark;
 	next->shown = Max(next->shown, e->previewed_rows);
-	if (e->has_closed)
-		next->rollups_from = cs_rollups_from(e);
 	if (!e->closings_left)
 		next->closed = e->watermark;
 	cs_counts_store(e, next);

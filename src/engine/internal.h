@@ -126,7 +126,6 @@ struct CsEngine
 	bool		  never_ran;
 	bool		  assigned;
 	TimestampTz	  begun;		/* by the true clock: this batch */
-	bool		  has_closed;	/* cs_close() has run in it */
 	TimestampTz	  next_refresh; /* clock: look for partitions */
 	bool		  polled_empty; /* the last poll returned nothing */
 	bool		  catching_up;
@@ -277,8 +276,6 @@ extern bool cs_topics_take_news(CsEngine *e);
 
 /* rollup_feed.c */
 extern void cs_rollups_feed(CsEngine *e);
-/* Start of the first bucket of a rollup that is not closed; CS_WM_NONE: all are. */
-extern TimestampTz cs_rollups_from(const CsEngine *e);
 
 /* outbox.c */
 extern void cs_outbox_load(CsEngine *e);

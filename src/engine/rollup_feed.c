@@ -131,8 +131,9 @@ is_remade(const Feed *feed, TimestampTz start)
 static bool
 is_past(CsEngine *e, const Feed *feed, TimestampTz start, TimestampTz end)
 {
-	return cs_rollup_is_past(feed->rollup->op, &e->ctx, start, end,
-							 cs_backfill_watermark(e, feed->rollup, e->stored.watermark));
+	TimestampTz wm = cs_stage_fills(feed->source) ? feed->source->backfill->committed.watermark : e->stored.watermark;
+
+	return cs_rollup_is_past(feed->rollup->op, &e->ctx, start, end, wm);
 }
 
 /* The same key may have been written twice in the batch: each version is looked at against the one before. */
@@ -223,6 +224,29 @@ is_in_bucket(const Feed *feed, HeapTuple row, TimestampTz bucket)
 	return row != NULL && cs_rollup_bucket(feed->rollup->op, row, &start, &end) && start == bucket;
 }
 
+static void
+count_row(Datum group_key, int32 revision, void *arg)
+{
+	(void) group_key;
+	(void) revision;
+	(*(int64 *) arg)++;
+}
+
+/*
+ * May rows that the past bucket counted have been deleted?  Not where it has none and never had: then nothing
+ * of it was final, and its first row is that of a session that was open for very long.
+ */
+static bool
+lacks_rows(const CsDefinition *source, const CsDefinition *rollup, TimestampTz start)
+{
+	int64 n = 0;
+
+	if (cs_deleted_before(source->definition_id) <= start)
+		return false;
+	cs_rollup_revisions(rollup->table, start, count_row, &n);
+	return n > 0 || cs_deleted_before(rollup->definition_id) > start;
+}
+
 /* This batch's rows that would have changed the bucket. */
 static void
 refuse_bucket(CsEngine *e, Feed *feed, TimestampTz bucket)
@@ -254,7 +278,7 @@ remake_bucket(CsEngine *e, Feed *feed, const Remake *remake)
 
 	cs_source_rows(feed->source->op->def->table, def->start_column, remake->start, remake->end, collect_row, &list);
 	/* Asked after the rows were read: what was deleted before that is known by then. */
-	if (was_past && cs_deleted_before(feed->source->op->def->definition_id) > remake->start)
+	if (was_past && lacks_rows(feed->source->op->def, def, remake->start))
 	{
 		refuse_bucket(e, feed, remake->start);
 		return;
@@ -412,20 +436,4 @@ cs_rollups_feed(CsEngine *e)
 		e->stages[i].rows_tail = &e->stages[i].rows;
 	}
 	MemoryContextSwitchTo(old);
-}
-
-TimestampTz
-cs_rollups_from(const CsEngine *e)
-{
-	TimestampTz from = CS_WM_NONE;
-
-	for (int i = 0; i < e->nstages; i++)
-	{
-		const CsOperator *op = e->stages[i].op;
-		TimestampTz		  open_from = op->def->kind == CS_KIND_ROLLUP ? cs_rollup_open_from(op) : CS_WM_NONE;
-
-		if (open_from != CS_WM_NONE && (from == CS_WM_NONE || open_from < from))
-			from = open_from;
-	}
-	return from;
 }
