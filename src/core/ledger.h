@@ -17,11 +17,12 @@
 typedef struct CsEffort
 {
 	int64 definition_id;
-	int64 rows;		 /* rows inserted and updated */
-	int64 deleted;	 /* rows deleted */
-	int64 errors;	 /* combine and final functions that failed: the measure is NULL */
-	int64 entries;	 /* of its state */
-	int64 open_from; /* of a rollup: start of the first bucket that is not closed; CS_WM_NONE: all are */
+	int64 rows;	   /* rows inserted and updated */
+	int64 deleted; /* rows deleted */
+	int64 errors;  /* combine and final functions that failed: the measure is NULL */
+	int64 entries; /* of its state */
+	int64
+		open_from; /* of a rollup: start of the first bucket that is not closed, or that has no rows but may get some; CS_WM_NONE: none */
 } CsEffort;
 
 typedef struct CsProgressRow

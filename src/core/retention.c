@@ -7,7 +7,7 @@
  * is made anew from all rows that started in it as long as it is not final, so
  * rows go in whole buckets, and only those before the first one that is not.
  * Which one that is only the state knows, since an open bucket need not have been
- * shown: each commit says it (CsEffort).  Where a final bucket is to
+ * shown, or have any row: each commit says it (CsEffort), and a rollup that is being filled how far it is.  Where a final bucket is to
  * be made anew after all, it is refused if its rows may be gone (cs_deleted_before()).
  *
  * Up to where rows may be missing is kept in definition.deleted_before, in the
@@ -20,6 +20,7 @@
 #include "core/retention.h"
 
 #include "catalog/pg_type.h"
+#include "core/backfill.h"
 #include "core/catalog.h"
 #include "core/ddl.h"
 #include "core/ledger.h"
@@ -64,18 +65,31 @@ open_from(const CsProgressRow *progress, const CsDefinition *rollup)
 	return CS_WM_NONE;
 }
 
+/* A rollup that is being filled is yet to make its buckets: as late as that, but no later than the first of them. */
+static TimestampTz
+limit_by_filling(const CsBackfillRow *fills, int n, const CsDefinition *rollup, TimestampTz limit)
+{
+	for (int i = 0; i < n; i++)
+		if (fills[i].definition_id == rollup->definition_id)
+			return fills[i].bucket == CS_WM_NONE ? DT_NOBEGIN : Min(limit, fills[i].bucket);
+	return limit;
+}
+
 /* As late as that, but no later than what rollups over the table can miss. */
 static TimestampTz
 limit_by_rollups(const CsDefinition *def, TimestampTz before)
 {
-	List		 *all = cs_definitions_load(def->stream_id, CurrentMemoryContext);
-	CsProgressRow progress;
-	TimestampTz	  limit = before;
-	TimestampTz	  last;
+	List		  *all = cs_definitions_load(def->stream_id, CurrentMemoryContext);
+	CsProgressRow  progress;
+	CsBackfillRow *fills;
+	int			   nfills;
+	TimestampTz	   limit = before;
+	TimestampTz	   last;
 
 	/* as of now, and not of when the statement began: it may have waited */
 	PushActiveSnapshot(GetLatestSnapshot());
 	cs_progress_load(def->stream_id, &progress);
+	fills = cs_backfills_load(def->stream_id, &nfills);
 	PopActiveSnapshot();
 
 	/* aligning by one rollup may leave the bucket of another in parts */
@@ -92,7 +106,10 @@ limit_by_rollups(const CsDefinition *def, TimestampTz before)
 			if (rollup->kind != CS_KIND_ROLLUP || rollup->source_id != def->definition_id)
 				continue;
 			first = open_from(&progress, rollup);
-			limit = bucket_start(rollup, first == CS_WM_NONE ? limit : Min(limit, first));
+			limit = limit_by_filling(fills, nfills, rollup, first == CS_WM_NONE ? limit : Min(limit, first));
+			if (limit == DT_NOBEGIN)
+				return limit;
+			limit = bucket_start(rollup, limit);
 		}
 	} while (limit < last);
 	return limit;

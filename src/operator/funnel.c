@@ -68,6 +68,12 @@ funnel_open_starts_in(CsOperator *base, TimestampTz start, TimestampTz end)
 	return cs_open_starts_in(op->starts, start, end);
 }
 
+static TimestampTz
+funnel_open_starts_first(CsOperator *op)
+{
+	return cs_open_starts_first(((CsFunnelOperator *) op)->starts);
+}
+
 static void
 funnel_end_batch(CsOperator *base, bool committed)
 {
@@ -783,4 +789,5 @@ const CsOperatorOps cs_funnel_ops = {
 	.loss =
 		"the open attempts of the key, and its events that waited; rows of them that are not final stay as they are",
 	.open_starts_in = funnel_open_starts_in,
+	.open_starts_first = funnel_open_starts_first,
 };

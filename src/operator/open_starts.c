@@ -53,6 +53,7 @@ struct CsOpenStarts
 	MemoryContext context;
 	starts_hash	 *times;
 	starts_hash	 *minutes;
+	int64		  first;   /* no minute before that is there; it may have gone itself */
 	StartChange	 *journal; /* of this batch */
 	int64		  njournal, capacity;
 };
@@ -85,6 +86,7 @@ cs_open_starts_clear(CsOpenStarts *starts)
 	}
 	starts->times = starts_create(starts->context, 256, NULL);
 	starts->minutes = starts_create(starts->context, 64, NULL);
+	starts->first = PG_INT64_MAX;
 	starts->njournal = 0;
 }
 
@@ -104,6 +106,7 @@ count_start(CsOpenStarts *starts, TimestampTz start, int delta)
 {
 	add(starts->times, start, delta);
 	add(starts->minutes, minute_of(start), delta);
+	starts->first = Min(starts->first, minute_of(start));
 }
 
 void
@@ -135,6 +138,25 @@ cs_open_starts_end_batch(CsOpenStarts *starts, bool committed)
 			count_start(starts, starts->journal[i].start, -starts->journal[i].delta);
 	}
 	starts->njournal = 0;
+}
+
+/* Minutes are looked through only when the first one has gone. */
+TimestampTz
+cs_open_starts_first(CsOpenStarts *starts)
+{
+	starts_iterator scan;
+	StartCount	   *entry;
+
+	if (starts->minutes->members == 0)
+		return CS_WM_DONE;
+	if (starts_lookup(starts->minutes, starts->first) == NULL)
+	{
+		starts->first = PG_INT64_MAX;
+		starts_start_iterate(starts->minutes, &scan);
+		while ((entry = starts_iterate(starts->minutes, &scan)) != NULL)
+			starts->first = Min(starts->first, entry->time);
+	}
+	return starts->first * USECS_PER_MINUTE;
 }
 
 static bool

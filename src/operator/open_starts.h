@@ -21,6 +21,8 @@ extern void cs_open_starts_load(CsOpenStarts *starts, TimestampTz start);
 /* This batch opened (+1) or closed (-1) something. */
 extern void cs_open_starts_change(CsOpenStarts *starts, TimestampTz start, int delta);
 extern void cs_open_starts_end_batch(CsOpenStarts *starts, bool committed);
+/* Nothing open starts before that: it is the minute of the first start; CS_WM_DONE: nothing is open. */
+extern TimestampTz cs_open_starts_first(CsOpenStarts *starts);
 /* Does anything open start in [start, end)? */
 extern bool cs_open_starts_in(CsOpenStarts *starts, TimestampTz start, TimestampTz end);
 

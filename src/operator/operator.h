@@ -179,6 +179,8 @@ typedef struct CsOperatorOps
 	 * Not asked unless feeds_rollup.
 	 */
 	bool (*open_starts_in)(CsOperator *op, TimestampTz start, TimestampTz end);
+	/* Nothing open starts before that; CS_WM_DONE: nothing is open.  Asked alike. */
+	TimestampTz (*open_starts_first)(CsOperator *op);
 } CsOperatorOps;
 
 struct CsOperator
@@ -232,7 +234,7 @@ extern void cs_rollup_check(CsOperator *op, CsBatchContext *batch, HeapTuple row
 /* Is the bucket one that the watermark (wm) of the last commit has passed and that has no state?  Then its rows may be final. */
 extern bool cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end,
 							  TimestampTz wm);
-/* Start of the first bucket that advance() has not closed; CS_WM_NONE: it has closed all. */
+/* Start of the first bucket that advance() has left open, one without rows included; CS_WM_NONE: none is. */
 extern TimestampTz cs_rollup_open_from(const CsOperator *op);
 /*
  * A bucket made anew: begin, then cs_rollup_take() with each row that counts,

@@ -38,7 +38,7 @@ typedef struct CsRollup
 {
 	CsOperator		op;
 	CsGrouping		grouping;
-	TimestampTz		open_from;	  /* start of the first bucket that advance() has left; CS_WM_NONE: none */
+	TimestampTz		open_from;	  /* start of the first bucket that is open, since advance(); CS_WM_NONE: none */
 	AttrNumber		start_attno;  /* of the source table */
 	AttrNumber		reason_attno; /* closed_reason */
 	bool		   *reads;		  /* columns of the source table that the rollup reads: */
@@ -328,6 +328,20 @@ close_bucket(CsRollup *r, CsBatchContext *batch, int64 bucket)
 	return PG_INT32_MAX - left;
 }
 
+/*
+ * From where on buckets are open, whether there is something in them or not:
+ * something open starts there, or may yet, of an event that is not late.
+ */
+static TimestampTz
+first_open_start(const CsOperator *op, TimestampTz wm)
+{
+	TimestampTz first = op->source->ops->open_starts_first(op->source);
+
+	if (wm != CS_WM_NONE && wm != CS_WM_DONE)
+		first = Min(first, wm - Max(op->source->def->lateness, 0));
+	return first == CS_WM_DONE ? CS_WM_NONE : cs_slide_start(first, op->def->size, op->def->origin);
+}
+
 static bool
 rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, bool finish)
 {
@@ -340,7 +354,7 @@ rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 
 	(void) finish;
 	r->grouping.ms->aggcontext->ecxt_per_tuple_memory = batch->batch;
-	r->open_from = CS_WM_NONE;
+	r->open_from = first_open_start(op, wm);
 	for (int i = 0; i < n; i++)
 	{
 		TimestampTz start = CS_BUCKET_START(buckets[i]);
@@ -352,7 +366,7 @@ rollup_advance(CsOperator *op, CsBatchContext *batch, TimestampTz wm, int max, b
 			max -= close_bucket(r, batch, buckets[i]);
 			continue;
 		}
-		if (r->open_from == CS_WM_NONE)
+		if (r->open_from == CS_WM_NONE || start < r->open_from)
 			r->open_from = start;
 		if (is_over)
 		{

@@ -338,6 +338,12 @@ session_open_starts_in(CsOperator *op, TimestampTz start, TimestampTz end)
 	return cs_open_starts_in(((CsSessions *) op)->starts, start, end);
 }
 
+static TimestampTz
+session_open_starts_first(CsOperator *op)
+{
+	return cs_open_starts_first(((CsSessions *) op)->starts);
+}
+
 const CsOperatorOps cs_session_ops = {
 	.kind = CS_KIND_SESSION,
 	.create = session_create,
@@ -358,4 +364,5 @@ const CsOperatorOps cs_session_ops = {
 	.loss =
 		"the open sessions of the key, and its events that waited; rows of them that are not final stay as they are",
 	.open_starts_in = session_open_starts_in,
+	.open_starts_first = session_open_starts_first,
 };
