@@ -17,12 +17,11 @@
 typedef struct CsEffort
 {
 	int64 definition_id;
-	int64 rows;	   /* rows inserted and updated */
-	int64 deleted; /* rows deleted */
-	int64 errors;  /* combine and final functions that failed: the measure is NULL */
-	int64 entries; /* of its state */
-	int64
-		open_from; /* of a rollup: start of the first bucket that is not closed, or that has no rows but may get some; CS_WM_NONE: none */
+	int64 rows;		 /* rows inserted and updated */
+	int64 deleted;	 /* rows deleted */
+	int64 errors;	 /* combine and final functions that failed: the measure is NULL */
+	int64 entries;	 /* of its state */
+	int64 open_from; /* of a rollup: cs_rollup_open_from() */
 } CsEffort;
 
 typedef struct CsProgressRow

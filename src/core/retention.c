@@ -7,8 +7,9 @@
  * is made anew from all rows that started in it as long as it is not final, so
  * rows go in whole buckets, and only those before the first one that is not.
  * Which one that is only the state knows, since an open bucket need not have been
- * shown, or have any row: each commit says it (CsEffort), and a rollup that is being filled how far it is.  Where a final bucket is to
- * be made anew after all, it is refused if its rows may be gone (cs_deleted_before()).
+ * shown, or have any row: each commit says it (CsEffort), and a rollup that is being
+ * filled how far it is.  Where a final bucket is to be made anew after all, it is
+ * refused if its rows may be gone (cs_deleted_before()).
  *
  * Up to where rows may be missing is kept in definition.deleted_before, in the
  * transaction that deletes: apply_late() makes nothing anew before that.  It

@@ -234,7 +234,7 @@ extern void cs_rollup_check(CsOperator *op, CsBatchContext *batch, HeapTuple row
 /* Is the bucket one that the watermark (wm) of the last commit has passed and that has no state?  Then its rows may be final. */
 extern bool cs_rollup_is_past(CsOperator *op, CsBatchContext *batch, TimestampTz start, TimestampTz end,
 							  TimestampTz wm);
-/* Start of the first bucket that advance() has left open, one without rows included; CS_WM_NONE: none is. */
+/* Start of the first bucket that is open since advance(), be it one without rows that may get some; CS_WM_NONE: none is. */
 extern TimestampTz cs_rollup_open_from(const CsOperator *op);
 /*
  * A bucket made anew: begin, then cs_rollup_take() with each row that counts,

@@ -330,16 +330,21 @@ close_bucket(CsRollup *r, CsBatchContext *batch, int64 bucket)
 
 /*
  * From where on buckets are open, whether there is something in them or not:
- * something open starts there, or may yet, of an event that is not late.
+ * something open starts there, or may yet, by an event that is not late.  Of
+ * sessions that is one that comes up to a gap before what is open, or before
+ * the line.
  */
 static TimestampTz
 first_open_start(const CsOperator *op, TimestampTz wm)
 {
-	TimestampTz first = op->source->ops->open_starts_first(op->source);
+	const CsDefinition *source = op->source->def;
+	TimestampTz			first = op->source->ops->open_starts_first(op->source);
 
 	if (wm != CS_WM_NONE && wm != CS_WM_DONE)
-		first = Min(first, wm - Max(op->source->def->lateness, 0));
-	return first == CS_WM_DONE ? CS_WM_NONE : cs_slide_start(first, op->def->size, op->def->origin);
+		first = Min(first, wm - Max(source->lateness, 0));
+	if (first == CS_WM_DONE)
+		return CS_WM_NONE;
+	return cs_slide_start(first - Max(source->gap, 0), op->def->size, op->def->origin);
 }
 
 static bool
